@@ -1,0 +1,140 @@
+"""cluster.yaml as frozen dataclasses: the only form in which any other module sees the configuration.
+
+Sizes are bytes, durations are seconds. Defaults stand in the schema (schema.py), not here, so that the reference page has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Role = Literal["head", "worker"]
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a worker has."""
+
+    cpu: int  # cores
+    memory: int  # bytes
+    gpu: int  # cards
+    gpu_memory: int | None  # bytes of all cards together; None: not said
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduler:
+    host: str
+    port: int
+    dashboard_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    name: str
+    host: str  # defaults to name
+    resources: Resources
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    name: str
+    replicas: int | Literal["all"]
+    memory: int | None  # bytes one replica needs (resources.gpu_memory or resources.memory); None: not said
+    source: Path | None  # a local GGUF file; None: Ollama's registry, by name
+    options: Mapping[str, int | float | str | bool]  # Ollama's runtime options, such as num_ctx
+
+
+@dataclass(frozen=True, slots=True)
+class Ssh:
+    """How hosts are reached; what is None is left to OpenSSH's own configuration."""
+
+    user: str | None
+    port: int | None
+    key: Path | None
+    known_hosts: Path | None
+    jump: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    version: str
+    source: str | None  # URL of a release archive, or path of an archive or of a binary; None: the known release of `version`
+    sha256: str | None
+    parallel: int  # requests at once per model and worker
+    context_length: int  # tokens, where the model's options don't say
+    keep_alive: float  # seconds a model stays loaded unused
+    kv_cache_type: Literal["f16", "q8_0", "q4_0"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    port: int
+    policy: Literal["least_loaded", "round_robin"]
+    trusted_networks: tuple[str, ...]  # CIDR; requests from there need no token
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    max_unavailable: int | float  # hosts, or a share of the workers (0..1) where written as a percentage
+    keep_releases: int
+    gate_timeout: float  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Monitoring:
+    port: int  # Prometheus
+    scrape_interval: float  # seconds
+    retention: float  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    dashboard: bool
+    dashboard_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Packages:
+    """Where hosts get Debian packages from."""
+
+    source: Literal["distribution", "mirror", "bundle"]
+    mirror: str | None  # URL, for source: mirror
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    path: Path  # the file it was read from; relative paths in it are resolved against its folder
+    version: str
+    name: str
+    scheduler: Scheduler
+    workers: tuple[Worker, ...]
+    models: tuple[Model, ...]
+    ssh: Ssh
+    engine: Engine
+    gateway: Gateway
+    rollout: Rollout
+    monitoring: Monitoring
+    interface: Interface
+    packages: Packages
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A machine, with all that runs on it. Its name is the worker's name, or the scheduler's host where no worker lives there."""
+
+    name: str
+    address: str
+    roles: frozenset[Role]
+    worker: Worker | None
+
+
+def hosts(config: Config) -> tuple[Host, ...]:
+    """Every machine of the cluster, the head host first. A worker at the scheduler's address shares its machine."""
+    address = config.scheduler.host
+    shared = next((w for w in config.workers if w.host == address), None)
+    head = Host(shared.name if shared else address, address, frozenset({"head", "worker"} if shared else {"head"}), shared)
+    rest = (Host(w.name, w.host, frozenset({"worker"}), w) for w in config.workers if w is not shared)
+    return (head, *rest)

@@ -1,0 +1,49 @@
+"""Names that controller and hosts must agree on: paths, units, users and ports that nobody needs to choose."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+ROOT = PurePosixPath("/opt/cluster-ai")
+PARTS = ROOT / "parts"  # <sha256>/: unpacked parts, hard-linked into releases
+RELEASES = ROOT / "releases"  # <digest>/: immutable
+CURRENT = ROOT / "current"  # -> releases/<digest>
+PREVIOUS = ROOT / "previous"  # -> releases/<digest>, the way back
+LIBEXEC = ROOT / "libexec"  # switch: outside of every release, so that the way back depends on none
+
+STATE = PurePosixPath("/var/lib/cluster-ai")  # <component>/: StateDirectory of each unit
+BLOBS = STATE / "blobs"  # <sha256>: GGUF files
+INCOMING = STATE / "incoming"  # archives on their way in
+HOST_STAMP = STATE / "host-layer"  # digest of roles, variables and distribution that the host was converged to
+
+CREDENTIALS = PurePosixPath("/etc/cluster-ai")  # 0600; passed to units by LoadCredential=
+CA_CERT, CERT, KEY, GATEWAY_TOKEN = "ca.pem", "cert.pem", "key.pem", "gateway.token"  # noqa: S105 (a file's name)
+
+TARGET = "cluster-ai.target"
+SCHEDULER, GATEWAY_SOCKET, GATEWAY, PROMETHEUS, DASHBOARD = (
+    "cluster-ai-scheduler.service",
+    "cluster-ai-gateway.socket",
+    "cluster-ai-gateway.service",
+    "cluster-ai-prometheus.service",
+    "cluster-ai-dashboard.service",
+)
+ENGINE, FRONT, WORKER = "cluster-ai-engine.service", "cluster-ai-front.service", "cluster-ai-worker.service"
+HEAD_UNITS = (SCHEDULER, GATEWAY_SOCKET, GATEWAY, PROMETHEUS, DASHBOARD)
+WORKER_UNITS = (ENGINE, FRONT, WORKER)
+
+# One system user a component; the base role makes them.
+USERS = (
+    "cluster-ai-scheduler",
+    "cluster-ai-gateway",
+    "cluster-ai-prometheus",
+    "cluster-ai-dashboard",
+    "cluster-ai-engine",
+    "cluster-ai-front",
+    "cluster-ai-worker",
+)
+
+ENGINE_PORT = 11434  # Ollama, loopback only
+FRONT_PORT = 11443  # nginx before it: TLS 1.3, client certificate asked for
+NODE_EXPORTER_PORT = 9100
+DASK_WORKER_PORTS = (8790, 8799)
+DASK_NANNY_PORTS = (8800, 8809)

@@ -1,0 +1,107 @@
+"""What each component on a host is told, as JSON in its release (etc/<component>.json): rendered by release/, read by the component.
+
+Keys and tokens are not in here: they are files in $CREDENTIALS_DIRECTORY, under the names in layout.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedModel:
+    """A model as one worker serves it."""
+
+    name: str
+    processor: Literal["gpu", "cpu"]
+    blob: str | None  # SHA-256 of its GGUF file in layout.BLOBS; None: pulled from Ollama's registry
+    options: dict[str, Any]  # written into the model by `create`
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """A worker as the gateway reaches it."""
+
+    name: str
+    url: str  # https://host:11443, or http://127.0.0.1:port on one machine
+    models: tuple[str, ...]  # placed there
+    slots: int  # requests it runs at once
+    gpu: int  # cards
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    cluster: str
+    host: str
+    port: int
+    policy: Literal["least_loaded", "round_robin"]
+    trusted_networks: tuple[str, ...]
+    scheduler: str  # tls://host:8786
+    upstreams: tuple[Upstream, ...]
+    models: dict[str, int]  # name -> num_ctx
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """For the Dask worker and its plugin."""
+
+    name: str
+    scheduler: str
+    engine_url: str
+    cpu: int
+    memory: int  # bytes
+    gpu: int
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HostSettings:
+    """For the host's own agent (cluster_ai.host): what must be true here before a release counts as healthy."""
+
+    name: str
+    roles: tuple[Literal["head", "worker"], ...]
+    units: tuple[str, ...]
+    scheduler: str
+    gateway_url: str | None  # on the head host
+    prometheus_url: str | None  # on the head host
+    dashboard_url: str | None  # on the head host
+    engine_url: str | None  # on workers
+    models: tuple[PlacedModel, ...]  # on workers
+
+
+@dataclass(frozen=True, slots=True)
+class DashboardSettings:
+    cluster: str
+    gateway_url: str
+    prometheus_url: str
+    dask_url: str
+
+
+def dump(settings: Any) -> str:
+    """JSON with sorted keys, so that the same settings are the same bytes."""
+    return json.dumps(dataclasses.asdict(settings), indent=2, sort_keys=True) + "\n"
+
+
+def load(kind: type[T], path: Path) -> T:
+    """Read what `dump` wrote. Raises KeyError or TypeError when the file is not of this kind."""
+    return typing.cast(T, _build(kind, json.loads(path.read_text())))
+
+
+def _build(kind: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return typing.cast(Any, kind)(**{f.name: _build(hints[f.name], value[f.name]) for f in dataclasses.fields(kind)})
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple:
+        return tuple(_build(args[0], item) for item in value)
+    if origin is types.UnionType:
+        return None if value is None else _build(next(a for a in args if a is not type(None)), value)
+    return value

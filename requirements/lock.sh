@@ -1,0 +1,14 @@
+#!/bin/sh
+# Writes the hashed lock files anew from pyproject.toml. Needs uv; versions move only when this is run with --upgrade.
+set -eu
+cd "$(dirname "$0")/.."
+lock() {
+    out=requirements/$1.lock; shift
+    uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+        --no-annotate --output-file "$out" "$@"
+}
+lock dev pyproject.toml --group dev ${1:-}
+lock controller pyproject.toml --constraint requirements/dev.lock ${1:-}
+lock head --group head --constraint requirements/dev.lock ${1:-}
+lock worker --group worker --constraint requirements/dev.lock ${1:-}
+lock local pyproject.toml --group local --constraint requirements/dev.lock ${1:-}
