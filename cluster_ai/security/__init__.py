@@ -1,0 +1,1 @@
+"""The cluster's own CA, and the vault that keeps its key."""
