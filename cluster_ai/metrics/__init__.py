@@ -1,0 +1,1 @@
+"""What the gateway tells Prometheus: names, help texts, and the page about them."""

@@ -1,0 +1,149 @@
+"""Every metric of the gateway in one table; the gateway registers from it, docs/metrics.md is made from it.
+
+A "task" is one inference request that the gateway took in (kind="inference"), or one Dask task (kind="dask"); the two are kept
+apart by the label, because their counters restart with different processes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """name is what Prometheus shows, less the suffixes _bucket, _sum and _count of histograms."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+_WAITS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+_RUNS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0)
+
+ACTIVE_WORKERS = Metric("cluster_active_workers", "gauge", "Workers that take requests now.")
+TOTAL_TASKS = Metric(
+    "cluster_total_tasks_total",
+    "counter",
+    "Tasks that ended: inference requests through this gateway (kind=inference), Dask tasks (kind=dask; absent while the "
+    "scheduler is away or counts none).",
+    ("kind",),
+)
+FAILED_TASKS = Metric(
+    "cluster_failed_tasks_total",
+    "counter",
+    "Tasks that failed through the cluster's fault: answers of 500 and above, broken streams, Dask tasks that erred. A client's "
+    "own mistake (4xx) or leaving is no failure.",
+    ("kind",),
+)
+RESPONSE_TIME = Metric(
+    "cluster_response_time_seconds",
+    "histogram",
+    "From an inference request's arrival to the end of its answer, all models.",
+    (),
+    _RUNS,
+)
+SCHEDULER_UP = Metric("cluster_scheduler_up", "gauge", "1 while the Dask scheduler answers the gateway.")
+
+WORKER_UP = Metric("worker_up", "gauge", "1 while the worker's engine answers the gateway's checks.", ("worker",))
+WORKER_CPU = Metric("worker_cpu_usage", "gauge", "Share of the host's processor time in use, 0 to 1.", ("worker",))
+WORKER_MEMORY = Metric("worker_memory_usage", "gauge", "Bytes of the host's memory in use.", ("worker",))
+WORKER_MEMORY_CAPACITY = Metric("worker_memory_capacity", "gauge", "Bytes of memory that the host has.", ("worker",))
+WORKER_GPU_MEMORY = Metric("worker_gpu_memory", "gauge", "Bytes of a card's memory in use.", ("worker", "gpu"))
+WORKER_GPU_MEMORY_CAPACITY = Metric(
+    "worker_gpu_memory_capacity", "gauge", "Bytes of memory that a card has.", ("worker", "gpu")
+)
+WORKER_GPU_USAGE = Metric(
+    "worker_gpu_usage", "gauge", "Share of time in which a card was busy, 0 to 1.", ("worker", "gpu")
+)
+WORKER_TASKS = Metric(
+    "worker_active_tasks",
+    "gauge",
+    "What a worker is doing now: requests in flight through this gateway plus Dask tasks that it executes.",
+    ("worker",),
+)
+WORKER_MODEL_LOADED = Metric(
+    "worker_model_loaded",
+    "gauge",
+    "For each model that is on the worker: 1 when it is in memory, 0 when it is on disk only.",
+    ("worker", "model"),
+)
+
+INFERENCE_TIME = Metric(
+    "model_inference_time_seconds",
+    "histogram",
+    "The engine's own time for a request, prompt and answer, without loading the model.",
+    ("model",),
+    _RUNS,
+)
+TOKENS = Metric(
+    "model_tokens_generated_total",
+    "counter",
+    "Tokens of finished answers, as the engine counts them.",
+    ("model", "worker"),
+)
+LOAD_TIME = Metric(
+    "model_load_time_seconds",
+    "histogram",
+    "Time to load a model, of the requests that had to wait for it.",
+    ("model",),
+    _RUNS,
+)
+CACHE_HIT_RATE = Metric(
+    "model_cache_hit_rate",
+    "gauge",
+    "Share of the last 256 requests for a model that found it in memory (from the engine's load_duration), 0 to 1.",
+    ("model",),
+)
+
+FIRST_TOKEN = Metric(
+    "gateway_time_to_first_token_seconds",
+    "histogram",
+    "From a streaming request's arrival to the first byte of its answer.",
+    ("model",),
+    _WAITS,
+)
+REQUESTS = Metric(
+    "gateway_requests_total",
+    "counter",
+    "Requests by route and answer; 499 is a client that left before the end.",
+    ("route", "code"),
+)
+IN_FLIGHT = Metric(
+    "gateway_in_flight", "gauge", "Requests that a worker is answering through this gateway.", ("worker",)
+)
+FAILOVERS = Metric(
+    "gateway_failovers_total",
+    "counter",
+    "Requests moved to another worker before their first byte, unseen by the client.",
+)
+
+METRICS = (
+    ACTIVE_WORKERS,
+    TOTAL_TASKS,
+    FAILED_TASKS,
+    RESPONSE_TIME,
+    SCHEDULER_UP,
+    WORKER_UP,
+    WORKER_CPU,
+    WORKER_MEMORY,
+    WORKER_MEMORY_CAPACITY,
+    WORKER_GPU_MEMORY,
+    WORKER_GPU_MEMORY_CAPACITY,
+    WORKER_GPU_USAGE,
+    WORKER_TASKS,
+    WORKER_MODEL_LOADED,
+    INFERENCE_TIME,
+    TOKENS,
+    LOAD_TIME,
+    CACHE_HIT_RATE,
+    FIRST_TOKEN,
+    REQUESTS,
+    IN_FLIGHT,
+    FAILOVERS,
+)
