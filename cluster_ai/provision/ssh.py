@@ -1,0 +1,333 @@
+"""Scripts on many hosts at once, one OpenSSH client each; what goes wrong comes back as a HostError, beside the others' answers.
+
+Plain subprocesses and selectors: a run with nothing to do is measured in tenths of a second, and asyncio's import is one of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO
+
+from cluster_ai.errors import HostError
+
+TIMEOUT = 30.0  # seconds for one script, connecting included
+AT_ONCE = 64  # clients of ssh
+_AS_ROOT = 'if [ "$(id -u)" = 0 ]; then exec sh -c "$1" cluster-ai </dev/null; fi; LC_ALL=C exec sudo {how} -- sh -c "$1" cluster-ai'
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A script for one host. argv is OpenSSH's command line up to, and with, the address."""
+
+    host: str
+    argv: tuple[str, ...]
+    script: str
+    as_root: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a script said. A non-zero exit that is the script's own is no error here."""
+
+    host: str
+    returncode: int
+    stdout: bytes
+    stderr: str
+
+    @property
+    def text(self) -> str:
+        return self.stdout.decode(errors="replace")
+
+
+def remote_command(script: str, *, as_root: bool = True, password: bool = False) -> str:
+    """The command for the remote login shell, whichever that is.
+
+    The script travels as an argument, so that standard input has the password alone, and nothing else ever reads that.
+    """
+    if not as_root:
+        return shlex.join(("sh", "-c", script))
+    return shlex.join(("sh", "-c", _AS_ROOT.format(how='-S -p ""' if password else "-n"), "cluster-ai", script))
+
+
+class Batch:
+    """Scripts that run on many hosts at once. `start` returns at once, so that other work can go on meanwhile."""
+
+    def __init__(
+        self,
+        calls: Sequence[Call],
+        *,
+        sudo_password: str | None = None,
+        timeout: float = TIMEOUT,
+        at_once: int = AT_ONCE,
+        on_reply: Callable[[str, Reply | HostError], None] | None = None,
+    ) -> None:
+        self._waiting = list(calls)
+        self._password = sudo_password
+        self._timeout = timeout
+        self._at_once = at_once
+        self._on_reply = on_reply
+        self._running: dict[str, _Client] = {}
+        self._done: dict[str, Reply | HostError] = {}
+
+    def start(self) -> Batch:
+        """Start as many clients as may run at once."""
+        while self._waiting and len(self._running) < self._at_once:
+            call = self._waiting.pop(0)
+            try:
+                self._running[call.host] = _Client(call, self._password, time.monotonic() + self._timeout)
+            except FileNotFoundError:
+                self._finish(call.host, HostError("there is no ssh here", where=call.host, remedy="apt install openssh-client"))
+        return self
+
+    def results(self) -> dict[str, Reply | HostError]:
+        """Wait for all. Each host has `timeout` seconds from the start of its client."""
+        try:
+            with selectors.DefaultSelector() as selector:
+                self.start()
+                for client in self._running.values():
+                    client.register(selector)
+                while self._running:
+                    self._wait(selector)
+        finally:
+            self.cancel()
+        return self._done
+
+    def cancel(self) -> None:
+        """End the clients that still run."""
+        for client in self._running.values():
+            client.kill()
+        self._running.clear()
+        self._waiting.clear()
+
+    def _wait(self, selector: selectors.BaseSelector) -> None:
+        nearest = min(client.deadline for client in self._running.values())
+        for key, _ in selector.select(max(0.0, nearest - time.monotonic())):
+            client: _Client = key.data
+            if client.read(key.fileobj, selector):  # type: ignore[arg-type]
+                del self._running[client.call.host]
+                self._finish(client.call.host, client.reply())
+        now = time.monotonic()
+        for host, client in list(self._running.items()):
+            if client.deadline <= now:
+                client.unregister(selector)
+                client.kill()
+                del self._running[host]
+                self._finish(host, _silent(host, self._timeout))
+        before = set(self._running)
+        self.start()
+        for host in self._running.keys() - before:
+            self._running[host].register(selector)
+
+    def _finish(self, host: str, answer: Reply | HostError) -> None:
+        if isinstance(answer, Reply):
+            answer = refused(answer) or answer
+        self._done[host] = answer
+        if self._on_reply:
+            self._on_reply(host, answer)
+
+
+class _Client:
+    """One running client of ssh."""
+
+    def __init__(self, call: Call, password: str | None, deadline: float) -> None:
+        self.call, self.deadline = call, deadline
+        command = remote_command(call.script, as_root=call.as_root, password=password is not None)
+        self.process = subprocess.Popen(
+            [*call.argv, command],
+            stdin=subprocess.DEVNULL if password is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is ours to handle; a shared master outlives us
+        )
+        self.out, self.err = bytearray(), bytearray()
+        if password is not None:
+            assert self.process.stdin
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.write(password.encode() + b"\n")
+                self.process.stdin.flush()
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
+
+    def register(self, selector: selectors.BaseSelector) -> None:
+        for pipe in (self.process.stdout, self.process.stderr):
+            assert pipe
+            os.set_blocking(pipe.fileno(), False)
+            selector.register(pipe, selectors.EVENT_READ, self)
+
+    def unregister(self, selector: selectors.BaseSelector) -> None:
+        for pipe in (self.process.stdout, self.process.stderr):
+            with contextlib.suppress(KeyError, ValueError):
+                selector.unregister(pipe)  # type: ignore[arg-type]
+
+    def read(self, pipe: IO[bytes], selector: selectors.BaseSelector) -> bool:
+        """Take what is there. True: the client has ended.
+
+        The end is that of standard output: a connection that stays for the next call may hold standard error open.
+        """
+        chunk = pipe.read(1 << 20) or b""
+        (self.out if pipe is self.process.stdout else self.err).extend(chunk)
+        if chunk:
+            return False
+        selector.unregister(pipe)
+        if pipe is not self.process.stdout:
+            return False
+        self.process.wait()
+        assert self.process.stderr
+        with contextlib.suppress(ValueError):
+            self.err.extend(self.process.stderr.read() or b"")
+        self.unregister(selector)
+        self._close()
+        return True
+
+    def reply(self) -> Reply:
+        return Reply(self.call.host, self.process.returncode, bytes(self.out), self.err.decode(errors="replace"))
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._close()
+
+    def _close(self) -> None:
+        for pipe in (self.process.stdout, self.process.stderr):
+            if pipe:
+                pipe.close()
+
+
+def run(
+    calls: Sequence[Call],
+    *,
+    sudo_password: str | None = None,
+    timeout: float = TIMEOUT,
+) -> dict[str, Reply | HostError]:
+    """Run each script on its host, all at once, and wait."""
+    return Batch(calls, sudo_password=sudo_password, timeout=timeout).results()
+
+
+def calls(hosts: Mapping[str, tuple[str, ...]], script: str, *, as_root: bool = True) -> list[Call]:
+    """The same script for several hosts. hosts: name -> ssh's command line."""
+    return [Call(host, argv, script, as_root) for host, argv in hosts.items()]
+
+
+def _silent(host: str, seconds: float) -> HostError:
+    return HostError(
+        f"gave no answer in {seconds:.0f} s",
+        where=host,
+        remedy="see that it is up and not overloaded: cluster-ai doctor " + host,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """A way in which ssh or sudo refuses: words in its message, what that means, what to do."""
+
+    signs: tuple[str, ...]
+    what: str
+    remedy: str
+    quote: bool = field(default=False)  # add the message's own line
+
+
+_SSH_FAULTS = (
+    _Fault(
+        ("REMOTE HOST IDENTIFICATION HAS CHANGED",),
+        "its host key is another one than known_hosts has",
+        "if the host was installed anew: ssh-keygen -R {address}, then connect once by hand; else someone stands between",
+    ),
+    _Fault(
+        ("Host key verification failed", "host key is known for"),
+        "its host key is not known here",
+        "connect once by hand (ssh {address}) and check the fingerprint, or name a file with ssh.known_hosts in cluster.yaml",
+    ),
+    _Fault(
+        ("UNPROTECTED PRIVATE KEY FILE", "bad permissions"),
+        "ssh refuses the private key, because others may read it",
+        "chmod 600 the key file",
+    ),
+    _Fault(
+        ("Bad owner or permissions on", "Bad configuration option", "terminating, "),
+        "ssh can't use its own configuration",
+        "correct it",
+        quote=True,
+    ),
+    _Fault(
+        ("Permission denied (", "Too many authentication failures", "No more authentication methods"),
+        "refuses our SSH key",
+        "put the public key into authorized_keys of that user (ssh-copy-id), or set ssh.user and ssh.key in cluster.yaml; "
+        "a key with a passphrase must be in the agent (ssh-add)",
+    ),
+    _Fault(
+        ("Could not resolve hostname", "Name or service not known"),
+        "its name leads to no address",
+        "correct the worker's host in cluster.yaml, or the name service",
+        quote=True,
+    ),
+    _Fault(("Connection refused",), "refuses connections to its SSH port", "start sshd there, or set ssh.port in cluster.yaml"),
+    _Fault(
+        ("No route to host", "Network is unreachable"),
+        "can't be reached",
+        "see that it is up, and on a network that this machine reaches",
+    ),
+    _Fault(
+        ("timed out", "Timeout, server"),
+        "doesn't answer",
+        "see that it is up, and that no firewall drops the SSH port",
+    ),
+    _Fault(
+        ("Connection closed", "Connection reset", "kex_exchange_identification", "Broken pipe"),
+        "breaks the connection off",
+        "read sshd's log on it; a reboot, or sshd's MaxStartups, does this",
+        quote=True,
+    ),
+)
+_SUDO_FAULTS = (
+    _Fault(
+        ("Sorry, try again", "incorrect password attempt", "Authentication failed"),
+        "sudo refuses the password",
+        "give the right one: --ask-sudo-password, or CLUSTER_AI_SUDO_PASSWORD",
+    ),
+    _Fault(
+        ("password is required", "no password was provided", "terminal is required"),
+        "sudo asks for a password",
+        "give it: --ask-sudo-password, or CLUSTER_AI_SUDO_PASSWORD; or allow the user sudo without one",
+    ),
+    _Fault(
+        ("not in the sudoers file", "is not allowed to", "may not run sudo"),
+        "the user may not become root",
+        "add it to the group sudo there, or set ssh.user to one who may",
+    ),
+    _Fault(
+        ("sudo: not found", "sudo: command not found"),
+        "has no sudo, and the user isn't root",
+        "install sudo there, or set ssh.user to root",
+    ),
+)
+
+
+def refused(reply: Reply) -> HostError | None:
+    """The error in a reply that is ssh's or sudo's, not the script's."""
+    if reply.returncode == 255:
+        return _fault(_SSH_FAULTS, reply) or HostError(
+            _last_line(reply.stderr) or "ssh fails without a word", where=reply.host, remedy=f"try it by hand: ssh -v {reply.host}"
+        )
+    if reply.returncode and not reply.stdout:
+        return _fault(_SUDO_FAULTS, reply)
+    return None
+
+
+def _fault(faults: Sequence[_Fault], reply: Reply) -> HostError | None:
+    for fault in faults:
+        line = next((ln for ln in reply.stderr.splitlines() if any(sign in ln for sign in fault.signs)), None)
+        if line is not None:
+            what = f"{fault.what} ({line.strip()})" if fault.quote else fault.what
+            return HostError(what, where=reply.host, remedy=fault.remedy.format(address=reply.host))
+    return None
+
+
+def _last_line(text: str) -> str:
+    return next((ln.strip() for ln in reversed(text.splitlines()) if ln.strip()), "")

@@ -1,0 +1,254 @@
+"""What must change, decided purely: what hosts shall be, against what they are."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from cluster_ai import layout
+from cluster_ai.config.model import Role
+from cluster_ai.errors import HostError
+from cluster_ai.rollout.certificate import validity
+from cluster_ai.rollout.observe import Observed
+from cluster_ai.rollout.waves import budget, waves
+
+CREDENTIAL_NAMES = {layout.CA_CERT: "the cluster's CA", layout.GATEWAY_TOKEN: "the gateway's token"}
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A release's manifest.json, as far as a plan needs it."""
+
+    parts: Mapping[str, str]  # name -> SHA-256
+    files: Mapping[str, str]  # path -> SHA-256
+    units: Mapping[str, str]  # unit -> digest of all that it runs from
+    blobs: tuple[str, ...]
+
+    @classmethod
+    def read(cls, raw: bytes) -> Manifest:
+        """Raises KeyError, TypeError or ValueError where it is no manifest."""
+        data: dict[str, Any] = json.loads(raw)
+        files = {path: entry["sha256"] for path, entry in data["files"].items()}
+        return cls(dict(data["parts"]), files, dict(data["units"]), tuple(data["blobs"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a host shall be."""
+
+    host: str
+    address: str
+    roles: frozenset[Role]
+    digest: str
+    manifest: Manifest
+    sizes: Mapping[str, int]  # SHA-256 of a part's archive or of a blob -> bytes
+    texts: Mapping[str, str]  # path -> content of the rendered files
+    models: tuple[str, ...]
+    stamp: str  # of the host layer
+    sums: Mapping[str, str]  # name in layout.CREDENTIALS -> SHA-256
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The release that a host runs, as far as it is known."""
+
+    manifest: Manifest | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
+    models: tuple[str, ...] | None = None
+    ours: bool = True  # this machine built it
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    name: str
+    sha256: str
+    size: int  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    path: str
+    kind: Literal["added", "changed", "removed"]
+    diff: str = ""  # unified, where both texts are known
+
+
+@dataclass(frozen=True, slots=True)
+class UnitChange:
+    unit: str
+    action: Literal["start", "restart", "stop"]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostPlan:
+    """What changes on one host. An empty one says that nothing does."""
+
+    host: str
+    address: str
+    roles: tuple[Role, ...]
+    release_from: str | None
+    release_to: str
+    host_layer: str = ""  # why it is to be converged; empty: it isn't
+    credentials: str = ""  # why they are to be renewed
+    parts: tuple[Transfer, ...] = ()
+    blobs: tuple[Transfer, ...] = ()
+    files: tuple[FileChange, ...] = ()
+    units: tuple[UnitChange, ...] = ()
+    models_added: tuple[str, ...] = ()
+    models_removed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def release_changes(self) -> bool:
+        """The release layer has something to do here."""
+        return self.release_from != self.release_to or bool(self.credentials or self.units or self.blobs)
+
+    @property
+    def changes(self) -> bool:
+        return self.release_changes or bool(self.host_layer)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    cluster: str
+    hosts: tuple[HostPlan, ...]
+    waves: tuple[tuple[str, ...], ...]
+    errors: tuple[HostError, ...]  # hosts of which nothing is known
+
+    @property
+    def changes(self) -> bool:
+        return any(host.changes for host in self.hosts)
+
+
+def plan_host(wanted: Wanted, seen: Observed, before: Before, *, now: float, converge: bool = False) -> HostPlan:
+    """Compare one host. before: the release that `seen.current` names; a run with nothing to do needs none."""
+    manifest, same = wanted.manifest, seen.current == wanted.digest
+    old = manifest if same else before.manifest
+    added, removed = _models(wanted, before) if not same else ((), ())
+    credentials = _credentials(wanted, seen, now)
+    return HostPlan(
+        host=wanted.host,
+        address=wanted.address,
+        roles=tuple(sorted(wanted.roles)),
+        release_from=seen.current,
+        release_to=wanted.digest,
+        host_layer=_host_layer(wanted, seen, converge),
+        credentials=credentials,
+        parts=() if same else _transfers(manifest.parts.items(), seen.parts, wanted.sizes),
+        blobs=_transfers(((_blob_name(sha), sha) for sha in manifest.blobs), seen.blobs, wanted.sizes),
+        files=_files(old, manifest, before.texts, wanted.texts) if old and not same else (),
+        units=_units(manifest, old, seen, same, credentials),
+        models_added=added,
+        models_removed=removed,
+        notes=_notes(seen, same, before),
+    )
+
+
+def plan_cluster(
+    cluster: str,
+    hosts: Iterable[HostPlan],
+    errors: Iterable[HostError],
+    *,
+    head: str,
+    workers: int,
+    max_unavailable: int | float,
+) -> Plan:
+    plans, failed = tuple(hosts), tuple(errors)
+    new = frozenset(host.host for host in plans if host.release_from is None)
+    size = budget(max_unavailable, workers, len(failed))
+    changing = [host.host for host in plans if host.release_changes]
+    return Plan(cluster, plans, waves(changing, head=head, new=new, size=size), failed)
+
+
+def _host_layer(wanted: Wanted, seen: Observed, converge: bool) -> str:
+    if converge:
+        return "asked for"
+    if seen.stamp is None:
+        return "never converged"
+    return "" if seen.stamp == wanted.stamp else "roles, variables or distribution changed"
+
+
+def _credentials(wanted: Wanted, seen: Observed, now: float) -> str:
+    if seen.certificate is None:
+        return "no certificate yet"
+    try:
+        if validity(seen.certificate).due(now):
+            return "less than a third of the certificate's life is left"
+    except ValueError:
+        return "the certificate can't be read"
+    for name, digest in wanted.sums.items():
+        if seen.sums.get(name) != digest:
+            return f"{CREDENTIAL_NAMES.get(name, name)} is another one"
+    return ""
+
+
+def _transfers(named: Iterable[tuple[str, str]], there: frozenset[str], sizes: Mapping[str, int]) -> tuple[Transfer, ...]:
+    return tuple(Transfer(name, sha, sizes.get(sha, 0)) for name, sha in named if sha not in there)
+
+
+def _blob_name(sha: str) -> str:
+    return f"blob {sha[:12]}"
+
+
+def _files(old: Manifest, new: Manifest, old_texts: Mapping[str, str], new_texts: Mapping[str, str]) -> tuple[FileChange, ...]:
+    changes = []
+    for path in sorted(old.files.keys() | new.files.keys()):
+        if path not in old.files:
+            changes.append(FileChange(path, "added"))
+        elif path not in new.files:
+            changes.append(FileChange(path, "removed"))
+        elif old.files[path] != new.files[path]:
+            changes.append(FileChange(path, "changed", _diff(path, old_texts.get(path), new_texts.get(path))))
+    return tuple(changes)
+
+
+def _diff(path: str, old: str | None, new: str | None) -> str:
+    if old is None or new is None:
+        return ""
+    return "\n".join(difflib.unified_diff(old.splitlines(), new.splitlines(), path, path, lineterm="", n=1))
+
+
+def _units(new: Manifest, old: Manifest | None, seen: Observed, same: bool, credentials: str) -> tuple[UnitChange, ...]:
+    changes: list[UnitChange] = []
+    for unit, inputs in new.units.items():
+        state = seen.units.get(unit)
+        if state is None:
+            changes.append(UnitChange(unit, "start", "new here"))
+        elif not state.up:
+            changes.append(UnitChange(unit, "start", f"is {state.active} ({state.sub})"))
+        elif old is None:
+            changes.append(UnitChange(unit, "restart", "what it runs from is not known"))
+        elif old.units.get(unit) != inputs:
+            changes.append(UnitChange(unit, "restart", _why(unit, old, new)))
+        elif credentials:
+            changes.append(UnitChange(unit, "restart", "credentials are renewed"))
+    gone = [unit for unit, state in seen.units.items() if unit not in new.units and state.up]
+    changes += [UnitChange(unit, "stop", "not of this host any more") for unit in gone]
+    return tuple(changes)
+
+
+def _why(unit: str, old: Manifest, new: Manifest) -> str:
+    """What of a unit's inputs differs, as far as names tell."""
+    parts = [name for name in new.parts if old.parts.get(name) != new.parts[name]]
+    component = unit.removeprefix("cluster-ai-").rpartition(".")[0]
+    mine = [
+        path
+        for path in sorted(old.files.keys() | new.files.keys())
+        if old.files.get(path) != new.files.get(path) and (path == f"units/{unit}" or path.startswith(f"etc/{component}"))
+    ]
+    what = [*mine, *(f"part {name}" for name in parts)]
+    return f"changed: {', '.join(what)}" if what else "its configuration changed"
+
+
+def _models(wanted: Wanted, before: Before) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    old = set(before.models or ())
+    return tuple(m for m in wanted.models if m not in old), tuple(sorted(old.difference(wanted.models)))
+
+
+def _notes(seen: Observed, same: bool, before: Before) -> tuple[str, ...]:
+    if seen.current and not same and not before.ours:
+        return ("runs a release that was not built on this machine",)
+    return ()
