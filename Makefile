@@ -1,0 +1,104 @@
+# make up | down        one machine: a whole cluster here, and its end
+# make lab | lab-down   a head and three workers as real systemd hosts here (root), and their end
+# make check | test     what CI runs
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help up down lab lab-down check format test test-unit bench-apply docs lock clean apt-test
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ROOT := $(shell [ "$$(id -u)" = 0 ] && echo yes)
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+# --- what is needed, installed once and again when the lock files change -----------------------------------------------------------
+
+# One venv serves all; each stamp says which lock it has. $(call venv,LOCK)
+define venv
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; found " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12")'
+	@[ -x $(BIN)/pip ] || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  if [ "$(ROOT)" ]; then apt-get update -q && apt-get install -y -q --no-install-recommends python3-venv && $(PYTHON) -m venv $(VENV); \
+	  else echo "python3-venv is missing: run 'sudo apt-get install python3-venv', then make again"; exit 1; fi; }
+	@echo "installing Python packages ($(1), once)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/$(1).lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+endef
+
+$(VENV)/.local: requirements/local.lock pyproject.toml
+	$(call venv,local)
+
+$(VENV)/.dev: requirements/dev.lock pyproject.toml
+	$(call venv,dev)
+	@touch $(VENV)/.local
+
+LAB_PACKAGES := systemd-container debootstrap openssh-client rsync nftables iproute2 util-linux dpkg-dev apt-utils \
+	g++ nlohmann-json3-dev libstb-dev
+TEST_PACKAGES := $(LAB_PACKAGES) prometheus nginx-light chromium chromium-driver openssl sshpass procps
+
+# $(call apt,PACKAGES): installs what is missing, when root; else says what to install.
+define apt
+	@missing=$$(for p in $(1); do dpkg-query -W -f '$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+	  if [ "$(ROOT)" ]; then echo "installing Debian packages:" $$missing; \
+	    apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing >/dev/null; \
+	  else echo "not root: tests that need these Debian packages will skip:" $$missing; fi; \
+	fi
+endef
+
+# --- one machine -------------------------------------------------------------------------------------------------------------------
+
+up: $(VENV)/.local
+	@$(BIN)/cluster-ai up
+
+down:
+	@[ -x $(BIN)/cluster-ai ] && $(BIN)/cluster-ai down || echo "nothing is installed here, so nothing runs"
+
+# --- the lab -----------------------------------------------------------------------------------------------------------------------
+
+lab: $(VENV)/.local
+	@[ "$(ROOT)" ] || { echo "the lab boots real hosts with systemd-nspawn: run 'sudo make lab'"; exit 1; }
+	$(call apt,$(LAB_PACKAGES))
+	@PYTHON=$(BIN)/python lab/lab.sh up
+
+lab-down:
+	@lab/lab.sh down
+
+# --- tests -------------------------------------------------------------------------------------------------------------------------
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/yamllint --strict .
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/ansible-lint --offline --profile production --strict
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+apt-test:
+	$(call apt,$(TEST_PACKAGES))
+
+test: apt-test $(VENV)/.dev
+	$(BIN)/pytest
+
+test-unit: $(VENV)/.dev
+	$(BIN)/pytest tests/unit
+
+# --- benchmarks and documentation ----------------------------------------------------------------------------------------------------
+
+bench-apply: apt-test $(VENV)/.dev
+	$(BIN)/python benchmarks/bench_apply.py
+
+docs: $(VENV)/.dev
+	$(BIN)/cluster-ai config reference > docs/configuration.md
+	$(BIN)/cluster-ai config schema > docs/cluster.schema.json
+
+lock:
+	requirements/lock.sh --upgrade
+
+clean:
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,3 @@
+from cluster_ai.cli.main import run
+
+run()
