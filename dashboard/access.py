@@ -1,0 +1,78 @@
+"""Who may look: whoever the gateway answers. It alone knows tokens; here one lives in the session's memory only.
+
+Default deny: while the gateway is away nobody new is let in, unless it is known to answer without a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from cluster_ai.errors import UnavailableError
+from dashboard import view
+from dashboard.gateway import UnauthorizedError
+from dashboard.live import REFRESH, Sources
+
+
+@st.cache_resource(show_spinner=False)
+def _open_gateways() -> set[str]:
+    """Gateways whose last answer to a request without a token was not a refusal."""
+    return set()
+
+
+def gate(sources: Sources) -> Callable[[Sources], None] | None:
+    """The page that stands before all others now; None: this session may see them."""
+    state, url = st.session_state, sources.settings.gateway_url
+    try:
+        reading = sources.served()
+    except UnauthorizedError:
+        if sources.token is None:
+            _open_gateways().discard(url)
+        else:
+            state["refused"] = True
+            del state["token"]
+        state.pop("admitted", None)
+        return _sign_in
+    if reading.problem is None:
+        state["admitted"] = True
+        if sources.token is None:
+            _open_gateways().add(url)
+    return None if state.get("admitted") or url in _open_gateways() else _waiting
+
+
+def sidebar(sources: Sources) -> None:
+    st.caption(f"Cluster **{sources.settings.cluster}**")
+    if sources.token and st.button("Sign out", icon=":material/logout:", type="tertiary"):
+        st.session_state.clear()
+        st.rerun()
+
+
+def _sign_in(sources: Sources) -> None:
+    _, middle, _ = st.columns([1, 1.2, 1])
+    with middle, st.form("sign-in"):
+        st.subheader(f"Sign in to {sources.settings.cluster}")
+        token = st.text_input(
+            "Access token",
+            type="password",
+            help="The one that clients of this cluster use, as its operator gave it to you.",
+        )
+        if st.session_state.pop("refused", False):
+            st.error(
+                "The cluster does not know this token. Check that it is whole, or ask the operator for a new one.",
+                icon=":material/key_off:",
+            )
+        if st.form_submit_button("Sign in", type="primary", width="stretch") and token.strip():
+            st.session_state["token"] = token.strip()
+            st.rerun()
+        st.caption("It is kept in the memory of this session only, and gone when you close the page.")
+
+
+@st.fragment(run_every=REFRESH)
+def _waiting(sources: Sources) -> None:
+    reading = sources.served()
+    if reading.problem is None:
+        st.rerun()
+    st.subheader(f"Waiting for {sources.settings.cluster}")
+    view.problem(reading.problem or UnavailableError("the gateway doesn't answer", where=sources.settings.gateway_url))
+    st.caption("Until it answers, nobody can be let in. This page looks again every few seconds.")

@@ -1,0 +1,49 @@
+"""`streamlit run dashboard/app.py`; $CLUSTER_AI_DASHBOARD_SETTINGS names a file of settings.DashboardSettings."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+import streamlit as st
+
+from cluster_ai import settings
+from dashboard import access, live
+from dashboard.app_pages import models, overview, playground, workers
+
+HERE = Path(__file__).parent
+PAGES = (
+    ("Overview", "overview", ":material/monitoring:", overview.draw),
+    ("Workers", "workers", ":material/dns:", workers.draw),
+    ("Models", "models", ":material/neurology:", models.draw),
+    ("Playground", "playground", ":material/chat:", playground.draw),
+)
+
+
+@st.cache_resource(show_spinner=False)
+def _settings() -> settings.DashboardSettings:
+    return settings.load(settings.DashboardSettings, Path(os.environ["CLUSTER_AI_DASHBOARD_SETTINGS"]))
+
+
+def main() -> None:
+    sources = live.Sources(_settings())
+    st.set_page_config(page_title=sources.settings.cluster, page_icon=str(HERE / "static" / "icon.svg"), layout="wide")
+    st.logo(str(HERE / "static" / "logo.svg"), size="large", icon_image=str(HERE / "static" / "icon.svg"))
+    gate = access.gate(sources)
+    if gate is not None:
+        st.navigation(
+            [st.Page(partial(gate, sources), title="Sign in", url_path="sign-in", default=True)], position="hidden"
+        ).run()
+        return
+    pages = [
+        st.Page(partial(draw, sources), title=title, icon=icon, url_path=path, default=path == "overview")
+        for title, path, icon, draw in PAGES
+    ]
+    page = st.navigation(pages)
+    with st.sidebar:
+        access.sidebar(sources)
+    page.run()
+
+
+main()

@@ -1,0 +1,1 @@
+"""One module a page, each with `draw(sources)`. Pages draw; what they draw comes from dashboard.live."""

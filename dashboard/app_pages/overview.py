@@ -1,0 +1,84 @@
+"""The first page: is the cluster well, and how much does it do."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard import attention, units, view
+from dashboard.gateway import UnauthorizedError
+from dashboard.live import REFRESH, Sources
+
+
+def draw(sources: Sources) -> None:
+    seconds = view.heading("Overview")
+    _now(sources, seconds)
+
+
+@st.fragment(run_every=REFRESH)
+def _now(sources: Sources, seconds: int) -> None:
+    reading = sources.overview(seconds)
+    try:
+        served = sources.served()
+    except UnauthorizedError:
+        st.rerun()
+    view.stale(reading)
+    if served.problem is not None:
+        view.problem(served.problem)
+    now = reading.value
+    if now is None:
+        return
+    if now.newest is None:
+        view.empty(
+            "Prometheus has no values of this cluster yet.",
+            "They come within a minute of the start; if they don't, `cluster-ai status` says what does not run.",
+        )
+        return
+    _notices(attention.notices(now, served.value or ()), quiet=reading.problem is None and served.problem is None)
+    workers, requests, tokens, half, most, failed = st.columns(6)
+    everyone = now.workers_up + len(now.workers_down)
+    workers.metric("Workers up", f"{now.workers_up} of {everyone}", border=True)
+    requests.metric(
+        "Requests", units.rate(now.requests), border=True, help="Answered per second, over the last minute."
+    )
+    tokens.metric(
+        "Tokens",
+        units.rate(now.tokens),
+        border=True,
+        help="Generated per second by all workers together, over the last minute.",
+    )
+    half.metric(
+        "Typical answer",
+        units.seconds(now.p50),
+        border=True,
+        help="Half of the answers were complete in less than this, over the last minute.",
+    )
+    most.metric(
+        "Slowest 5 %",
+        units.seconds(now.p95),
+        border=True,
+        help="95 % of the answers were complete in less than this, over the last minute.",
+    )
+    share = now.failed / now.finished if now.finished else 0.0
+    failed.metric(
+        "Failed",
+        units.share(share),
+        border=True,
+        help=f"{units.count(now.failed)} of {units.count(now.finished)} requests in the time shown.",
+    )
+    idle = "No requests in this time. Send one from the Playground."
+    left, right = st.columns(2)
+    with left:
+        view.chart("Requests", "per second", now.charts["requests"], "per_second", key="requests", nothing=idle)
+        view.chart("Time to a whole answer", "seconds", now.charts["response"], "seconds", key="response", nothing=idle)
+    with right:
+        view.chart("Tokens by model", "per second", now.charts["tokens"], "per_second", key="tokens", nothing=idle)
+        view.chart("Requests in work, by worker", "", now.charts["in_flight"], "count", key="in_flight", nothing=idle)
+    view.age(reading, now.newest)
+
+
+def _notices(found: list[attention.Notice], *, quiet: bool) -> None:
+    if not found and quiet:
+        st.success("Nothing needs attention.", icon=":material/check_circle:")
+    for notice in found:
+        show, icon = (st.error, ":material/error:") if notice.level == "error" else (st.warning, ":material/warning:")
+        show(f"{notice.what} {notice.remedy}", icon=icon)

@@ -1,0 +1,112 @@
+"""The data behind the pages: read once in a few seconds, however many people look.
+
+The last good value is kept, so that a page goes on showing something (and says how old it is) while Prometheus is away.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+import streamlit as st
+
+from cluster_ai.errors import ClusterAIError
+from cluster_ai.settings import DashboardSettings
+from dashboard import queries
+from dashboard.gateway import Gateway, ServedModel, UnauthorizedError
+
+T = TypeVar("T")
+
+REFRESH = 5  # seconds between two readings
+KEEP = REFRESH - 1  # a refresh must find the last one's reading gone
+SPANS = {"15 min": 900, "1 h": 3600, "6 h": 21600, "24 h": 86400}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading(Generic[T]):
+    value: T | None
+    at: float  # when the value was read
+    problem: ClusterAIError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What a page draws from."""
+
+    settings: DashboardSettings
+
+    @property
+    def token(self) -> str | None:
+        """The viewer's own; it lives in this browser session's memory and nowhere else."""
+        token = st.session_state.get("token")
+        return str(token) if token else None
+
+    @property
+    def gateway(self) -> Gateway:
+        return Gateway(self.settings.gateway_url)
+
+    def overview(self, seconds: int) -> Reading[queries.Overview]:
+        return _remembering("overview", self.settings.prometheus_url, seconds)
+
+    def workers(self, seconds: int) -> Reading[queries.Workers]:
+        return _remembering("workers", self.settings.prometheus_url, seconds)
+
+    def models(self, seconds: int) -> Reading[queries.Models]:
+        return _remembering("models", self.settings.prometheus_url, seconds)
+
+    def served(self) -> Reading[tuple[ServedModel, ...]]:
+        """What the gateway serves. Raises UnauthorizedError."""
+        return _served(self.settings.gateway_url, self.token)
+
+
+_ASK: dict[str, Callable[[queries.Prometheus, queries.Span], Any]] = {
+    "overview": queries.overview,
+    "workers": queries.workers,
+    "models": queries.models,
+}
+
+
+@st.cache_resource(show_spinner=False)
+def _prometheus(url: str) -> queries.Prometheus:
+    return queries.Prometheus(url)
+
+
+@st.cache_resource(show_spinner=False)
+def _last_good() -> dict[tuple[str, str, int], Reading[Any]]:
+    return {}
+
+
+@st.cache_data(ttl=60, show_spinner=False)
+def _scrape_interval(url: str) -> float:
+    return _prometheus(url).scrape_interval()
+
+
+@st.cache_data(ttl=KEEP, show_spinner=False)
+def _read(what: str, url: str, seconds: int) -> Reading[Any]:
+    try:
+        span = queries.Span(seconds, _scrape_interval(url))
+        return Reading(_ASK[what](_prometheus(url), span), time.time(), None)
+    except ClusterAIError as problem:
+        return Reading(None, time.time(), problem)
+
+
+def _remembering(what: str, url: str, seconds: int) -> Reading[Any]:
+    reading = _read(what, url, seconds)
+    known = _last_good()
+    if reading.problem is None:
+        known[what, url, seconds] = reading
+        return reading
+    last = known.get((what, url, seconds))
+    return replace(last, problem=reading.problem) if last else reading
+
+
+@st.cache_data(ttl=KEEP, show_spinner=False, max_entries=1000)
+def _served(url: str, token: str | None) -> Reading[tuple[ServedModel, ...]]:
+    try:
+        return Reading(Gateway(url).models(token), time.time(), None)
+    except UnauthorizedError:
+        raise
+    except ClusterAIError as problem:
+        return Reading(None, time.time(), problem)

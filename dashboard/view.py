@@ -1,0 +1,135 @@
+"""How the pages draw: charts, ages, notices and empty places, the same everywhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from cluster_ai.errors import ClusterAIError
+from dashboard import units
+from dashboard.live import REFRESH, SPANS, Reading
+
+Unit = Literal["per_second", "seconds", "share", "gib", "count"]
+
+# How each unit's axis and tooltip write a number (d3's formats), and the least top of the axis: an idle cluster's line
+# lies at the bottom, instead of noise filling the height.
+_UNITS: dict[Unit, tuple[str, str, float]] = {
+    "per_second": ("~s", ".3~s", 1),
+    "seconds": ("~s", ".3~s", 0.1),
+    "share": (".0%", ".1%", 1),
+    "gib": ("~g", ".2f", 1),
+    "count": ("d", "d", 2),
+}
+CHART_HEIGHT = 210
+
+
+def heading(title: str) -> int:
+    """The page's title with the choice of time beside it; returns the chosen seconds."""
+    left, right = st.columns([3, 2], vertical_alignment="bottom")
+    left.title(title, anchor=False)
+    with right.container(horizontal=True, horizontal_alignment="right"):
+        chosen = st.segmented_control(
+            "Time shown",
+            list(SPANS),
+            default=next(iter(SPANS)),
+            required=True,
+            key="span",
+            label_visibility="collapsed",
+            persist_state="session",
+        )
+    return SPANS[str(chosen)]
+
+
+def age(reading: Reading[Any], newest: float | None) -> None:
+    """How old what is shown is. newest: the last scrape that it rests on."""
+    if newest is None:
+        return
+    st.caption(f"Data {units.age(time.time() - newest)} · read every {REFRESH} s")
+
+
+def problem(error: ClusterAIError) -> None:
+    where = f" at `{error.where}`" if error.where else ""
+    what = error.what[:1].upper() + error.what[1:]
+    st.error(f"**{what}**{where}\n\n{error.remedy[:1].upper()}{error.remedy[1:]}", icon=":material/cloud_off:")
+
+
+def stale(reading: Reading[Any]) -> None:
+    """Says what is wrong with where the data comes from, and how old that is which is still shown."""
+    if reading.problem is None:
+        return
+    problem(reading.problem)
+    if reading.value is not None:
+        st.caption(f"What follows is {units.age(time.time() - reading.at)}.")
+
+
+def empty(what: str, remedy: str) -> None:
+    with st.container(border=True):
+        st.markdown(f"**{what}**")
+        st.caption(remedy)
+
+
+@contextmanager
+def card(title: str, unit: str = "") -> Iterator[None]:
+    with st.container(border=True):
+        st.markdown(f"**{title}**" + (f" :small[:gray[{unit}]]" if unit else ""))
+        yield
+
+
+def chart(
+    title: str, label: str, frame: pd.DataFrame, unit: Unit, *, key: str, nothing: str, stacked: bool = False
+) -> None:
+    """A card with one line a series over time, or a sentence where there is nothing to draw."""
+    with card(title, label):
+        if frame["value"].notna().any():
+            st.altair_chart(lines(frame, unit, stacked=stacked), width="stretch", height=CHART_HEIGHT, key=key)
+        else:
+            with st.container(
+                height=CHART_HEIGHT, border=False, horizontal_alignment="center", vertical_alignment="center"
+            ):
+                st.caption(nothing)
+
+
+def lines(frame: pd.DataFrame, unit: Unit, *, stacked: bool = False) -> alt.LayerChart | alt.FacetChart:
+    """Its text depends on the names of the series only: new values move the lines and do not draw the chart anew."""
+    axis, exact, least = _UNITS[unit]
+    names = sorted(frame["series"].unique())
+    color = alt.Color("series:N", scale=alt.Scale(domain=names), legend=_legend(names), title=None)
+    base = alt.Chart(frame).encode(
+        x=alt.X("time:T", title=None, axis=alt.Axis(grid=False, tickCount=6, labelOverlap=True)),
+        y=alt.Y(
+            "value:Q", title=None, stack=stacked, axis=alt.Axis(format=axis, tickCount=4), scale=alt.Scale(domainMin=0)
+        ),
+        color=color,
+    )
+    drawn = (
+        base.mark_area(opacity=0.75, line=True) if stacked else base.mark_line(strokeWidth=2, interpolate="monotone")
+    )
+    nearest = alt.selection_point(on="pointerover", nearest=True, fields=["time"], empty=False, clear="pointerout")
+    points = (
+        base.mark_point(size=40, filled=True)
+        .encode(
+            opacity=alt.condition(nearest, alt.value(1), alt.value(0)),
+            tooltip=[
+                alt.Tooltip("time:T", title="Time", format="%H:%M:%S"),
+                alt.Tooltip("series:N", title="Of"),
+                alt.Tooltip("value:Q", title="Value", format=exact),
+            ],
+        )
+        .add_params(nearest)
+    )
+    floor = alt.Chart(pd.DataFrame({"value": [0.0, float(least)]})).mark_point(opacity=0).encode(y="value:Q")
+    return alt.layer(floor, drawn, points)
+
+
+def _legend(names: Sequence[str]) -> alt.Legend | None:
+    return (
+        alt.Legend(orient="bottom", title=None, columns=4, labelLimit=180, symbolType="stroke")
+        if len(names) > 1
+        else None
+    )

@@ -1,0 +1,145 @@
+"""Takes a picture of every page of a running dashboard, with one prompt sent first so that there is an answer to see.
+
+    python docs/screenshots.py --url http://head:8501 [--token TOKEN] --out docs/screenshots
+
+Needs Chromium and its driver (Debian: chromium, chromium-driver) and selenium (`requirements/dev.lock`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webdriver import WebDriver
+from selenium.webdriver.support.ui import WebDriverWait
+
+PAGES = ("overview", "workers", "models", "playground")
+ANSWER = 120  # seconds that a first answer may take: the model may have to be loaded
+DRAWN = 30  # seconds that a page may take
+
+
+@contextmanager
+def chromium(*, dark: bool = False, width: int = 1440, height: int = 900) -> Iterator[WebDriver]:
+    """A browser with an empty profile, removed afterwards."""
+    profile = tempfile.mkdtemp(prefix="dashboard-chromium-")
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or shutil.which("chromium-browser") or "chromium"
+    for flag in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--hide-scrollbars",
+        f"--user-data-dir={profile}",
+        f"--window-size={width},{height}",
+    ):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    try:
+        driver.execute_cdp_cmd(
+            "Emulation.setEmulatedMedia",
+            {"features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]},
+        )
+        driver.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False},
+        )
+        yield driver
+    finally:
+        driver.quit()
+        shutil.rmtree(profile, ignore_errors=True)
+
+
+def settled(driver: WebDriver) -> None:
+    """Waits until the page has run to its end and nothing on it is a placeholder any more."""
+    script = """
+        const app = document.querySelector('[data-testid="stApp"]');
+        const waits = '[data-testid="stSkeleton"], [data-testid="stAppSkeleton"]';
+        if (!app || document.querySelector(waits)) return false;
+        const charts = [...document.querySelectorAll('[data-testid="stVegaLiteChart"]')];
+        return app.getAttribute('data-test-script-state') === 'notRunning'
+            && document.querySelector('h1, h2, h3') !== null
+            && charts.every(chart => chart.querySelector('canvas, svg') !== null);
+    """
+    seen = 0
+
+    def quiet(d: WebDriver) -> bool:  # twice in a row: between two runs a page looks settled for a moment
+        nonlocal seen
+        seen = seen + 1 if d.execute_script(script) else 0
+        return seen > 1
+
+    WebDriverWait(driver, DRAWN, poll_frequency=0.4).until(quiet, "the page did not get ready")
+
+
+def sign_in(driver: WebDriver, url: str, token: str | None) -> None:
+    driver.get(url)
+    settled(driver)
+    fields = driver.find_elements(By.CSS_SELECTOR, 'input[type="password"]')
+    if not fields:
+        return
+    if token is None:
+        sys.exit("the dashboard asks for a token: give --token")
+    fields[0].send_keys(token, Keys.ENTER)
+    WebDriverWait(driver, DRAWN).until(lambda d: d.find_elements(By.CSS_SELECTOR, '[data-testid="stSidebarNav"]'))
+    settled(driver)
+
+
+def go(driver: WebDriver, page: str) -> None:
+    """By the navigation's link: a new address would be a new session, which would have to sign in again."""
+    link = f'[data-testid="stSidebarNav"] a[href$="/{"" if page == "overview" else page}"]'
+    driver.find_element(By.CSS_SELECTOR, link).click()
+    WebDriverWait(driver, DRAWN).until(
+        lambda d: d.find_elements(By.XPATH, f"//h1[normalize-space()='{page.capitalize()}']"), f"no page {page}"
+    )
+    settled(driver)
+
+
+def ask(driver: WebDriver) -> None:
+    """Sends the playground's example prompt and waits for the whole answer."""
+    go(driver, "playground")
+    driver.find_element(By.CSS_SELECTOR, '[data-testid="stFormSubmitButton"] button').click()
+    WebDriverWait(driver, ANSWER).until(
+        lambda d: "First token" in d.find_element(By.TAG_NAME, "body").text, "no answer came"
+    )
+    settled(driver)
+
+
+def shoot(driver: WebDriver, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    driver.save_screenshot(str(path))
+    print(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--token", default=os.environ.get("CLUSTER_AI_TOKEN"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("screenshots"))
+    args = parser.parse_args()
+    with chromium() as driver:
+        sign_in(driver, args.url, args.token)
+        ask(driver)
+        for page in PAGES:
+            go(driver, page)
+            shoot(driver, args.out / f"{page}.png")
+    with chromium(dark=True) as driver:
+        sign_in(driver, args.url, args.token)
+        go(driver, "overview")
+        shoot(driver, args.out / "overview-dark.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""A gateway that says what a test wants it to say, over real HTTP: refusals and broken streams can't be had from a healthy one.
+
+Run as a program it also plays a busy cluster's metrics, for looking at the pages: `python -m tests.dashboard.fake_gateway 22001`.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from cluster_ai.metrics.names import METRICS, Metric
+
+GIB = 2**30
+MODELS = [
+    {"name": "llama2:13b", "placed": ["gpu-worker-01", "gpu-worker-02"], "available": ["gpu-worker-01"], "loaded": []},
+    {"name": "smollm2:135m", "placed": ["cpu-worker-01"], "available": ["cpu-worker-01"], "loaded": ["cpu-worker-01"]},
+]
+
+
+def registered(metric: Metric, registry: CollectorRegistry) -> Any:
+    stem = metric.name.removesuffix("_total") if metric.kind == "counter" else metric.name
+    if metric.kind == "histogram":
+        return Histogram(stem, metric.help, metric.labels, registry=registry, buckets=metric.buckets)
+    return {"counter": Counter, "gauge": Gauge}[metric.kind](stem, metric.help, metric.labels, registry=registry)
+
+
+@dataclass
+class FakeGateway:
+    """`with FakeGateway(): ...`; its fields may be changed while it runs."""
+
+    port: int = 0
+    token: str | None = None  # what it asks for; None: answers everybody
+    pieces: tuple[str, ...] = ("Blue light ", "is scattered ", "most.")
+    breaks_after: int | None = None  # pieces
+    worker: str = "cpu-worker-01"
+    models: list[dict[str, Any]] = field(default_factory=lambda: list(MODELS))
+    prompts: list[str] = field(default_factory=list)
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+
+    def __post_init__(self) -> None:
+        self.metric = {m.name: registered(m, self.registry) for m in METRICS}
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> FakeGateway:
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), type("Handler", (_Handler,), {"gateway": self}))
+        self._server.daemon_threads = True
+        self.port = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    gateway: FakeGateway
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        if self.path == "/metrics":
+            self._reply(200, generate_latest(self.gateway.registry), "text/plain; version=0.0.4")
+        elif self._let_in():
+            known = {"/api/v1/models": {"models": self.gateway.models}}
+            body = known.get(self.path)
+            self._json(200 if body else 404, body or {"error": {"message": "no such path"}})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if not self._let_in():
+            return
+        self.gateway.prompts.append(body["prompt"])
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-ndjson")
+        self.send_header("X-Cluster-Worker", self.gateway.worker)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for number, piece in enumerate(self.gateway.pieces):
+            if number == self.gateway.breaks_after:
+                self._line({"error": {"message": "the worker was lost"}})
+                break
+            self._line({"response": piece, "done": False})
+        else:
+            usage = {"prompt_tokens": 12, "completion_tokens": 34}
+            measured = {"time_to_first_token": 0.123, "tokens_per_second": 98.7, "usage": usage}
+            self._line({"response": "", "done": True, "worker": self.gateway.worker, **measured})
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _line(self, value: dict[str, Any]) -> None:
+        data = json.dumps(value).encode() + b"\n"
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+        self.wfile.flush()
+
+    def _let_in(self) -> bool:
+        token = self.gateway.token
+        if token is None or self.headers.get("Authorization") == f"Bearer {token}":
+            return True
+        self._json(401, {"error": {"message": "a bearer token is needed"}})
+        return False
+
+    def _json(self, status: int, body: dict[str, Any]) -> None:
+        self._reply(status, json.dumps(body).encode(), "application/json")
+
+    def _reply(self, status: int, data: bytes, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base's name)
+        pass
+
+
+def busy(gateway: FakeGateway, seconds: float) -> None:
+    """A few workers' numbers after `seconds` more of work."""
+    m, chance = gateway.metric, random.Random()
+    m["cluster_active_workers"].set(3)
+    for worker, cards, size in (("cpu-worker-01", 0, 32), ("gpu-worker-01", 1, 64), ("gpu-worker-02", 2, 64)):
+        wave = 0.5 + 0.4 * chance.random()
+        up = worker != "gpu-worker-02"
+        m["worker_up"].labels(worker).set(up)
+        if not up:
+            continue
+        m["worker_cpu_usage"].labels(worker).set(wave)
+        m["worker_memory_usage"].labels(worker).set((8 + 6 * wave) * GIB)
+        m["worker_memory_capacity"].labels(worker).set(size * GIB)
+        m["worker_active_tasks"].labels(worker).set(chance.randint(0, 4))
+        m["gateway_in_flight"].labels(worker).set(chance.randint(0, 4))
+        for card in range(cards):
+            m["worker_gpu_memory"].labels(worker, str(card)).set((6 + 2 * wave) * GIB)
+            m["worker_gpu_memory_capacity"].labels(worker, str(card)).set(24 * GIB)
+        model = "llama2:13b" if cards else "smollm2:135m"
+        m["worker_model_loaded"].labels(worker, model).set(1)
+        for _ in range(round(seconds * 4 * wave)):
+            took = chance.lognormvariate(0.3 if cards else -0.7, 0.5)
+            m["cluster_total_tasks_total"].labels("inference").inc()
+            m["cluster_response_time_seconds"].observe(took * 1.1)
+            m["model_inference_time_seconds"].labels(model).observe(took)
+            m["model_tokens_generated_total"].labels(model, worker).inc(chance.randint(20, 60))
+            if chance.random() < 0.01:
+                m["cluster_failed_tasks_total"].labels("inference").inc()
+
+
+def main() -> None:
+    with FakeGateway(port=int(sys.argv[1]), token=sys.argv[2] if len(sys.argv) > 2 else None) as gateway:
+        while True:
+            busy(gateway, 1)
+            time.sleep(1)
+
+
+if __name__ == "__main__":
+    main()
