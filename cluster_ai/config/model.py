@@ -1,6 +1,6 @@
 """cluster.yaml as frozen dataclasses: the only form in which any other module sees the configuration.
 
-Sizes are bytes, durations are seconds. Defaults stand in the schema (schema.py), not here, so that the reference page has them.
+Sizes are bytes, durations are seconds. Defaults stand in the schema (schema.py), not here: the reference page has them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ class Ssh:
 @dataclass(frozen=True, slots=True)
 class Engine:
     version: str
-    source: str | None  # URL of a release archive, or path of an archive or of a binary; None: the known release of `version`
+    source: (
+        str | None
+    )  # URL of a release archive, or path of an archive or of a binary; None: the known release of `version`
     sha256: str | None
     parallel: int  # requests at once per model and worker
     context_length: int  # tokens, where the model's options don't say
@@ -123,7 +125,10 @@ class Config:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A machine, with all that runs on it. Its name is the worker's name, or the scheduler's host where no worker lives there."""
+    """A machine, with all that runs on it.
+
+    Its name is the worker's name, or the scheduler's host where no worker lives there.
+    """
 
     name: str
     address: str
@@ -135,6 +140,8 @@ def hosts(config: Config) -> tuple[Host, ...]:
     """Every machine of the cluster, the head host first. A worker at the scheduler's address shares its machine."""
     address = config.scheduler.host
     shared = next((w for w in config.workers if w.host == address), None)
-    head = Host(shared.name if shared else address, address, frozenset({"head", "worker"} if shared else {"head"}), shared)
+    head = Host(
+        shared.name if shared else address, address, frozenset({"head", "worker"} if shared else {"head"}), shared
+    )
     rest = (Host(w.name, w.host, frozenset({"worker"}), w) for w in config.workers if w is not shared)
     return (head, *rest)

@@ -1,0 +1,149 @@
+"""From the text of cluster.yaml to Config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cluster_ai.config import units
+from cluster_ai.config.document import Document, read
+from cluster_ai.config.model import (
+    Config,
+    Engine,
+    Gateway,
+    Interface,
+    Model,
+    Monitoring,
+    Packages,
+    Resources,
+    Rollout,
+    Scheduler,
+    Ssh,
+    Worker,
+)
+from cluster_ai.errors import ConfigError, ErrorGroup
+
+
+def load(path: Path | str) -> Config:
+    """Read, check and resolve a file. Raises ConfigError, or ErrorGroup with every error in it."""
+    return load_text(read_text(Path(path)), Path(path))
+
+
+def load_text(text: str, path: Path | str) -> Config:
+    """Like `load`, for a text that isn't in the file (yet). Relative paths in it still start at the file's folder."""
+    return parse(text, path)[0]
+
+
+def parse(text: str, path: Path | str) -> tuple[Config, dict[str, Any], Document]:
+    """The configuration; the data that it was made of, with defaults; and the positions of what stands in the text."""
+    from cluster_ai.config.validate import check_schema, cross_check
+
+    document = read(text, Path(path))
+    data, errors = check_schema(document)
+    if not errors:
+        config = _build(data, Path(path))
+        errors = list(cross_check(config, document))
+        if not errors:
+            return config, data, document
+    raise errors[0] if len(errors) == 1 else ErrorGroup(errors)
+
+
+def read_text(path: Path) -> str:
+    """The file's text. What keeps it from being read is a ConfigError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        remedy = "make one with: cluster-ai init, or name another with --config"
+        raise ConfigError("there is no such file", where=str(path), remedy=remedy) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"is not UTF-8 text (byte {error.start})", where=str(path), remedy="save it as UTF-8"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"can't be read: {error.strerror}", where=str(path)) from error
+
+
+def _build(data: dict[str, Any], path: Path) -> Config:
+    cluster = data["cluster"]
+    folder = path.absolute().parent
+    scheduler, ssh, engine, gateway = cluster["scheduler"], cluster["ssh"], cluster["engine"], cluster["gateway"]
+    rollout, monitoring, packages = cluster["rollout"], cluster["monitoring"], cluster["packages"]
+    return Config(
+        path=path.absolute(),
+        version=data["version"],
+        name=cluster["name"],
+        scheduler=Scheduler(scheduler["host"], scheduler["port"], scheduler["dashboard_port"]),
+        workers=tuple(_worker(worker) for worker in cluster["workers"]),
+        models=tuple(_model(model, folder) for model in cluster["models"]),
+        ssh=Ssh(
+            user=ssh.get("user"),
+            port=ssh.get("port"),
+            key=_path(ssh.get("key"), folder),
+            known_hosts=_path(ssh.get("known_hosts"), folder),
+            jump=ssh.get("jump"),
+        ),
+        engine=Engine(
+            version=engine["version"],
+            source=_source(engine.get("source"), folder),
+            sha256=engine["sha256"].lower() if "sha256" in engine else None,
+            parallel=engine["parallel"],
+            context_length=engine["context_length"],
+            keep_alive=units.parse_duration(engine["keep_alive"]),
+            kv_cache_type=engine["kv_cache_type"],
+        ),
+        gateway=Gateway(gateway["port"], gateway["policy"], tuple(gateway["trusted_networks"])),
+        rollout=Rollout(
+            max_unavailable=_share(rollout["max_unavailable"]),
+            keep_releases=rollout["keep_releases"],
+            gate_timeout=units.parse_duration(rollout["gate_timeout"]),
+        ),
+        monitoring=Monitoring(
+            port=monitoring["port"],
+            scrape_interval=units.parse_duration(monitoring["scrape_interval"]),
+            retention=units.parse_duration(monitoring["retention"]),
+        ),
+        interface=Interface(cluster["interface"]["dashboard"], cluster["interface"]["dashboard_port"]),
+        packages=Packages(packages["source"], packages.get("mirror")),
+    )
+
+
+def _worker(worker: dict[str, Any]) -> Worker:
+    resources = worker["resources"]
+    return Worker(
+        name=worker["name"],
+        host=worker.get("host", worker["name"]),
+        resources=Resources(
+            cpu=resources["cpu"],
+            memory=units.parse_size(resources["memory"]),
+            gpu=resources["gpu"],
+            gpu_memory=_size(resources.get("gpu_memory")),
+        ),
+        labels=worker["labels"],
+    )
+
+
+def _model(model: dict[str, Any], folder: Path) -> Model:
+    resources = model["resources"]
+    return Model(
+        name=model["name"],
+        replicas=model["replicas"],
+        memory=_size(resources.get("gpu_memory", resources.get("memory"))),
+        source=_path(model.get("source"), folder),
+        options=model["options"],
+    )
+
+
+def _size(text: str | None) -> int | None:
+    return None if text is None else units.parse_size(text)
+
+
+def _share(value: int | str) -> int | float:
+    return value if isinstance(value, int) else int(value.removesuffix("%")) / 100
+
+
+def _path(text: str | None, folder: Path) -> Path | None:
+    return None if text is None else folder / Path(text).expanduser()
+
+
+def _source(text: str | None, folder: Path) -> str | None:
+    return text if text is None or "://" in text else str(_path(text, folder))

@@ -1,0 +1,49 @@
+"""Sizes and durations as people write them. Both need their unit: a bare `memory: 32` is bytes to one and GB to another."""
+
+from __future__ import annotations
+
+import re
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGT]i?)?B", re.ASCII)
+_STEPS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?\s*(?:ms|[smhd])\s*)+", re.ASCII)
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhd])", re.ASCII)
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_size(text: str) -> int:
+    """Bytes: "32GB" is 32 * 10^9, "8GiB" is 8 * 2^30. Raises ValueError."""
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise ValueError(f"not a size: {text!r}")
+    number, prefix = match.group(1), match.group(2) or ""
+    base = 1024 if prefix.endswith("i") else 1000
+    factor: int = base ** _STEPS[prefix.removesuffix("i").upper()]
+    return int(number) * factor if number.isdigit() else round(float(number) * factor)
+
+
+def format_size(size: int) -> str:
+    """For people: three digits, decimal units ("8.59 GB")."""
+    value, units = float(size), ("B", "kB", "MB", "GB", "TB")
+    for unit in units:
+        if value < 999.5 or unit == units[-1]:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    raise AssertionError
+
+
+def parse_duration(text: str) -> float:
+    """Seconds: "500ms", "30s", "5m", "2h", "15d", "1h30m". Raises ValueError."""
+    if not _DURATION.fullmatch(text.strip()):
+        raise ValueError(f"not a duration: {text!r}")
+    return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest text that `parse_duration` reads as the same, to a millisecond."""
+    rest, parts = round(seconds * 1000), []
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"

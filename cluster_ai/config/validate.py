@@ -1,0 +1,227 @@
+"""Checks: each key by itself, by cerberus; then, where those pass, what only shows when several are seen together."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+from cerberus import Validator
+from cerberus import errors as codes
+from cerberus.schema import UnvalidatedSchema
+
+from cluster_ai import layout
+from cluster_ai.config.document import Document, KeyPath, key_path
+from cluster_ai.config.model import Config
+from cluster_ai.config.schema import FORMS, SCHEMA, accepts, rules_at
+from cluster_ai.errors import ConfigError
+
+# Groups and hosts that Ansible and pyinfra know without being told.
+RESERVED_NAMES = frozenset({"all", "ungrouped", "head", "workers", "hosts", "localhost", "implicit"})
+
+
+class SchemaValidator(Validator):  # type: ignore[misc]
+    """cerberus with the rule `form`."""
+
+    def _validate_form(self, constraint: str, field: Any, value: Any) -> None:
+        """{'type': 'string'}"""
+        if not FORMS[constraint].test(value):
+            self._error(field, accepts({"form": constraint}))
+
+
+def check_schema(document: Document) -> tuple[dict[str, Any], list[ConfigError]]:
+    """The data with defaults filled in, and all errors in the order of the file."""
+    if not isinstance(document.data, dict):
+        found = "nothing" if document.data is None else _found(document, (), document.data)
+        what = f"found {found}, allowed: {accepts({'type': 'dict', 'schema': SCHEMA})}"
+        return {}, [ConfigError(what, where=document.where(()), remedy="begin with: cluster-ai init")]
+    validator = SchemaValidator(
+        UnvalidatedSchema(SCHEMA)
+    )  # that SCHEMA itself is sound is for a test to see, not for every run
+    validator.validate(document.data)
+    found_errors = {(path, error.what): error for path, error in _worded(document, _leaves(validator._errors))}
+    order = sorted(found_errors.items(), key=lambda item: (_position(item[1].where), item[0][1]))
+    return cast(dict[str, Any], validator.document), [error for _, error in order]
+
+
+def _position(where: str) -> tuple[int, int]:
+    _, line, column = where.rsplit(":", 2)
+    return int(line), int(column)
+
+
+def _leaves(found: Iterable[Any]) -> Iterator[Any]:
+    for error in found:
+        if error.is_group_error:
+            yield from _leaves(error.child_errors)
+        else:
+            yield error
+
+
+def _worded(document: Document, found: Iterable[Any]) -> Iterator[tuple[KeyPath, ConfigError]]:
+    for error in found:
+        path: KeyPath = tuple(error.document_path)
+        if error.code == codes.UNKNOWN_FIELD.code:
+            yield path, _unknown_key(document, path)
+        elif error.code == codes.REQUIRED_FIELD.code:
+            what = f"{key_path(path)}: the key is missing, allowed: {accepts(rules_at(path))}"
+            yield path, ConfigError(what, where=document.where(path), remedy=_doc(path))
+        elif error.code == codes.EXCLUDES_FIELD.code:
+            what = f"{key_path(path)}: stands beside {error.constraint}, allowed: one of both"
+            yield path, ConfigError(what, where=document.where(path, key=True), remedy="keep the one that you mean")
+        elif "keysrules" in error.schema_path:
+            what = f"{key_path(path)}: found the key {path[-1]!r}, allowed: {error.info[0] if error.info else 'text'}"
+            yield path, ConfigError(what, where=document.where(path, key=True))
+        else:
+            what = f"{key_path(path)}: found {_found(document, path, error.value)}, allowed: {accepts(rules_at(path))}"
+            yield path, ConfigError(what, where=document.where(path), remedy=_quotes(document, path, error.value))
+
+
+def _unknown_key(document: Document, path: KeyPath) -> ConfigError:
+    known = list(rules_at(path[:-1])["schema"])
+    close = difflib.get_close_matches(str(path[-1]), known, n=1)
+    what = f"{key_path(path)}: found an unknown key, allowed: {', '.join(known)}"
+    remedy = f"did you mean {close[0]}?" if close else ""
+    if not close and len(path) == 1 and path[0] in SCHEMA["cluster"]["schema"]:
+        remedy = "it belongs under cluster:, indented"
+    return ConfigError(what, where=document.where(path, key=True), remedy=remedy)
+
+
+def _found(document: Document, path: KeyPath, value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    written = document.source.get(path, str(value))
+    if isinstance(value, str):
+        return repr(written)
+    kind = {bool: "true or false", int: "a whole number", float: "a number"}.get(type(value), "a date")
+    return f"{written} ({kind})"
+
+
+def _quotes(document: Document, path: KeyPath, value: Any) -> str:
+    """What to do where YAML read something else than the text that was meant."""
+    rules, written = rules_at(path), document.source.get(path, "")
+    if isinstance(value, str) or not written:
+        return ""
+    fits = (
+        FORMS[rules["form"]].test(written)
+        if "form" in rules
+        else rules.get("type") == "string" and written in rules.get("allowed", [written])
+    )
+    return f"put it in quotes: '{written}'" if fits else ""
+
+
+def _doc(path: KeyPath) -> str:
+    return str(rules_at(path).get("meta", {}).get("doc", "")).replace("`", "")
+
+
+def cross_check(config: Config, document: Document) -> Iterator[ConfigError]:
+    """What each key by itself can't show."""
+    yield from _names(config, document)
+    yield from _ports(config, document)
+    yield from _files(config, document)
+    cluster: KeyPath = ("cluster",)
+    for index, model in enumerate(config.models):
+        if model.replicas != "all" and model.replicas > len(config.workers):
+            at = (*cluster, "models", index, "replicas")
+            what = f"{key_path(at)}: found {model.replicas}, allowed: at most {len(config.workers)}, one on each worker"
+            yield ConfigError(
+                what, where=document.where(at), remedy="write replicas: all for every worker, or add workers"
+            )
+    for index, worker in enumerate(config.workers):
+        if worker.resources.gpu_memory and not worker.resources.gpu:
+            at = (*cluster, "workers", index, "resources", "gpu_memory")
+            what = f"{key_path(at)}: the worker has GPU memory, but gpu is 0"
+            yield ConfigError(
+                what, where=document.where(at, key=True), remedy="say how many cards it has, or leave gpu_memory out"
+            )
+    if config.packages.source == "mirror" and not config.packages.mirror:
+        at = (*cluster, "packages", "source")
+        yield ConfigError(
+            f"{key_path(at)}: found 'mirror', but no packages.mirror",
+            where=document.where(at),
+            remedy="name the mirror's address",
+        )
+    if config.engine.sha256 and not config.engine.source:
+        at = (*cluster, "engine", "sha256")
+        what = f"{key_path(at)}: stands without engine.source, so it is not said of which file"
+        yield ConfigError(
+            what,
+            where=document.where(at, key=True),
+            remedy="name the file or address with engine.source, or leave sha256 out",
+        )
+
+
+def _names(config: Config, document: Document) -> Iterator[ConfigError]:
+    workers, models = ("cluster", "workers"), ("cluster", "models")
+    yield from _unique(document, workers, "name", [w.name.lower() for w in config.workers])
+    yield from _unique(document, workers, "host", [w.host.lower() for w in config.workers])
+    full = [m.name.lower() if ":" in m.name.rsplit("/", 1)[-1] else f"{m.name.lower()}:latest" for m in config.models]
+    yield from _unique(document, models, "name", full)
+    hosts = {w.host.lower(): w.name for w in config.workers} | {config.scheduler.host.lower(): ""}
+    for index, worker in enumerate(config.workers):
+        at = (*workers, index, "name")
+        if worker.name.lower() in RESERVED_NAMES:
+            what = f"{key_path(at)}: found {worker.name!r}, a group or host that Ansible or pyinfra has already"
+            yield ConfigError(what, where=document.where(at), remedy="choose another name")
+        owner = hosts.get(worker.name.lower(), worker.name)
+        if owner.lower() != worker.name.lower() and worker.host.lower() != worker.name.lower():
+            whose = f"the host of worker {owner!r}" if owner else "the scheduler's host"
+            what = f"{key_path(at)}: {worker.name!r} is also the address of another machine, {whose}"
+            yield ConfigError(what, where=document.where(at), remedy="choose another name")
+
+
+def _unique(document: Document, items: KeyPath, key: str, values: list[str]) -> Iterator[ConfigError]:
+    first: dict[str, int] = {}
+    for index, value in enumerate(values):
+        if value in first:
+            at, other = (*items, index, key), (*items, first[value], key)
+            first_place = f"{key_path(other)} ({document.where(other)})"
+            what = f"{key_path(at)}: {value!r} stands here a second time; the first is {first_place}"
+            yield ConfigError(what, where=document.where(at), remedy="every one needs its own")
+        first.setdefault(value, index)
+
+
+def _ports(config: Config, document: Document) -> Iterator[ConfigError]:
+    """Ports that two parts on the head host would both take."""
+    chosen = {
+        ("cluster", "scheduler", "port"): config.scheduler.port,
+        ("cluster", "scheduler", "dashboard_port"): config.scheduler.dashboard_port,
+        ("cluster", "gateway", "port"): config.gateway.port,
+        ("cluster", "monitoring", "port"): config.monitoring.port,
+    }
+    if config.interface.dashboard:
+        chosen["cluster", "interface", "dashboard_port"] = config.interface.dashboard_port
+    taken = {22 if config.ssh.port is None else config.ssh.port: "sshd", layout.NODE_EXPORTER_PORT: "node_exporter"}
+    if any(worker.host == config.scheduler.host for worker in config.workers):
+        taken |= {layout.ENGINE_PORT: "Ollama", layout.FRONT_PORT: "the engine's front"}
+        for (low, high), part in (
+            (layout.DASK_WORKER_PORTS, "the Dask worker"),
+            (layout.DASK_NANNY_PORTS, "the Dask nanny"),
+        ):
+            taken |= dict.fromkeys(range(low, high + 1), part)
+    for at, port in chosen.items():
+        if port in taken:
+            what = f"{key_path(at)}: port {port} on {config.scheduler.host} belongs to {taken[port]}"
+            yield ConfigError(what, where=document.where(at), remedy="choose another port")
+        taken.setdefault(port, key_path(at))
+
+
+def _files(config: Config, document: Document) -> Iterator[ConfigError]:
+    """Files that are named and not there."""
+    named: list[tuple[KeyPath, Path]] = [
+        (("cluster", "models", index, "source"), model.source)
+        for index, model in enumerate(config.models)
+        if model.source
+    ]
+    if config.engine.source and "://" not in config.engine.source:
+        named.append((("cluster", "engine", "source"), Path(config.engine.source)))
+    for at, path in named:
+        if not path.is_file():
+            what = f"{key_path(at)}: {path} is {'not a file' if path.exists() else 'not there'}"
+            yield ConfigError(
+                what, where=document.where(at), remedy="a relative path starts at the folder of cluster.yaml"
+            )

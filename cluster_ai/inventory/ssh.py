@@ -1,0 +1,74 @@
+"""OpenSSH's command line for the hosts of a cluster. Host keys are always checked; nothing asks for a password."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from cluster_ai.config.model import Ssh
+from cluster_ai.errors import ClusterAIError
+
+CONNECT_TIMEOUT = 10  # seconds
+PERSIST = 60  # seconds a shared connection outlives its last use
+
+
+def ssh_options(ssh: Ssh, *, persist: bool = True) -> list[str]:
+    """What `ssh`, `scp`, `sftp` and Ansible's ssh connection understand alike: all settings but user, port and key."""
+    options = {
+        "BatchMode": "yes",
+        "StrictHostKeyChecking": "yes",
+        "ConnectTimeout": str(CONNECT_TIMEOUT),
+        "ServerAliveInterval": "15",
+        "ServerAliveCountMax": "4",
+    }
+    if ssh.known_hosts:
+        options["UserKnownHostsFile"] = _quoted(ssh.known_hosts)
+        options["GlobalKnownHostsFile"] = "/dev/null"  # the file that is named decides alone
+    if ssh.key:
+        options["IdentitiesOnly"] = "yes"
+    if persist:
+        options |= {
+            "ControlMaster": "auto",
+            "ControlPath": f"{_quoted(control_dir())}/%C",
+            "ControlPersist": f"{PERSIST}s",
+        }
+    words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
+    return [*words, "-J", ssh.jump] if ssh.jump else words
+
+
+def ssh_argv(ssh: Ssh, address: str, *, persist: bool = True) -> list[str]:
+    """`ssh` up to and with the address; a remote command follows as one more argument.
+
+    persist: share a connection with the calls that follow soon.
+    """
+    argv = ["ssh", "-T", *ssh_options(ssh, persist=persist)]
+    if ssh.user:
+        argv += ["-l", ssh.user]
+    if ssh.port:
+        argv += ["-p", str(ssh.port)]
+    if ssh.key:
+        argv += ["-i", str(ssh.key)]
+    return [*argv, "--", address]
+
+
+def control_dir() -> Path:
+    """Where shared connections have their sockets: short (a socket's path may have 104 bytes) and closed to others."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime and len(runtime) <= 40 and Path(runtime).is_dir():
+        path = Path(runtime) / "cluster-ai"
+    else:
+        path = Path(tempfile.gettempdir()) / f"cluster-ai-{os.getuid()}"
+    path.mkdir(mode=0o700, exist_ok=True)
+    status = path.lstat()
+    if status.st_uid != os.getuid() or path.is_symlink() or status.st_mode & 0o077:
+        raise ClusterAIError(
+            "belongs to another user, or is open to others", where=str(path), remedy=f"remove it: rm -r {path}"
+        )
+    return path
+
+
+def _quoted(path: Path) -> str:
+    """A path inside of an option: OpenSSH splits at blanks and expands %."""
+    text = str(path).replace("%", "%%")
+    return f'"{text}"' if " " in text else text

@@ -1,0 +1,62 @@
+"""How much memory a model needs where nobody says, and how much a worker gives."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from cluster_ai.config.model import Model, Worker
+
+GB = 10**9
+RAM_SHARE = (
+    0.8  # of a worker's memory, for models that run on its CPU; the rest is for the system, Dask and the engine itself
+)
+MEMORY_OF_A_CARD = 8 * GB  # where a worker has GPUs and doesn't say how much memory
+FILE_FACTOR, FILE_EXTRA = (
+    1.2,
+    GB // 4,
+)  # of a GGUF file: buffers grow with the weights; and the cache of a 4096 token context
+PER_BILLION, TAG_EXTRA = 0.65 * GB, GB  # of a tag such as 13b: weights of 4 to 5 bits; cache and buffers
+UNKNOWN = 4 * GB
+
+_PARAMETERS = re.compile(r"(?:^|[-_:/])(?:(\d+)x)?(\d+(?:\.\d+)?)([bm])(?![a-z0-9.])", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Memory of one replica, in bytes. why: where the number comes from, for people."""
+
+    memory: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a worker gives to models, in bytes."""
+
+    gpu: int
+    ram: int
+
+
+def need(model: Model) -> Need:
+    """What the configuration says, else an estimate: from the GGUF file, from the tag, or a flat one."""
+    if model.memory is not None:
+        return Need(model.memory, "as its resources say")
+    if model.source is not None:
+        size = model.source.stat().st_size
+        return Need(int(size * FILE_FACTOR) + FILE_EXTRA, f"estimated from its file of {size / GB:.2f} GB")
+    name, _, tag = model.name.rpartition(":")
+    for text in (tag, name):
+        if match := _PARAMETERS.search(text):
+            experts, count, unit = match.groups()
+            billions = float(count) * int(experts or 1) / (1000 if unit in "mM" else 1)
+            return Need(
+                int(billions * PER_BILLION) + TAG_EXTRA, f"estimated from {match.group(0).strip('-_:/')!r} in its name"
+            )
+    return Need(UNKNOWN, "a guess, for neither its resources nor its name say")
+
+
+def budget(worker: Worker) -> Budget:
+    resources = worker.resources
+    gpu = resources.gpu_memory if resources.gpu_memory is not None else MEMORY_OF_A_CARD
+    return Budget(gpu if resources.gpu else 0, int(resources.memory * RAM_SHARE))
