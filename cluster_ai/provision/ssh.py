@@ -1,6 +1,7 @@
-"""Scripts on many hosts at once, one OpenSSH client each; what goes wrong comes back as a HostError, beside the others' answers.
+"""Scripts on many hosts at once, one OpenSSH client each; a host that refuses gives a HostError beside the answers.
 
-Plain subprocesses and selectors: a run with nothing to do is measured in tenths of a second, and asyncio's import is one of them.
+Plain subprocesses and selectors: a run with nothing to do is measured in tenths of a second, and asyncio's import alone
+is one of them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from cluster_ai.errors import HostError
 
 TIMEOUT = 30.0  # seconds for one script, connecting included
 AT_ONCE = 64  # clients of ssh
-_AS_ROOT = 'if [ "$(id -u)" = 0 ]; then exec sh -c "$1" cluster-ai </dev/null; fi; LC_ALL=C exec sudo {how} -- sh -c "$1" cluster-ai'
+_AS_ROOT = (
+    'if [ "$(id -u)" = 0 ]; then exec sh -c "$1" cluster-ai </dev/null; fi; '
+    'LC_ALL=C exec sudo {how} -- sh -c "$1" cluster-ai'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,9 @@ class Batch:
             try:
                 self._running[call.host] = _Client(call, self._password, time.monotonic() + self._timeout)
             except FileNotFoundError:
-                self._finish(call.host, HostError("there is no ssh here", where=call.host, remedy="apt install openssh-client"))
+                self._finish(
+                    call.host, HostError("there is no ssh here", where=call.host, remedy="apt install openssh-client")
+                )
         return self
 
     def results(self) -> dict[str, Reply | HostError]:
@@ -237,12 +243,12 @@ _SSH_FAULTS = (
     _Fault(
         ("REMOTE HOST IDENTIFICATION HAS CHANGED",),
         "its host key is another one than known_hosts has",
-        "if the host was installed anew: ssh-keygen -R {address}, then connect once by hand; else someone stands between",
+        "if the host was installed anew: ssh-keygen -R {address}, connect once by hand; else someone stands between",
     ),
     _Fault(
         ("Host key verification failed", "host key is known for"),
         "its host key is not known here",
-        "connect once by hand (ssh {address}) and check the fingerprint, or name a file with ssh.known_hosts in cluster.yaml",
+        "connect once by hand (ssh {address}) and check the fingerprint, or set ssh.known_hosts in cluster.yaml",
     ),
     _Fault(
         ("UNPROTECTED PRIVATE KEY FILE", "bad permissions"),
@@ -258,8 +264,8 @@ _SSH_FAULTS = (
     _Fault(
         ("Permission denied (", "Too many authentication failures", "No more authentication methods"),
         "refuses our SSH key",
-        "put the public key into authorized_keys of that user (ssh-copy-id), or set ssh.user and ssh.key in cluster.yaml; "
-        "a key with a passphrase must be in the agent (ssh-add)",
+        "put the public key into authorized_keys of that user (ssh-copy-id), or set ssh.user and ssh.key in "
+        "cluster.yaml; a key with a passphrase must be in the agent (ssh-add)",
     ),
     _Fault(
         ("Could not resolve hostname", "Name or service not known"),
@@ -267,7 +273,11 @@ _SSH_FAULTS = (
         "correct the worker's host in cluster.yaml, or the name service",
         quote=True,
     ),
-    _Fault(("Connection refused",), "refuses connections to its SSH port", "start sshd there, or set ssh.port in cluster.yaml"),
+    _Fault(
+        ("Connection refused",),
+        "refuses connections to its SSH port",
+        "start sshd there, or set ssh.port in cluster.yaml",
+    ),
     _Fault(
         ("No route to host", "Network is unreachable"),
         "can't be reached",
@@ -313,7 +323,9 @@ def refused(reply: Reply) -> HostError | None:
     """The error in a reply that is ssh's or sudo's, not the script's."""
     if reply.returncode == 255:
         return _fault(_SSH_FAULTS, reply) or HostError(
-            _last_line(reply.stderr) or "ssh fails without a word", where=reply.host, remedy=f"try it by hand: ssh -v {reply.host}"
+            _last_line(reply.stderr) or "ssh fails without a word",
+            where=reply.host,
+            remedy=f"try it by hand: ssh -v {reply.host}",
         )
     if reply.returncode and not reply.stdout:
         return _fault(_SUDO_FAULTS, reply)

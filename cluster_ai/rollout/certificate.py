@@ -1,4 +1,4 @@
-"""A certificate's validity, read without cryptography's import: a run with nothing to do looks at one certificate a host."""
+"""A certificate's validity, read without importing cryptography, for a run with nothing to do looks at one a host."""
 
 from __future__ import annotations
 

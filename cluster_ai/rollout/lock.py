@@ -1,4 +1,4 @@
-"""One run at a time may change a cluster from this checkout. The kernel frees the lock with its holder, however that ends."""
+"""One run at a time may change a cluster from here. The kernel frees the lock with its holder, however that ends."""
 
 from __future__ import annotations
 
@@ -25,10 +25,18 @@ def hold(path: Path, doing: str) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise LockedError(
-                f"another run holds the lock: {_holder(file.read())}", where=str(path), remedy="wait for it to end, or stop it"
+                f"another run holds the lock: {_holder(file.read())}",
+                where=str(path),
+                remedy="wait for it to end, or stop it",
             ) from None
         file.truncate(0)
-        who = {"user": _user(), "host": socket.gethostname(), "pid": os.getpid(), "since": int(time.time()), "doing": doing}
+        who = {
+            "user": _user(),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "since": int(time.time()),
+            "doing": doing,
+        }
         file.write(json.dumps(who) + "\n")
         file.flush()
         try:

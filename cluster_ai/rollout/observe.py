@@ -24,7 +24,9 @@ echo "arch=$(uname -m)"
 echo "clock=$(date +%s)"
 for link in current previous; do echo "$link=$(readlink {layout.ROOT}/$link 2>/dev/null)"; done
 echo "stamp=$(cat {layout.HOST_STAMP} 2>/dev/null)"
-for dir in {layout.PARTS} {layout.RELEASES} {layout.BLOBS}; do echo "${{dir##*/}}=$(ls $dir 2>/dev/null | tr '\\n' ' ')"; done
+for dir in {layout.PARTS} {layout.RELEASES} {layout.BLOBS}; do
+echo "${{dir##*/}}=$(ls $dir 2>/dev/null | tr '\\n' ' ')"
+done
 cd {layout.CREDENTIALS} 2>/dev/null && {{
 echo "certificate=$(base64 -w0 {layout.CERT} 2>/dev/null)"
 sha256sum {layout.CA_CERT} {layout.GATEWAY_TOKEN} 2>/dev/null | while read sum name; do echo "sum_$name=$sum"; done
@@ -81,7 +83,9 @@ def parse(host: str, text: str) -> Observed:
         end = lines.index(_END, begin)
     except ValueError:
         raise HostError(
-            "answered something else than was asked", where=host, remedy=f"see what a plain command prints there: ssh {host} true"
+            "answered something else than was asked",
+            where=host,
+            remedy=f"see what a plain command prints there: ssh {host} true",
         ) from None
     pairs = [(key, value.strip()) for key, mark, value in (ln.partition("=") for ln in lines[begin + 1 : end]) if mark]
     values = dict(pairs)
@@ -99,7 +103,11 @@ def parse(host: str, text: str) -> Observed:
         parts=_digests(values.get("parts", "")),
         blobs=_digests(values.get("blobs", "")),
         certificate=_der(values.get("certificate", "")),
-        sums={key.removeprefix("sum_"): value for key, value in pairs if key.startswith("sum_") and _DIGEST.fullmatch(value)},
+        sums={
+            key.removeprefix("sum_"): value
+            for key, value in pairs
+            if key.startswith("sum_") and _DIGEST.fullmatch(value)
+        },
         units=_units(pairs),
         free=_free(values.get("free", "")),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,14 +25,28 @@ class Manifest:
     parts: Mapping[str, str]  # name -> SHA-256
     files: Mapping[str, str]  # path -> SHA-256
     units: Mapping[str, str]  # unit -> digest of all that it runs from
-    blobs: tuple[str, ...]
 
     @classmethod
     def read(cls, raw: bytes) -> Manifest:
         """Raises KeyError, TypeError or ValueError where it is no manifest."""
         data: dict[str, Any] = json.loads(raw)
         files = {path: entry["sha256"] for path, entry in data["files"].items()}
-        return cls(dict(data["parts"]), files, dict(data["units"]), tuple(data["blobs"]))
+        return cls(dict(data["parts"]), files, dict(data["units"]))
+
+
+def units_of(raw: bytes) -> dict[str, str]:
+    """A manifest's units, without reading its thousands of files: keys are sorted, and "units" is the last."""
+    try:
+        return dict(json.loads(b"{" + raw[raw.rindex(b'"units":{') :])["units"])
+    except ValueError:
+        return dict(json.loads(raw)["units"])
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    name: str
+    sha256: str
+    size: int  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +57,13 @@ class Wanted:
     address: str
     roles: frozenset[Role]
     digest: str
-    manifest: Manifest
-    sizes: Mapping[str, int]  # SHA-256 of a part's archive or of a blob -> bytes
-    texts: Mapping[str, str]  # path -> content of the rendered files
-    models: tuple[str, ...]
+    manifest: bytes
+    parts: tuple[Transfer, ...]
+    blobs: tuple[Transfer, ...]
     stamp: str  # of the host layer
     sums: Mapping[str, str]  # name in layout.CREDENTIALS -> SHA-256
+    texts: Mapping[str, str] = field(default_factory=dict)  # path -> content of the rendered files, where it matters
+    models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +74,6 @@ class Before:
     texts: Mapping[str, str] = field(default_factory=dict)
     models: tuple[str, ...] | None = None
     ours: bool = True  # this machine built it
-
-
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    name: str
-    sha256: str
-    size: int  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +132,11 @@ class Plan:
 
 
 def plan_host(wanted: Wanted, seen: Observed, before: Before, *, now: float, converge: bool = False) -> HostPlan:
-    """Compare one host. before: the release that `seen.current` names; a run with nothing to do needs none."""
-    manifest, same = wanted.manifest, seen.current == wanted.digest
-    old = manifest if same else before.manifest
-    added, removed = _models(wanted, before) if not same else ((), ())
+    """Compare one host. before: the release that `seen.current` names; a host that runs what it shall needs none."""
+    same = seen.current == wanted.digest
+    added, removed = ((), ()) if same else _models(wanted, before)
     credentials = _credentials(wanted, seen, now)
+    new, old = (None, None) if same else (Manifest.read(wanted.manifest), before.manifest)
     return HostPlan(
         host=wanted.host,
         address=wanted.address,
@@ -137,10 +145,10 @@ def plan_host(wanted: Wanted, seen: Observed, before: Before, *, now: float, con
         release_to=wanted.digest,
         host_layer=_host_layer(wanted, seen, converge),
         credentials=credentials,
-        parts=() if same else _transfers(manifest.parts.items(), seen.parts, wanted.sizes),
-        blobs=_transfers(((_blob_name(sha), sha) for sha in manifest.blobs), seen.blobs, wanted.sizes),
-        files=_files(old, manifest, before.texts, wanted.texts) if old and not same else (),
-        units=_units(manifest, old, seen, same, credentials),
+        parts=() if same else tuple(part for part in wanted.parts if part.sha256 not in seen.parts),
+        blobs=tuple(blob for blob in wanted.blobs if blob.sha256 not in seen.blobs),
+        files=_files(old, new, before.texts, wanted.texts) if old and new else (),
+        units=_units(units_of(wanted.manifest), seen, credentials, lambda unit: _why(unit, old, new)),
         models_added=added,
         models_removed=removed,
         notes=_notes(seen, same, before),
@@ -185,15 +193,9 @@ def _credentials(wanted: Wanted, seen: Observed, now: float) -> str:
     return ""
 
 
-def _transfers(named: Iterable[tuple[str, str]], there: frozenset[str], sizes: Mapping[str, int]) -> tuple[Transfer, ...]:
-    return tuple(Transfer(name, sha, sizes.get(sha, 0)) for name, sha in named if sha not in there)
-
-
-def _blob_name(sha: str) -> str:
-    return f"blob {sha[:12]}"
-
-
-def _files(old: Manifest, new: Manifest, old_texts: Mapping[str, str], new_texts: Mapping[str, str]) -> tuple[FileChange, ...]:
+def _files(
+    old: Manifest, new: Manifest, old_texts: Mapping[str, str], new_texts: Mapping[str, str]
+) -> tuple[FileChange, ...]:
     changes = []
     for path in sorted(old.files.keys() | new.files.keys()):
         if path not in old.files:
@@ -211,36 +213,41 @@ def _diff(path: str, old: str | None, new: str | None) -> str:
     return "\n".join(difflib.unified_diff(old.splitlines(), new.splitlines(), path, path, lineterm="", n=1))
 
 
-def _units(new: Manifest, old: Manifest | None, seen: Observed, same: bool, credentials: str) -> tuple[UnitChange, ...]:
+def _units(
+    wanted: Mapping[str, str], seen: Observed, credentials: str, why: Callable[[str], str]
+) -> tuple[UnitChange, ...]:
     changes: list[UnitChange] = []
-    for unit, inputs in new.units.items():
+    for unit in wanted:
         state = seen.units.get(unit)
         if state is None:
             changes.append(UnitChange(unit, "start", "new here"))
         elif not state.up:
             changes.append(UnitChange(unit, "start", f"is {state.active} ({state.sub})"))
-        elif old is None:
-            changes.append(UnitChange(unit, "restart", "what it runs from is not known"))
-        elif old.units.get(unit) != inputs:
-            changes.append(UnitChange(unit, "restart", _why(unit, old, new)))
+        elif reason := why(unit):
+            changes.append(UnitChange(unit, "restart", reason))
         elif credentials:
             changes.append(UnitChange(unit, "restart", "credentials are renewed"))
-    gone = [unit for unit, state in seen.units.items() if unit not in new.units and state.up]
-    changes += [UnitChange(unit, "stop", "not of this host any more") for unit in gone]
-    return tuple(changes)
+    gone = sorted(unit for unit, state in seen.units.items() if unit not in wanted and state.up)
+    return (*changes, *(UnitChange(unit, "stop", "not of this host any more") for unit in gone))
 
 
-def _why(unit: str, old: Manifest, new: Manifest) -> str:
-    """What of a unit's inputs differs, as far as names tell."""
-    parts = [name for name in new.parts if old.parts.get(name) != new.parts[name]]
+def _why(unit: str, old: Manifest | None, new: Manifest | None) -> str:
+    """Why a unit restarts, as far as names tell; empty: it need not."""
+    if new is None:
+        return ""
+    if old is None:
+        return "what it runs from is not known"
+    if old.units.get(unit) == new.units[unit]:
+        return ""
     component = unit.removeprefix("cluster-ai-").rpartition(".")[0]
     mine = [
         path
         for path in sorted(old.files.keys() | new.files.keys())
-        if old.files.get(path) != new.files.get(path) and (path == f"units/{unit}" or path.startswith(f"etc/{component}"))
+        if old.files.get(path) != new.files.get(path)
+        and (path == f"units/{unit}" or path.startswith(f"etc/{component}"))
     ]
-    what = [*mine, *(f"part {name}" for name in parts)]
-    return f"changed: {', '.join(what)}" if what else "its configuration changed"
+    parts = [f"part {name}" for name in new.parts if name != "host" and old.parts.get(name) != new.parts[name]]
+    return f"changed: {', '.join((*mine, *parts))}" if mine or parts else "its configuration changed"
 
 
 def _models(wanted: Wanted, before: Before) -> tuple[tuple[str, ...], tuple[str, ...]]:

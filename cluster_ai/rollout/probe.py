@@ -1,4 +1,4 @@
-"""Ask every host at once what it is. It starts before the configuration is read, where the last run left the addresses."""
+"""Ask every host at once what it is. The asking may begin before other work, and end after it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from cluster_ai.rollout.observe import SCRIPT, Observed, parse
 class Probe:
     """A question on its way to every host. argv: host -> OpenSSH's command line up to the address."""
 
-    def __init__(self, argv: Mapping[str, tuple[str, ...]], *, sudo_password: str | None = None, timeout: float = TIMEOUT) -> None:
+    def __init__(
+        self, argv: Mapping[str, tuple[str, ...]], *, sudo_password: str | None = None, timeout: float = TIMEOUT
+    ) -> None:
         self.argv = dict(argv)
         calls = [Call(host, line, SCRIPT) for host, line in argv.items()]
         self._batch = Batch(calls, sudo_password=sudo_password, timeout=timeout)

@@ -1,0 +1,135 @@
+"""The last gate: through the gateway, one token of every model, as a client would ask for it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from cluster_ai import layout
+from cluster_ai.errors import HostError, UnavailableError
+from cluster_ai.provision import ssh
+
+CONNECT = 3.0  # seconds; a firewall that drops must not cost much
+
+# For a gateway that this machine can't reach: the head asks itself, with the token that is there.
+_REMOTE = """
+import json, sys, urllib.error, urllib.request
+method, url, body, timeout, token_file = sys.argv[1:]
+headers = {"Content-Type": "application/json"}
+try:
+    headers["Authorization"] = "Bearer " + open(token_file).read().strip()
+except OSError:
+    pass
+request = urllib.request.Request(url, body.encode() or None, headers, method=method)
+try:
+    with urllib.request.urlopen(request, timeout=float(timeout)) as reply:
+        status, text = reply.status, reply.read().decode()
+except urllib.error.HTTPError as error:
+    status, text = error.code, error.read().decode(errors="replace")
+except OSError as error:
+    status, text = 0, str(error)
+print(json.dumps([status, text]))
+"""
+
+
+class Gateway:
+    """The gateway's API from here: directly, or by SSH on the head host where that doesn't get through."""
+
+    def __init__(
+        self,
+        address: str,
+        port: int,
+        token: str | None,
+        *,
+        head: str,
+        argv: tuple[str, ...],
+        sudo_password: str | None = None,
+    ):
+        self.address, self.port = address, port
+        self._token, self._head, self._argv, self._password = token, head, argv, sudo_password
+        self._direct: bool | None = None
+
+    def ask(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, timeout: float = 30.0
+    ) -> tuple[int, Any]:
+        """Status and decoded answer. Raises UnavailableError where the gateway can't be reached in either way."""
+        if self._direct is not False:
+            try:
+                reply = self._ask_directly(method, path, body, timeout)
+            except OSError:
+                if self._direct:
+                    raise UnavailableError("the connection broke off", where="gateway") from None
+                self._direct = False
+            else:
+                self._direct = True
+                return reply
+        return self._ask_on_head(method, path, body, timeout)
+
+    def _ask_directly(self, method: str, path: str, body: dict[str, Any] | None, timeout: float) -> tuple[int, Any]:
+        connection = http.client.HTTPConnection(self.address, self.port, timeout=CONNECT)
+        try:
+            connection.connect()
+            connection.sock.settimeout(timeout)
+            headers = {
+                "Content-Type": "application/json",
+                **({"Authorization": f"Bearer {self._token}"} if self._token else {}),
+            }
+            connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+            reply = connection.getresponse()
+            return reply.status, _decoded(reply.read().decode(errors="replace"))
+        except http.client.HTTPException as error:
+            raise UnavailableError(f"speaks no HTTP: {error!r}", where=f"{self.address}:{self.port}") from error
+        finally:
+            connection.close()
+
+    def _ask_on_head(self, method: str, path: str, body: dict[str, Any] | None, timeout: float) -> tuple[int, Any]:
+        url = f"http://127.0.0.1:{self.port}{path}"
+        text = json.dumps(body) if body is not None else ""
+        token_file = str(layout.CREDENTIALS / layout.GATEWAY_TOKEN)
+        script = shlex.join(("python3", "-c", _REMOTE, method, url, text, str(timeout), token_file))
+        reply = ssh.run(
+            [ssh.Call(self._head, self._argv, script)], sudo_password=self._password, timeout=timeout + ssh.TIMEOUT
+        )[self._head]
+        if isinstance(reply, HostError):
+            raise reply
+        try:
+            status, answer = json.loads(reply.text)
+        except ValueError:
+            raise UnavailableError(reply.stderr.strip()[-300:] or "no answer", where=self._head) from None
+        if status == 0:
+            raise UnavailableError(
+                f"the gateway doesn't answer: {answer}",
+                where=self._head,
+                remedy=f"on it: journalctl -u {layout.GATEWAY}",
+            )
+        return status, _decoded(answer)
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def one_token(gateway: Gateway, models: Sequence[str], *, timeout: float) -> dict[str, str]:
+    """What is wrong with each model that doesn't answer; empty: all is well."""
+    wrong = {}
+    for model in models:
+        request = {"model": model, "prompt": "Hello", "stream": False, "options": {"num_predict": 1}}
+        try:
+            status, answer = gateway.ask("POST", "/api/generate", request, timeout=timeout)
+        except UnavailableError as error:
+            wrong[model] = error.what
+            continue
+        if status != 200 or not isinstance(answer, dict) or not answer.get("done"):
+            wrong[model] = f"the gateway answers {status}: {_short(answer)}"
+    return wrong
+
+
+def _short(answer: Any) -> str:
+    text = answer.get("error", answer) if isinstance(answer, dict) else answer
+    return str(text)[:300]

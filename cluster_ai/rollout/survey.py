@@ -1,0 +1,178 @@
+"""The cluster as it is and as it shall be: configuration, placement, releases, and what hosts answered."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from cluster_ai import layout
+from cluster_ai.config.model import Host
+from cluster_ai.errors import HostError
+from cluster_ai.provision import ssh
+from cluster_ai.release.model import HostFacts, Release
+from cluster_ai.release.store import Store
+from cluster_ai.rollout import credentials
+from cluster_ai.rollout.observe import Observed
+from cluster_ai.rollout.plan import Before, Manifest, Plan, Transfer, Wanted, plan_cluster, plan_host
+from cluster_ai.rollout.scope import Scope
+
+if TYPE_CHECKING:
+    from cluster_ai.placement import Placement
+
+OLDEST_PYTHON = (3, 11)
+SUPPORTED = ("debian-12", "debian-13", "ubuntu-22.04", "ubuntu-24.04")  # as roles/base has it
+TEXTS = ("etc/", "units/")  # what of a release people want to see the difference of
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    plan: Plan
+    observed: Mapping[str, Observed]
+    releases: Mapping[str, Release]
+    stamps: Mapping[str, str]
+
+
+def take(
+    scope: Scope,
+    placement: Placement,
+    seen: Mapping[str, Observed | HostError],
+    *,
+    converge: bool = False,
+    progress: Callable[[str, int, int | None], None] | None = None,
+) -> Survey:
+    """Build what each host shall be (from the store, where nothing changed), and compare."""
+    from cluster_ai.provision.host_layer import stamp
+    from cluster_ai.release.build import desired
+
+    config = scope.config
+    answers = {host: usable(answer) if isinstance(answer, Observed) else answer for host, answer in seen.items()}
+    errors = [answer for answer in answers.values() if isinstance(answer, HostError)]
+    observed = {host: answer for host, answer in answers.items() if isinstance(answer, Observed)}
+    store = Store.of(config)
+    facts = {host: HostFacts(it.distribution, it.python or "", it.arch) for host, it in observed.items()}
+    releases = desired(config, placement, facts, store, progress=progress)
+    stamps = {
+        host.name: stamp(config, host, facts[host.name].distribution) for host in scope.hosts if host.name in observed
+    }
+    sums = credentials.sums(config)
+    wanted = {
+        host.name: _wanted(host, releases[host.name], stamps[host.name], credentials.of_host(sums, host))
+        for host in scope.hosts
+        if host.name in observed
+    }
+    changing = [name for name, it in wanted.items() if observed[name].current != it.digest]
+    wanted |= {name: _with_texts(wanted[name], releases[name]) for name in changing}
+    running = {name: current for name in changing if (current := observed[name].current)}
+    before = _befores(scope, store, running) if running else {}
+    now = time.time()
+    plans = [
+        plan_host(it, observed[name], before.get(name, Before()), now=now, converge=converge)
+        for name, it in wanted.items()
+    ]
+    plan = plan_cluster(
+        config.name,
+        plans,
+        errors,
+        head=scope.head.name,
+        workers=len(config.workers),
+        max_unavailable=config.rollout.max_unavailable,
+    )
+    return Survey(plan, observed, releases, stamps)
+
+
+def usable(seen: Observed) -> Observed | HostError:
+    """A host of which a release can't be made is an error of that host."""
+    if seen.distribution not in SUPPORTED:
+        return HostError(
+            f"runs {seen.distribution or 'an unknown system'}, which is not supported",
+            where=seen.host,
+            remedy=f"install one of: {', '.join(SUPPORTED)}",
+        )
+    if seen.python is None:
+        return HostError("has no python3", where=seen.host, remedy="on it: apt install python3")
+    if tuple(int(number) for number in seen.python.split(".")) < OLDEST_PYTHON:
+        oldest = ".".join(map(str, OLDEST_PYTHON))
+        return HostError(
+            f"has Python {seen.python}; {oldest} is the oldest that works",
+            where=seen.host,
+            remedy="install a newer release of its distribution",
+        )
+    return seen
+
+
+def _wanted(host: Host, release: Release, stamp: str, sums: Mapping[str, str]) -> Wanted:
+    return Wanted(
+        host=host.name,
+        address=host.address,
+        roles=host.roles,
+        digest=release.digest,
+        manifest=release.manifest,
+        parts=tuple(Transfer(part.name, part.sha256, part.size) for part in release.parts),
+        blobs=tuple(Transfer(f"blob {blob.sha256[:12]}", blob.sha256, blob.size) for blob in release.blobs),
+        stamp=stamp,
+        sums=sums,
+    )
+
+
+def _with_texts(wanted: Wanted, release: Release) -> Wanted:
+    """Add what only the telling of a difference needs."""
+    texts: dict[str, str] = {}
+    for part in release.parts:
+        if part.name == "host":
+            texts = _texts(part.path.read_bytes())
+    return replace(wanted, texts=texts, models=_models(texts))
+
+
+def _befores(scope: Scope, store: Store, running: Mapping[str, str]) -> dict[str, Before]:
+    """The releases that hosts run: from the store, and from the hosts themselves where it doesn't have them.
+
+    running: host -> digest.
+    """
+    found: dict[str, Before] = {}
+    missing: dict[str, str] = {}
+    for host, digest in running.items():
+        try:
+            manifest = Manifest.read((store.root / "releases" / f"{digest}.json").read_bytes())
+            texts = _texts(store.part_path(manifest.parts["host"]).read_bytes())
+            found[host] = Before(manifest, texts, _models(texts))
+        except (OSError, KeyError, TypeError, ValueError, tarfile.TarError):
+            missing[host] = digest
+    argv = scope.argv(missing)
+    calls = [
+        ssh.Call(host, argv[host], f"cd {layout.RELEASES / digest} && exec tar -cf - manifest.json etc units")
+        for host, digest in missing.items()
+    ]
+    for host, reply in ssh.run(calls, sudo_password=scope.sudo_password).items():
+        found[host] = Before(ours=(store.root / "releases" / f"{missing[host]}.json").exists())
+        if isinstance(reply, ssh.Reply):
+            try:
+                texts = _texts(reply.stdout)
+                manifest = Manifest.read(texts["manifest.json"].encode())
+            except (KeyError, TypeError, ValueError, tarfile.TarError):
+                continue
+            found[host] = replace(found[host], manifest=manifest, texts=texts, models=_models(texts))
+    return found
+
+
+def _texts(archive: bytes) -> dict[str, str]:
+    """The small text files of a release, out of an archive."""
+    texts = {}
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        for member in tar:
+            name = member.name.removeprefix("./")
+            file = tar.extractfile(member) if name == "manifest.json" or name.startswith(TEXTS) else None
+            if file:
+                texts[name] = file.read().decode(errors="replace")
+    return texts
+
+
+def _models(texts: Mapping[str, str]) -> tuple[str, ...]:
+    try:
+        return tuple(model["name"] for model in json.loads(texts["etc/host.json"])["models"])
+    except (KeyError, TypeError, ValueError):
+        return ()
