@@ -20,7 +20,7 @@ class HostFacts:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of a release: a deterministic .tar.gz whose members bear their paths in the release (lib/..., etc/...)."""
+    """A piece of a release: a deterministic .tar.gz whose members bear their paths in the release (lib/.., etc/..)."""
 
     name: str  # "app", "lib", "engine", "host"
     sha256: str

@@ -1,0 +1,240 @@
+"""The files under etc/ of a host: settings of our components, and configuration of nginx and Prometheus. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cluster_ai import layout, settings
+from cluster_ai.config.model import Config, Host, Model, Worker, hosts
+from cluster_ai.release.units import Unit, address, url
+
+if TYPE_CHECKING:
+    from cluster_ai.placement import Placement
+
+LAUNCH = """\
+#!/bin/sh
+# Runs "$@" in the real place of this release, whatever `current` is later.
+set -eu
+root=$(CDPATH='' cd -P -- "$(dirname -- "$0")/.." && pwd -P)
+cd -- "$root"
+export PYTHONPATH="$root/app:$root/lib" PYTHONNOUSERSITE=1 PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1
+if [ -n "${CACHE_DIRECTORY:-}" ]
+then export PYTHONPYCACHEPREFIX="$CACHE_DIRECTORY"
+else export PYTHONDONTWRITEBYTECODE=1
+fi
+exec "$@"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    content: bytes
+    executable: bool = False
+
+
+def render(
+    config: Config, placement: Placement, host: Host, wanted: tuple[Unit, ...], blobs: Mapping[str, str]
+) -> dict[str, File]:
+    """Every file of the part "host", by its path in the release. blobs: model -> SHA-256 of its GGUF file."""
+    text = {"etc/host.json": settings.dump(_host(config, placement, host, wanted, blobs))}
+    if "head" in host.roles:
+        text["etc/gateway.json"] = settings.dump(_gateway(config, placement))
+        text["etc/prometheus.yml"] = prometheus(config)
+        if config.interface.dashboard:
+            text["etc/dashboard.json"] = settings.dump(_dashboard(config))
+    if host.worker is not None:
+        text["etc/worker.json"] = settings.dump(_worker(config, placement, host.worker))
+        text["etc/nginx.conf"] = nginx(config, host.worker)
+    text |= {f"units/{unit.name}": unit.text for unit in wanted}
+    return {
+        "bin/launch": File(LAUNCH.encode(), executable=True),
+        **{path: File(t.encode()) for path, t in text.items()},
+    }
+
+
+def _scheduler_url(config: Config) -> str:
+    return url("tls", config.scheduler.host, config.scheduler.port)
+
+
+def _context(config: Config, model: Model) -> int:
+    return int(model.options.get("num_ctx", config.engine.context_length))
+
+
+def _host(
+    config: Config, placement: Placement, host: Host, wanted: tuple[Unit, ...], blobs: Mapping[str, str]
+) -> settings.HostSettings:
+    head = "head" in host.roles
+    dashboard = head and config.interface.dashboard
+    models = {model.name: model for model in config.models}
+    placed = placement.on(host.worker.name) if host.worker else ()
+    return settings.HostSettings(
+        name=host.name,
+        roles=tuple(sorted(host.roles)),
+        units=tuple(unit.name for unit in wanted if unit.name != layout.TARGET),
+        scheduler=_scheduler_url(config),
+        gateway_url=url("http", "127.0.0.1", config.gateway.port) if head else None,
+        prometheus_url=url("http", "127.0.0.1", config.monitoring.port) if head else None,
+        dashboard_url=url("http", "127.0.0.1", config.interface.dashboard_port) if dashboard else None,
+        engine_url=url("http", "127.0.0.1", layout.ENGINE_PORT) if host.worker else None,
+        models=tuple(
+            settings.PlacedModel(p.model, p.processor, blobs.get(p.model), dict(models[p.model].options))
+            for p in placed
+        ),
+    )
+
+
+def _gateway(config: Config, placement: Placement) -> settings.GatewaySettings:
+    return settings.GatewaySettings(
+        cluster=config.name,
+        host="",  # it is handed its socket by systemd
+        port=config.gateway.port,
+        policy=config.gateway.policy,
+        trusted_networks=config.gateway.trusted_networks,
+        scheduler=_scheduler_url(config),
+        upstreams=tuple(
+            settings.Upstream(
+                name=worker.name,
+                url=url("https", worker.host, layout.FRONT_PORT),
+                models=_names(placement, worker),
+                slots=config.engine.parallel,
+                gpu=worker.resources.gpu,
+            )
+            for worker in config.workers
+        ),
+        models={model.name: _context(config, model) for model in config.models},
+    )
+
+
+def _names(placement: Placement, worker: Worker) -> tuple[str, ...]:
+    return tuple(placed.model for placed in placement.on(worker.name))
+
+
+def _worker(config: Config, placement: Placement, worker: Worker) -> settings.WorkerSettings:
+    return settings.WorkerSettings(
+        name=worker.name,
+        scheduler=_scheduler_url(config),
+        engine_url=url("http", "127.0.0.1", layout.ENGINE_PORT),
+        cpu=worker.resources.cpu,
+        memory=worker.resources.memory,
+        gpu=worker.resources.gpu,
+        models=_names(placement, worker),
+    )
+
+
+def _dashboard(config: Config) -> settings.DashboardSettings:
+    return settings.DashboardSettings(
+        cluster=config.name,
+        gateway_url=url("http", "127.0.0.1", config.gateway.port),
+        prometheus_url=url("http", "127.0.0.1", config.monitoring.port),
+        dask_url=url("http", "127.0.0.1", config.scheduler.dashboard_port),
+    )
+
+
+def local(port: int) -> str:
+    return f"127.0.0.1:{port}"
+
+
+def prometheus(config: Config) -> str:
+    """prometheus.yml, as JSON, which is YAML too."""
+    interval = f"{max(1, round(config.monitoring.scrape_interval * 1000))}ms"
+    token = f"/run/credentials/{layout.PROMETHEUS}/{layout.GATEWAY_TOKEN}"
+    nodes = [
+        {
+            "targets": [f"{address(host.address)}:{layout.NODE_EXPORTER_PORT}"],
+            "labels": {"host": host.name, **({"worker": host.worker.name} if host.worker else {})},
+        }
+        for host in hosts(config)
+    ]
+    jobs: list[dict[str, Any]] = [
+        {
+            "job_name": "gateway",
+            "authorization": {"credentials_file": token},
+            "static_configs": [{"targets": [local(config.gateway.port)]}],
+        },
+        {
+            "job_name": "dask-scheduler",
+            "static_configs": [{"targets": [f"127.0.0.1:{config.scheduler.dashboard_port}"]}],
+        },
+        {"job_name": "node", "static_configs": nodes},
+        {"job_name": "prometheus", "static_configs": [{"targets": [local(config.monitoring.port)]}]},
+    ]
+    whole = {
+        "global": {
+            "scrape_interval": interval,
+            "scrape_timeout": interval,
+            "external_labels": {"cluster": config.name},
+        },
+        "scrape_configs": jobs,
+    }
+    return json.dumps(whole, indent=2) + "\n"
+
+
+def nginx(config: Config, worker: Worker) -> str:
+    """The TLS front: only the head host's certificate may pass to the engine."""
+    state, keys = layout.STATE / "front", f"/run/credentials/{layout.FRONT}"
+    listen = f"{layout.FRONT_PORT} ssl"
+    listens = [f"listen {listen};"] + ([f"listen [::]:{listen};"] if ":" in worker.host else [])
+    temporary = "\n".join(
+        f"    {kind}_temp_path {state}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    return f"""\
+pid {state}/nginx.pid;
+error_log stderr warn;
+worker_processes {max(1, min(4, worker.resources.cpu))};
+worker_shutdown_timeout 110s;
+
+events {{
+    worker_connections 4096;
+}}
+
+http {{
+    access_log off;
+    server_tokens off;
+{temporary}
+
+    map $ssl_client_s_dn $from_head {{
+        default 0;
+        "~(^|,)OU=head(,|$)" 1;
+    }}
+
+    upstream engine {{
+        server 127.0.0.1:{layout.ENGINE_PORT} max_fails=0;
+        keepalive {max(16, 4 * config.engine.parallel)};
+        keepalive_timeout 50s;
+    }}
+
+    server {{
+        {" ".join(listens)}
+        ssl_certificate {keys}/{layout.CERT};
+        ssl_certificate_key {keys}/{layout.KEY};
+        ssl_client_certificate {keys}/{layout.CA_CERT};
+        ssl_verify_client on;
+        ssl_protocols TLSv1.3;
+        ssl_session_tickets off;
+        ssl_buffer_size 4k;
+        keepalive_timeout 75s;
+        keepalive_requests 1000000;
+        client_max_body_size 256m;
+        client_body_timeout 300s;
+
+        location / {{
+            if ($from_head = 0) {{
+                return 403;
+            }}
+            proxy_pass http://engine;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Host localhost:{layout.ENGINE_PORT};
+            proxy_buffering off;
+            proxy_request_buffering off;
+            proxy_connect_timeout 5s;
+            proxy_read_timeout 3600s;
+            proxy_send_timeout 300s;
+            proxy_next_upstream off;
+        }}
+    }}
+}}
+"""

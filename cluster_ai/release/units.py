@@ -1,0 +1,295 @@
+"""systemd units of a host, and what each of them runs from.
+
+Every unit has a user of its own, sees no other's state, and may do only what its program needs. Names are in layout.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cluster_ai import layout
+from cluster_ai.config.model import Config, Host, Worker
+
+LAUNCH = str(layout.CURRENT / "bin/launch")
+MIB = 1 << 20
+
+# What a component of the head host may use: bounds for a fault, far above what is seen.
+HEAD_MEMORY = {"scheduler": 4096 * MIB, "gateway": 2048 * MIB, "prometheus": 4096 * MIB, "dashboard": 2048 * MIB}
+
+_SANDBOX = """\
+UMask=0077
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+AmbientCapabilities=
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+ProtectProc=invisible
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+LockPersonality=yes
+RemoveIPC=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallErrorNumber=EPERM
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    name: str
+    text: str
+    etc: tuple[str, ...] = ()  # files of the release, besides bin/launch, that it reads
+    parts: tuple[str, ...] = ()  # parts that it runs from
+    launched: bool = True  # by bin/launch
+
+
+def address(host: str) -> str:
+    """A host as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host
+
+
+def url(scheme: str, host: str, port: int) -> str:
+    return f"{scheme}://{address(host)}:{port}"
+
+
+def word(text: str) -> str:
+    """An argument of ExecStart=, or an assignment of Environment=, as systemd reads it; %d/ stays a specifier."""
+    text = re.sub(r"%(?!d/)", "%%", text.replace("\\", "\\\\").replace('"', '\\"'))
+    return f'"{text}"' if re.search(r"""[\s"';\\]""", text) or not text else text
+
+
+def _service(
+    component: str,
+    description: str,
+    command: Sequence[str],
+    *,
+    memory: int,
+    weight: int = 100,
+    credentials: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    after: str = "network.target",
+    unit: str = "",
+    devices: bool = False,
+    code_writing: bool = False,
+    stop: int = 30,
+    service: str = "",
+) -> str:
+    """devices: it needs graphics cards. code_writing: it makes code at run time. stop: seconds to end in."""
+    lines = [f"Environment={word(f'{name}={value}')}" for name, value in (environment or {}).items()]
+    lines += [f"LoadCredential={name}:{layout.CREDENTIALS / name}" for name in credentials]
+    lines += [] if devices else ["PrivateDevices=yes"]
+    lines += [] if code_writing else ["MemoryDenyWriteExecute=yes"]
+    return (
+        f"[Unit]\nDescription=Cluster AI: {description}\nPartOf={layout.TARGET}\nAfter={after}\n"
+        f"StartLimitIntervalSec=0\n{unit}\n"
+        f"[Service]\nType=exec\nUser=cluster-ai-{component}\n"
+        f"ExecStart={LAUNCH} {' '.join(word(w.replace('$', '$$')) for w in command)}\n"
+        f"Restart=always\nRestartSec=1\nTimeoutStopSec={stop}\n"
+        f"StateDirectory=cluster-ai/{component}\nStateDirectoryMode=0700\nCacheDirectory=cluster-ai/{component}\n"
+        f"Environment=HOME={layout.STATE / component}\n"
+        f"LimitNOFILE=65536\nMemoryMax={memory}\nCPUWeight={weight}\n{service}"
+        + "".join(f"{line}\n" for line in lines)
+        + f"{_SANDBOX}\n[Install]\nWantedBy={layout.TARGET}\n"
+    )
+
+
+def _dask_tls() -> dict[str, str]:
+    """Mutual TLS 1.3, nothing else, for every role that a Dask process takes."""
+    prefix = "DASK_DISTRIBUTED__COMM__"
+    files = {f"{role}__{kind.upper()}": name for role in ("SCHEDULER", "WORKER", "CLIENT") for kind, name in _PAIR}
+    return {
+        f"{prefix}REQUIRE_ENCRYPTION": "True",
+        f"{prefix}TLS__MIN_VERSION": "1.3",
+        f"{prefix}TLS__CA_FILE": f"%d/{layout.CA_CERT}",
+        **{f"{prefix}TLS__{name}": f"%d/{file}" for name, file in files.items()},
+    }
+
+
+_PAIR = (("cert", layout.CERT), ("key", layout.KEY))
+_TLS_FILES = (layout.CA_CERT, layout.CERT, layout.KEY)
+
+
+def units(config: Config, host: Host) -> tuple[Unit, ...]:
+    """All units of a host, the target last."""
+    found: list[Unit] = []
+    if "head" in host.roles:
+        found += [_scheduler(config), _gateway_socket(config), _gateway(), _prometheus(config)]
+        found += [_dashboard(config)] if config.interface.dashboard else []
+    if host.worker is not None:
+        found += [_engine(config, host.worker), _front(host.worker), _worker(config, host.worker)]
+    return (*found, _target(tuple(unit.name for unit in found)))
+
+
+def _target(wanted: tuple[str, ...]) -> Unit:
+    text = (
+        f"[Unit]\nDescription=Cluster AI\n"
+        f"Wants={' '.join(wanted)} network-online.target\nAfter=network-online.target\n\n"
+        "[Install]\nWantedBy=multi-user.target\n"
+    )
+    return Unit(layout.TARGET, text, launched=False)
+
+
+def _scheduler(config: Config) -> Unit:
+    command = [
+        *("python3", "-m", "distributed.cli.dask_scheduler", "--protocol", "tls"),
+        *("--host", _any(config.scheduler.host), "--port", str(config.scheduler.port)),
+        *("--dashboard-address", f"127.0.0.1:{config.scheduler.dashboard_port}"),
+    ]
+    text = _service(
+        *("scheduler", "Dask scheduler", command),
+        memory=HEAD_MEMORY["scheduler"],
+        credentials=_TLS_FILES,
+        environment=_dask_tls(),
+    )
+    return Unit(layout.SCHEDULER, text, parts=("lib",))
+
+
+def _any(host: str) -> str:
+    """All of this machine's addresses, of the kind that it is known by."""
+    return "::" if ":" in host else "0.0.0.0"  # noqa: S104 (the firewall and mutual TLS say who may come)
+
+
+def _gateway_socket(config: Config) -> Unit:
+    text = (
+        f"[Unit]\nDescription=Cluster AI: where the gateway listens\nPartOf={layout.TARGET}\n\n"
+        f"[Socket]\nListenStream={config.gateway.port}\nBacklog=4096\nNoDelay=yes\n\n"
+        f"[Install]\nWantedBy={layout.TARGET}\n"
+    )
+    return Unit(layout.GATEWAY_SOCKET, text, launched=False)
+
+
+def _gateway() -> Unit:
+    text = _service(
+        *("gateway", "gateway", ["python3", "-m", "cluster_ai.gateway", "etc/gateway.json"]),
+        memory=HEAD_MEMORY["gateway"],
+        weight=400,
+        credentials=(*_TLS_FILES, layout.GATEWAY_TOKEN),
+        after=f"network.target {layout.GATEWAY_SOCKET}",
+        unit=f"Requires={layout.GATEWAY_SOCKET}\n",
+        stop=120,
+    )
+    return Unit(layout.GATEWAY, text, ("etc/gateway.json",), ("app", "lib"))
+
+
+def _prometheus(config: Config) -> Unit:
+    monitoring = config.monitoring
+    command = [
+        *(
+            "/usr/bin/prometheus",
+            "--config.file=etc/prometheus.yml",
+            f"--web.listen-address=127.0.0.1:{monitoring.port}",
+        ),
+        *(
+            f"--storage.tsdb.path={layout.STATE}/prometheus/data",
+            f"--storage.tsdb.retention.time={round(monitoring.retention)}s",
+        ),
+    ]
+    text = _service(
+        *("prometheus", "Prometheus", command),
+        memory=HEAD_MEMORY["prometheus"],
+        credentials=(layout.GATEWAY_TOKEN,),
+        stop=60,
+    )
+    return Unit(layout.PROMETHEUS, text, ("etc/prometheus.yml",))
+
+
+def _dashboard(config: Config) -> Unit:
+    command = [
+        *(
+            "python3",
+            "-m",
+            "streamlit",
+            "run",
+            "app/dashboard/app.py",
+            "--server.port",
+            str(config.interface.dashboard_port),
+        ),
+        *(
+            "--server.address",
+            _any(config.scheduler.host),
+            "--server.headless",
+            "true",
+            "--server.fileWatcherType",
+            "none",
+        ),
+        *("--browser.gatherUsageStats", "false"),
+    ]
+    text = _service(
+        *("dashboard", "dashboard", command),
+        memory=HEAD_MEMORY["dashboard"],
+        environment={"CLUSTER_AI_DASHBOARD_SETTINGS": "etc/dashboard.json"},
+        code_writing=True,
+    )
+    return Unit(layout.DASHBOARD, text, ("etc/dashboard.json",), ("app", "lib"))
+
+
+def _engine(config: Config, worker: Worker) -> Unit:
+    engine = config.engine
+    state = layout.STATE / "engine"
+    environment = {
+        "OLLAMA_HOST": f"127.0.0.1:{layout.ENGINE_PORT}",
+        "OLLAMA_MODELS": f"{state}/models",
+        "OLLAMA_NUM_PARALLEL": str(engine.parallel),
+        "OLLAMA_CONTEXT_LENGTH": str(engine.context_length),
+        "OLLAMA_KEEP_ALIVE": f"{round(engine.keep_alive)}s",
+        "OLLAMA_KV_CACHE_TYPE": engine.kv_cache_type,
+        # Ollama quantizes the cache only with flash attention; without, it falls back to f16 and doesn't say so.
+        **({} if engine.kv_cache_type == "f16" else {"OLLAMA_FLASH_ATTENTION": "1"}),
+    }
+    text = _service(
+        *("engine", "Ollama", ["engine/bin/ollama", "serve"]),
+        memory=worker.resources.memory,
+        environment=environment,
+        devices=worker.resources.gpu > 0,
+        code_writing=True,
+    )
+    return Unit(layout.ENGINE, text, parts=("engine",))
+
+
+def _front(worker: Worker) -> Unit:
+    command = ["/usr/sbin/nginx", "-e", "stderr", "-p", ".", "-c", "etc/nginx.conf", "-g", "daemon off;"]
+    text = _service(
+        *("front", "TLS front of the engine", command),
+        memory=min(512 * MIB, worker.resources.memory),
+        weight=400,
+        credentials=_TLS_FILES,
+        stop=120,
+        service="KillSignal=SIGQUIT\n",  # nginx then finishes what it serves
+    )
+    return Unit(layout.FRONT, text, ("etc/nginx.conf",))
+
+
+def _worker(config: Config, worker: Worker) -> Unit:
+    resources, listen = worker.resources, _any(worker.host)
+    port, nanny = layout.DASK_WORKER_PORTS[0], layout.DASK_NANNY_PORTS
+    command = [
+        *("python3", "-m", "distributed.cli.dask_worker", url("tls", config.scheduler.host, config.scheduler.port)),
+        *("--name", worker.name, "--nthreads", str(resources.cpu), "--memory-limit", str(resources.memory)),
+        *("--resources", f"GPU={resources.gpu},MEMORY={resources.memory}"),
+        *("--listen-address", url("tls", listen, port), "--contact-address", url("tls", worker.host, port)),
+        *("--nanny-port", f"{nanny[0]}:{nanny[1]}", "--no-dashboard"),
+        *("--local-directory", str(layout.STATE / "worker"), "--preload", "cluster_ai.cluster.worker_plugin"),
+    ]
+    text = _service(
+        *("worker", "Dask worker", command),
+        memory=resources.memory,
+        weight=50,
+        credentials=_TLS_FILES,
+        environment={**_dask_tls(), "CLUSTER_AI_WORKER_SETTINGS": "etc/worker.json"},
+        devices=resources.gpu > 0,
+        code_writing=True,
+        service="KillMode=mixed\n",  # the nanny ends its worker
+    )
+    return Unit(layout.WORKER, text, ("etc/worker.json",), ("app", "lib"))
