@@ -53,7 +53,11 @@ class ConfigError(ClusterAIError):
 
 
 class PlacementError(ConfigError):
-    """A model fits on no worker."""
+    """A model fits on too few workers, or on none."""
+
+    def __init__(self, what: str, *, model: str, where: str = "", remedy: str = "") -> None:
+        self.model = model
+        super().__init__(what, where=where, remedy=remedy)
 
 
 class HostError(ClusterAIError):

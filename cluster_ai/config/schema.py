@@ -1,4 +1,4 @@
-"""The one description of cluster.yaml, in cerberus' terms: checks, defaults, reference and JSON Schema all come from it.
+"""The one description of cluster.yaml, as cerberus rules: checks, defaults, reference and JSON Schema all come from it.
 
 Two things are added to cerberus' rules. `form` names a way of writing a value (FORMS). `meta` has `doc`, what the key
 means, and where there is no default, `absent`: what holds when the key isn't there.

@@ -1,4 +1,4 @@
-"""Sizes and durations as people write them. Both need their unit: a bare `memory: 32` is bytes to one and GB to another."""
+"""Sizes and durations as people write them. Both need their unit: to one, `memory: 32` is bytes, to another GB."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Models to workers. Pure: the same configuration gives the same placement, in whatever order the file lists things.
 
-Every replica goes to another worker, into GPU memory where it fits, else into RAM. Workers with fewer models come first;
+Every replica goes to another worker, to GPU memory where it fits, else to RAM. Workers with fewer models come first:
 among equals each model has an order of its own (rendezvous hashing), so that a worker that comes or goes moves little
 besides its own models. Where this greedy way leads nowhere, a bounded search looks for another before it gives up.
 """
@@ -170,4 +170,4 @@ def _too_big(config: Config, item: _Item, space: _Space, *, alone: bool) -> Plac
         lines.append(f"    {worker.name}: free {on_gpu}{format_size(ram)} in RAM")
     remedy = f"set replicas to {len(fits)}, or " if fits else ""
     remedy += "take a smaller model or a worker with more memory; where the need is less, say so with resources.memory"
-    return PlacementError("\n".join(lines), where=str(config.path), remedy=remedy)
+    return PlacementError("\n".join(lines), model=model.name, where=str(config.path), remedy=remedy)

@@ -1,0 +1,1 @@
+"""One command a module; main.COMMANDS lists them."""
