@@ -116,6 +116,8 @@ class Batch:
         nearest = min(client.deadline for client in self._running.values())
         for key, _ in selector.select(max(0.0, nearest - time.monotonic())):
             client: _Client = key.data
+            if client.ended:  # by its other pipe, just now
+                continue
             if client.read(key.fileobj, selector):  # type: ignore[arg-type]
                 del self._running[client.call.host]
                 self._finish(client.call.host, client.reply())
@@ -152,7 +154,7 @@ class _Client:
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is ours to handle; a shared master outlives us
         )
-        self.out, self.err = bytearray(), bytearray()
+        self.out, self.err, self.ended = bytearray(), bytearray(), False
         if password is not None:
             assert self.process.stdin
             with contextlib.suppress(BrokenPipeError):
@@ -177,7 +179,7 @@ class _Client:
 
         The end is that of standard output: a connection that stays for the next call may hold standard error open.
         """
-        chunk = pipe.read(1 << 20) or b""
+        chunk = os.read(pipe.fileno(), 1 << 16)
         (self.out if pipe is self.process.stdout else self.err).extend(chunk)
         if chunk:
             return False
@@ -186,8 +188,9 @@ class _Client:
             return False
         self.process.wait()
         assert self.process.stderr
-        with contextlib.suppress(ValueError):
-            self.err.extend(self.process.stderr.read() or b"")
+        with contextlib.suppress(BlockingIOError):
+            while more := os.read(self.process.stderr.fileno(), 1 << 16):
+                self.err.extend(more)
         self.unregister(selector)
         self._close()
         return True
@@ -201,6 +204,7 @@ class _Client:
         self._close()
 
     def _close(self) -> None:
+        self.ended = True
         for pipe in (self.process.stdout, self.process.stderr):
             if pipe:
                 pipe.close()

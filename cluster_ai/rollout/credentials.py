@@ -1,4 +1,4 @@
-"""What hosts' credentials must be, as hashes: so that comparing them opens the vault only when secrets.yaml is another one."""
+"""What hosts' credentials must be, as hashes: comparing them opens the vault only where secrets.yaml is another one."""
 
 from __future__ import annotations
 

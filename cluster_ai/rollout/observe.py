@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cluster_ai import layout
 from cluster_ai.errors import HostError
 
-UNITS = (*layout.HEAD_UNITS, *layout.WORKER_UNITS)
+UNITS = (layout.TARGET, *layout.HEAD_UNITS, *layout.WORKER_UNITS)
 _BEGIN, _END = "cluster-ai-probe=1", "cluster-ai-probe=end"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
