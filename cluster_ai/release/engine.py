@@ -1,7 +1,7 @@
 """The part "engine": Ollama, from its release archive, from a local one, or from one binary.
 
-An archive from outside has a SHA-256 that is known from cluster.yaml or from cluster.lock, where a first fetch notes it:
-a second one, on any machine, then gets the same or is refused.
+An archive from outside has a SHA-256 that is known from cluster.yaml or from cluster.lock, where a first fetch notes
+it: a second one, on any machine, then gets the same or is refused.
 """
 
 from __future__ import annotations

@@ -21,10 +21,9 @@ set -eu
 root=$(CDPATH='' cd -P -- "$(dirname -- "$0")/.." && pwd -P)
 cd -- "$root"
 export PYTHONPATH="$root/app:$root/lib" PYTHONNOUSERSITE=1 PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1
-if [ -n "${CACHE_DIRECTORY:-}" ]
-then export PYTHONPYCACHEPREFIX="$CACHE_DIRECTORY"
-else export PYTHONDONTWRITEBYTECODE=1
-fi
+# Bytecode goes to the unit's cache, or where the caller says; never into a release.
+: "${PYTHONPYCACHEPREFIX:=${CACHE_DIRECTORY:-}}"
+if [ -n "$PYTHONPYCACHEPREFIX" ]; then export PYTHONPYCACHEPREFIX; else export PYTHONDONTWRITEBYTECODE=1; fi
 exec "$@"
 """
 

@@ -146,6 +146,7 @@ def _scheduler(config: Config) -> Unit:
         *("python3", "-m", "distributed.cli.dask_scheduler", "--protocol", "tls"),
         *("--host", _any(config.scheduler.host), "--port", str(config.scheduler.port)),
         *("--dashboard-address", f"127.0.0.1:{config.scheduler.dashboard_port}"),
+        *("--preload", "cluster_ai.cluster.scheduler_plugin"),
     ]
     text = _service(
         *("scheduler", "Dask scheduler", command),
@@ -153,7 +154,7 @@ def _scheduler(config: Config) -> Unit:
         credentials=_TLS_FILES,
         environment=_dask_tls(),
     )
-    return Unit(layout.SCHEDULER, text, parts=("lib",))
+    return Unit(layout.SCHEDULER, text, parts=("app", "lib"))
 
 
 def _any(host: str) -> str:

@@ -1,7 +1,7 @@
 """The part "lib": the packages of a hashed lock file, for a Python and an architecture that need not be this machine's.
 
 pip fetches and checks wheels for a foreign platform, but reads a lock's environment markers for the interpreter that it
-runs in: so markers are decided here, and pip is given what is left. Wheels go straight into the archive, unpacked as is.
+runs in: markers are therefore decided here, and pip gets what is left. Wheels go straight into the archive.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from cluster_ai.release.archive import Member
 from cluster_ai.release.model import HostFacts
 from cluster_ai.release.store import Store
 
-LAYOUT = 1  # to be raised when what is kept of a wheel changes: parts are then built anew
+LAYOUT = 2  # to be raised when what is kept of a wheel changes: parts are then built anew
 GLIBC = range(28, 4, -1)  # manylinux_2_x that is asked for: no more than any supported distribution has
 
-# Not needed to run: tests, sources and headers of extensions, type stubs, source maps, bytecode.
-_FOLDERS = re.compile(
+# Not needed to run: tests, sources and headers of extensions, type stubs, source maps, bytecode; and of Arrow, which is
+# half of all, what it imports only when asked to: Flight and S3.
+_NOT_NEEDED = re.compile(
     r"(^|/)(tests|__pycache__)/|^(pyarrow/(include|src)|numpy/_core/include|tornado/test|pydeck/nbextension)/"
+    r"|^pyarrow/(_flight|_s3fs|_pyarrow_cpp_tests|libarrow_flight|libarrow_python_flight|libarrow_s3)\b"
 )
 _SUFFIXES = (".pyc", ".pyi", ".pyx", ".pxd", ".pxi", ".h", ".hpp", ".c", ".cc", ".cpp", ".a", ".map", ".js.LICENSE.txt")
 
@@ -131,7 +133,7 @@ def _refused(output: str, lock: Path, facts: HostFacts) -> BundleError:
 
 
 def kept(path: str) -> bool:
-    return not _FOLDERS.search(path) and not path.endswith(_SUFFIXES)
+    return not _NOT_NEEDED.search(path) and not path.endswith(_SUFFIXES)
 
 
 def place(name: str) -> str | None:
