@@ -5,7 +5,7 @@ A new command is a module in cluster_ai/cli/commands/ and a line in COMMANDS. Th
     def command(ctx: typer.Context, yes: Annotated[bool, typer.Option("--yes", help="...")] = False) -> None:
 
 or, for a group of commands, `app = typer.Typer()`. Its name, help line and place come from COMMANDS, so that `--help`
-and every other command start without importing it; the function's docstring is its long help. `ctx.obj` is an Invocation:
+and every other command start without importing it; the docstring is its long help. `ctx.obj` is an Invocation:
 `ctx.obj.config()` loads cluster.yaml. What goes wrong is raised as a ClusterAIError; an exit code that is no error, as
 typer.Exit(ExitCode.CHANGES).
 """
