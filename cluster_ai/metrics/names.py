@@ -1,7 +1,7 @@
 """Every metric of the gateway in one table; the gateway registers from it, docs/metrics.md is made from it.
 
-A "task" is one inference request that the gateway took in (kind="inference"), or one Dask task (kind="dask"); the two are kept
-apart by the label, because their counters restart with different processes.
+A "task" is one inference request that the gateway took in (kind="inference"), or one Dask task (kind="dask"); the two
+are kept apart by the label, because their counters restart with different processes.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ ACTIVE_WORKERS = Metric("cluster_active_workers", "gauge", "Workers that take re
 TOTAL_TASKS = Metric(
     "cluster_total_tasks_total",
     "counter",
-    "Tasks that ended: inference requests through this gateway (kind=inference), Dask tasks (kind=dask; absent while the "
-    "scheduler is away or counts none).",
+    "Tasks that ended: inference requests through this gateway (kind=inference), Dask tasks (kind=dask; absent "
+    "while the scheduler is away or counts none).",
     ("kind",),
 )
 FAILED_TASKS = Metric(
     "cluster_failed_tasks_total",
     "counter",
-    "Tasks that failed through the cluster's fault: answers of 500 and above, broken streams, Dask tasks that erred. A client's "
-    "own mistake (4xx) or leaving is no failure.",
+    "Tasks that failed through the cluster's fault: answers of 500 and above, broken streams, Dask tasks that erred. "
+    "A client's own mistake (4xx) or leaving is no failure.",
     ("kind",),
 )
 RESPONSE_TIME = Metric(

@@ -1,0 +1,39 @@
+"""NVIDIA cards as the driver's library sees them; a machine without card or driver has none."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pynvml
+
+from cluster_ai.cluster.report import Gpu
+
+
+def cards() -> tuple[Gpu, ...]:
+    """Every card now. May block for as long as the driver does: call it from a thread."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return ()
+    try:
+        found = (_card(i) for i in range(pynvml.nvmlDeviceGetCount()))
+        return tuple(c for c in found if c is not None)
+    except pynvml.NVMLError:
+        return ()
+    finally:
+        with contextlib.suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
+
+
+def _card(index: int) -> Gpu | None:
+    """None for one that has fallen off the bus."""
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        name = pynvml.nvmlDeviceGetName(handle)
+    except pynvml.NVMLError:
+        return None
+    usage = None
+    with contextlib.suppress(pynvml.NVMLError):  # not every card tells
+        usage = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
+    return Gpu(index, name if isinstance(name, str) else name.decode(), int(memory.used), int(memory.total), usage)

@@ -1,0 +1,165 @@
+"""Who is in the cluster, as the Dask scheduler knows it, kept fresh by a task that survives the scheduler's absence.
+
+It speaks Dask's protocol with one connection of its own rather than as a Client: a Client that loses its scheduler
+for long gives up, this asks again for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from distributed.comm import connect
+from distributed.core import send_recv
+from distributed.security import Security
+
+from cluster_ai.cluster import report
+
+INTERVAL = 2.0
+TIMEOUT = 5.0
+SLOWEST = 10.0
+STALE = 30.0
+_PLAIN = ["msgpack"]  # data only: nothing that a peer sends is unpickled
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A Dask worker. report is None where our plugin isn't loaded; executing is the number of Dask tasks it runs."""
+
+    name: str
+    address: str
+    status: str  # running, paused, closing_gracefully, ...
+    executing: int
+    report: report.Report | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCounts:
+    total: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the scheduler said last. at is the monotonic clock's; tasks is None where the scheduler counts none."""
+
+    members: Mapping[str, Member]
+    tasks: TaskCounts | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    ca: Path
+    cert: Path
+    key: Path
+
+
+def parse_members(identity: Any) -> dict[str, Member]:
+    """From the scheduler's identity: one member a worker's name; the freshest where a host runs several processes."""
+    workers = identity.get("workers") if isinstance(identity, Mapping) else None
+    members: dict[str, Member] = {}
+    for address, said in workers.items() if isinstance(workers, Mapping) else ():
+        metrics = said.get("metrics") or {}
+        own = report.parse(metrics.get(report.METRIC))
+        name = own.worker if own else str(said.get("name") or address)
+        executing = int((metrics.get("task_counts") or {}).get("executing") or 0)
+        before = members.get(name)
+        if before is not None:
+            executing += before.executing
+            if before.report and (own is None or before.report.at > own.at):
+                own = before.report
+        members[name] = Member(name, str(address), str(said.get("status") or ""), executing, own)
+    return members
+
+
+class Membership:
+    """`async with` starts and ends it. view stays at the last that was known; connected says whether it is fresh."""
+
+    def __init__(
+        self, scheduler: str, tls: Tls | None, on_change: Callable[[View | None, str], None] | None = None
+    ) -> None:
+        self._address = scheduler
+        self._args = _connection_args(tls)
+        self._on_change = on_change or (lambda view, reason: None)
+        self._task: asyncio.Task[None] | None = None
+        self._view: View | None = None
+        self.reason = "not asked yet"  # why it isn't connected; empty when it is
+
+    @property
+    def connected(self) -> bool:
+        return not self.reason
+
+    @property
+    def view(self) -> View | None:
+        """None when nothing is known, or when what is known is older than half a minute."""
+        if self._view is None or time.monotonic() - self._view.at > STALE:
+            return None
+        return self._view
+
+    async def __aenter__(self) -> Membership:
+        self._task = asyncio.create_task(self._watch(), name="membership")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        wait = 1.0
+        while True:
+            try:
+                await self._follow()
+            except TimeoutError:
+                reason = f"the scheduler at {self._address} doesn't answer"
+            except Exception as e:  # Dask's comms raise many kinds; none may end the watching
+                reason = f"the scheduler at {self._address} is away: {e}"
+            wait = 1.0 if self.connected else min(wait * 2, SLOWEST)
+            changed, self.reason = self.connected or self.reason == "not asked yet", reason
+            if changed:
+                self._on_change(None, reason)
+            await asyncio.sleep(wait)
+
+    async def _follow(self) -> None:
+        """Asks again and again over one connection, until that breaks."""
+        comm = await connect(self._address, timeout=TIMEOUT, **self._args)
+        try:
+            counts = True
+            while True:
+                identity = await self._ask(comm, "identity")
+                said = await self._ask(comm, report.TASKS) if counts else None
+                counts = isinstance(said, dict)  # ask a scheduler without our plugin only once: it logs each time
+                tasks = TaskCounts(int(said["total"]), int(said["failed"])) if isinstance(said, dict) else None
+                self._view = View(MappingProxyType(parse_members(identity)), tasks, time.monotonic())
+                self.reason = ""
+                self._on_change(self._view, "")
+                await asyncio.sleep(INTERVAL)
+        finally:
+            with contextlib.suppress(Exception):
+                comm.abort()
+
+    async def _ask(self, comm: Any, what: str) -> Any:
+        async with asyncio.timeout(TIMEOUT):
+            return await send_recv(comm, op=what, serializers=_PLAIN)
+
+
+def _connection_args(tls: Tls | None) -> dict[str, Any]:
+    if tls is None:
+        return {}
+    security = Security(
+        tls_ca_file=str(tls.ca),
+        tls_client_cert=str(tls.cert),
+        tls_client_key=str(tls.key),
+        tls_min_version=ssl.TLSVersion.TLSv1_3,
+        require_encryption=True,
+    )
+    args: dict[str, Any] = security.get_connection_args("client")
+    return args

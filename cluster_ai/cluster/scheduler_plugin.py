@@ -1,0 +1,39 @@
+"""Loaded into the Dask scheduler (`--preload cluster_ai.cluster.scheduler_plugin`): counts the tasks that end.
+
+Dask itself forgets a task with its last client. The counts are asked for by membership.py over Dask's own protocol.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distributed.diagnostics.plugin import SchedulerPlugin
+
+from cluster_ai.cluster.report import TASKS
+
+
+class TaskCounter(SchedulerPlugin):  # type: ignore[misc]  # distributed has no types
+    """A task that is retried ends once; one that fails because what it depends on failed counts as failed."""
+
+    name = "cluster-ai-tasks"
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.failed = 0
+
+    def transition(self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
+        if finish == "erred" and start != "erred":
+            self.total += 1
+            self.failed += 1
+        elif finish == "memory" and start == "processing":
+            self.total += 1
+
+    def counts(self) -> dict[str, int]:
+        return {"total": self.total, "failed": self.failed}
+
+
+def dask_setup(scheduler: Any) -> None:
+    """Called by Dask when the scheduler starts."""
+    counter = TaskCounter()
+    scheduler.add_plugin(counter)
+    scheduler.handlers[TASKS] = counter.counts

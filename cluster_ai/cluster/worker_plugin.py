@@ -1,0 +1,94 @@
+"""Loaded into each Dask worker by `--preload cluster_ai.cluster.worker_plugin`: host, cards and engine in heartbeats.
+
+The heartbeat only picks up the latest report; a task beside it makes one every two seconds, so that a slow engine or
+driver never delays a heartbeat. CLUSTER_AI_WORKER_SETTINGS is the path of the worker's settings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+
+from cluster_ai import settings
+from cluster_ai.cluster import gpu, report
+from cluster_ai.engine.client import EngineClient, EngineError, LoadedModel
+
+SETTINGS = "CLUSTER_AI_WORKER_SETTINGS"
+INTERVAL = 2.0
+ENGINE_TIMEOUT = 2.0
+
+
+class Sampler:
+    """Keeps the latest report of this host."""
+
+    def __init__(
+        self, told: settings.WorkerSettings, directory: Path, cards: Callable[[], tuple[report.Gpu, ...]] = gpu.cards
+    ) -> None:
+        self._told, self._directory, self._cards = told, directory, cards
+        self._gpus: tuple[report.Gpu, ...] = ()
+        self._asking_cards: asyncio.Task[tuple[report.Gpu, ...]] | None = None
+        psutil.cpu_percent()  # the first call only starts the interval
+        self.latest: dict[str, Any] = report.dump(self._report(None, "", "not asked yet", ()))
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with aiohttp.ClientSession() as session:
+            engine = EngineClient(session, self._told.engine_url, timeout=ENGINE_TIMEOUT)
+            while True:
+                version, error, loaded = await _ask(engine)
+                await self._ask_cards()
+                self.latest = report.dump(self._report(psutil.cpu_percent() / 100, version, error, loaded))
+                await asyncio.sleep(INTERVAL)
+
+    async def _ask_cards(self) -> None:
+        """A driver that hangs keeps one thread, and the last answer."""
+        if self._asking_cards is None:
+            self._asking_cards = asyncio.create_task(asyncio.to_thread(self._cards), name="cards")
+        done, _ = await asyncio.wait({self._asking_cards}, timeout=INTERVAL)
+        if done:
+            self._gpus, self._asking_cards = self._asking_cards.result(), None
+
+    def _report(self, cpu: float | None, version: str, error: str, loaded: tuple[LoadedModel, ...]) -> report.Report:
+        memory = psutil.virtual_memory()
+        return report.Report(
+            worker=self._told.name,
+            at=time.time(),
+            cpu=cpu,
+            cores=psutil.cpu_count() or 1,
+            memory_used=memory.total - memory.available,
+            memory_total=memory.total,
+            disk_free=shutil.disk_usage(self._directory).free,
+            gpus=self._gpus,
+            engine_version=version,
+            engine_error=error,
+            loaded=tuple(report.Loaded(m.name, m.size, m.size_vram) for m in loaded),
+        )
+
+
+async def _ask(engine: EngineClient) -> tuple[str, str, tuple[LoadedModel, ...]]:
+    try:
+        version, loaded = await engine.loaded()
+    except EngineError as e:
+        return "", e.reason, ()
+    return version, "", loaded
+
+
+async def dask_setup(worker: Any) -> None:
+    """Called by Dask in the worker's process, before it registers."""
+    told = settings.load(settings.WorkerSettings, Path(os.environ[SETTINGS]))
+    sampler = Sampler(told, Path(worker.local_directory))
+    worker.metrics[report.METRIC] = lambda _: sampler.latest
+    worker.cluster_ai_sampler = asyncio.create_task(sampler.run(), name="cluster-ai-sampler")
+
+
+async def dask_teardown(worker: Any) -> None:
+    worker.cluster_ai_sampler.cancel()
+    await asyncio.gather(worker.cluster_ai_sampler, return_exceptions=True)

@@ -1,0 +1,71 @@
+"""From a body to a call: what is asked, of which model, and whether its context size must be put right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cluster_ai.engine.client import canonical
+from cluster_ai.gateway.http import Api, Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route that is relayed. streams: whether an answer streams when the body doesn't say; None: it never does."""
+
+    path: str
+    api: Api
+    streams: bool | None
+    task: bool = True  # an inference; False: asks about a model
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What the relay needs. model is canonical, asked as the client wrote it; whole: the answer comes in one piece."""
+
+    path: str
+    model: str
+    asked: str
+    body: bytes
+    whole: bool
+
+
+def admit(route: Route, body: bytes, contexts: Mapping[str, int]) -> Call:
+    """Raises Refusal (400)."""
+    if not body:
+        raise Refusal(400, "missing_body", "missing request body")
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError) as e:
+        raise Refusal(400, "invalid_json", f"the request body is not JSON: {e}") from e
+    if not isinstance(value, dict):
+        raise Refusal(400, "invalid_json", "the request body must be a JSON object")
+    asked = value.get("model") or (value.get("name") if route.path == "/api/show" else None)
+    if not isinstance(asked, str) or not asked.strip():
+        raise Refusal(400, "model_required", "model is required")
+    stream = value.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise Refusal(400, "invalid_stream", "stream must be true or false")
+    whole = route.streams is None or not (route.streams if stream is None else stream)
+    model = canonical(asked)
+    if route.api is Api.OLLAMA and route.task:
+        body = with_context(body, value, contexts.get(model))
+    return Call(route.path, model, asked, body, whole)
+
+
+def with_context(body: bytes, value: dict[str, Any], num_ctx: int | None) -> bytes:
+    """The body with options.num_ctx as the cluster runs the model; untouched where it already says so.
+
+    Two clients that ask for different sizes would make Ollama load the model anew for each of them, again and again.
+    """
+    options = value.get("options")
+    if num_ctx is None or (isinstance(options, dict) and options.get("num_ctx") == num_ctx):
+        return body
+    if options is None and "options" not in value:  # spare the work of writing a long prompt or an image anew
+        return b'{"options":{"num_ctx":%d},' % num_ctx + body.lstrip(b" \t\r\n")[1:]
+    if options is not None and not isinstance(options, dict):
+        raise Refusal(400, "invalid_options", "options must be an object")
+    changed = {**value, "options": {**(options or {}), "num_ctx": num_ctx}}
+    return json.dumps(changed, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")

@@ -1,0 +1,217 @@
+"""The gateway as one ASGI application: lets in, routes, and writes each request's line in the log.
+
+What streams is bare ASGI; what is administration is FastAPI beside it.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+from fastapi import FastAPI
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from cluster_ai.cluster.membership import Membership
+from cluster_ai.gateway import admin, catalog
+from cluster_ai.gateway.admission import Route
+from cluster_ai.gateway.auth import Guard, credentials
+from cluster_ai.gateway.balancing import policy
+from cluster_ai.gateway.exposition import Exposition
+from cluster_ai.gateway.fleet import Fleet, Worker
+from cluster_ai.gateway.http import (
+    JSON,
+    ClientGone,
+    Receive,
+    Refusal,
+    Scope,
+    Send,
+    api_of,
+    encode,
+    error_body,
+    send_whole,
+)
+from cluster_ai.gateway.inference import CLIENT_LEFT, ROUTES, Inference, Trace
+from cluster_ai.gateway.log import Log
+from cluster_ai.gateway.metering import Meter
+from cluster_ai.gateway.native import Native
+from cluster_ai.gateway.relay import LostError, Relay
+from cluster_ai.settings import GatewaySettings
+
+Handler = Callable[[Scope, Receive, Send, Trace], Awaitable[None]]
+
+_OPEN = frozenset(("/health", "/"))  # tell nothing but that something runs here
+_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_BUSY_WAIT = (b"retry-after", b"2")
+_UNLOGGED = frozenset(("/health", "/metrics"))  # asked every few seconds
+
+
+class Gateway:
+    """Its parts are given; it owns none of their lifetimes."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        fleet: Fleet,
+        membership: Membership,
+        guard: Guard,
+        client: aiohttp.ClientSession,
+        log: Log,
+    ) -> None:
+        self._fleet, self._guard, self._log = fleet, guard, log
+        self._registry = CollectorRegistry()
+        self._meter = Meter(self._registry)
+        self._registry.register(Exposition(fleet, membership, self._meter))
+        self._admin: FastAPI = admin.build(settings, fleet, membership)
+        relay = Relay(fleet, policy(settings.policy), client, self._failed_over)
+        self._native = Native(fleet, relay, self._meter)
+        self._routes = self._table(Inference(fleet, relay, self._meter))
+        self._paths = {path for _, path in self._routes}
+
+    def _table(self, inference: Inference) -> dict[tuple[str, str], Handler]:
+        table: dict[tuple[str, str], Handler] = {
+            ("GET", "/health"): self._health,
+            ("GET", "/"): self._root,
+            ("GET", "/metrics"): self._metrics,
+            ("GET", "/api/tags"): self._merged(lambda: catalog.tags(self._fleet)),
+            ("GET", "/api/ps"): self._merged(lambda: catalog.ps(self._fleet)),
+            ("GET", "/api/version"): self._version,
+            ("GET", "/v1/models"): self._merged(lambda: catalog.openai_models(self._fleet)),
+            ("POST", "/api/v1/generate"): self._generate,
+        }
+        for method, path in list(table):
+            if method == "GET":
+                table["HEAD", path] = table[method, path]
+        for route in ROUTES:
+            table["POST", route.path] = lambda _, receive, send, trace, route=route: inference.handle(
+                route, receive, send, trace
+            )
+        return table
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008})
+            return
+        path: str = scope["path"]
+        asked = credentials(scope["headers"])
+        trace = Trace(_request_id(asked.request_id), time.perf_counter())
+        sent = _Sent(send, trace.id)
+        client = scope["client"][0] if scope["client"] else ""
+        try:
+            if path not in _OPEN:
+                self._guard.check(asked, client)
+            await self._handler(scope["method"], path)(scope, receive, sent, trace)
+        except Refusal as refusal:
+            trace.error = refusal.message
+            await self._refuse(path, refusal, sent, trace)
+        except LostError as e:
+            trace.error = trace.error or e.reason
+            if not sent.status:
+                await self._refuse(path, Refusal(502, "worker_lost", e.reason, [_BUSY_WAIT]), sent, trace)
+        except ClientGone:
+            trace.error, sent.status = "the client left", CLIENT_LEFT
+        except Exception:
+            sent.status = sent.status or 500
+            trace.error = "a fault of ours; its traceback is beside this line"
+            raise
+        finally:
+            self._meter.request(self._route_name(path), sent.status)
+            if path not in _UNLOGGED or sent.status >= 400:
+                self._log.write(
+                    "request",
+                    id=trace.id,
+                    client=client,
+                    method=scope["method"],
+                    path=path,
+                    status=sent.status,
+                    **trace.fields(),
+                )
+
+    def _handler(self, method: str, path: str) -> Handler:
+        handler = self._routes.get((method, path))
+        if handler is not None:
+            return handler
+        if path in self._paths:
+            raise Refusal(405, "method_not_allowed", f"{path} doesn't take {method}")
+        if path.startswith(admin.PREFIX + "/"):
+            return self._administer
+        raise Refusal(404, "not_found", f"there is no {path} here")
+
+    async def _administer(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
+        scope["request_id"] = trace.id
+        await self._admin(scope, receive, send)
+
+    async def _refuse(self, path: str, refusal: Refusal, send: Send, trace: Trace) -> None:
+        body = encode(error_body(api_of(path), refusal, trace.id))
+        await send_whole(send, refusal.status, body, [JSON, *refusal.headers])
+
+    async def _generate(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
+        await self._native.generate(receive, send, trace)
+
+    async def _health(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
+        workers = len(self._fleet.active())
+        body = encode({"status": "ok" if workers else "no worker is active", "workers": workers})
+        await send_whole(send, 200 if workers else 503, body, [JSON])
+
+    async def _root(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
+        await send_whole(send, 200, b"Ollama is running", [_TEXT])
+
+    async def _metrics(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
+        kind = (b"content-type", CONTENT_TYPE_LATEST.encode())
+        await send_whole(send, 200, generate_latest(self._registry), [kind])
+
+    async def _version(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
+        version = catalog.version(self._fleet)
+        if version is None:
+            raise Refusal(503, "no_worker", "no worker is active", [_BUSY_WAIT])
+        await send_whole(send, 200, encode({"version": version}), [JSON])
+
+    @staticmethod
+    def _relayed(inference: Inference, route: Route) -> Handler:
+        return lambda _, receive, send, trace: inference.handle(route, receive, send, trace)
+
+    def _merged(self, make: Callable[[], dict[str, Any]]) -> Handler:
+        async def handler(scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
+            await send_whole(send, 200, encode(make()), [JSON])
+
+        return handler
+
+    def _failed_over(self, worker: Worker, reason: str) -> None:
+        self._meter.failover()
+        self._log.write("failover", to=worker.name, reason=reason)
+
+    def _route_name(self, path: str) -> str:
+        """For the metric's label: never what a client made up."""
+        if path in self._paths:
+            return path
+        if not path.startswith(admin.PREFIX + "/"):
+            return "other"
+        head = path.removeprefix(admin.PREFIX + "/").split("/")[0]
+        return f"{admin.PREFIX}/{head}" if head in ("models", "cluster", "docs", "openapi.json") else "other"
+
+
+class _Sent:
+    """Sees the status on its way out, and gives every answer its request's name."""
+
+    __slots__ = ("_id", "_send", "status")
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send, self._id = send, request_id
+        self.status = 0
+
+    def __call__(self, message: Any) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message["headers"], (b"x-request-id", self._id.encode())]
+        return self._send(message)
+
+
+def _request_id(given: bytes) -> str:
+    if given and _REQUEST_ID.fullmatch(given):
+        return given.decode()
+    return f"{random.getrandbits(64):016x}"  # a name, not a secret

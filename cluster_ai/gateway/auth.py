@@ -1,0 +1,121 @@
+"""Who may ask: a bearer token, or an address in a trusted network.
+
+An address proves nothing when a browser stands on it: any web page can make the browser on a trusted machine send
+requests there, and a page whose name is re-pointed to a trusted address (DNS rebinding) can read the answers too. So
+a request without a token must name this host in a way that no other page can (an address, localhost, this machine's
+own name), and, where it says which page it comes from, come from here or from this machine.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from cluster_ai.gateway.http import Header, Refusal
+
+_UNAUTHORIZED = (b"www-authenticate", b'Bearer realm="cluster-ai"')
+
+
+@dataclass(slots=True)
+class Credentials:
+    """What a request says of itself; from one pass over its headers."""
+
+    authorization: bytes = b""
+    host: bytes = b""
+    origin: bytes = b""
+    request_id: bytes = b""
+    forwarded: bool = False
+
+
+def credentials(headers: Iterable[Header]) -> Credentials:
+    found = Credentials()
+    for name, value in headers:
+        if name == b"host":
+            found.host = value
+        elif name == b"authorization":
+            found.authorization = value
+        elif name == b"origin":
+            found.origin = value
+        elif name == b"x-request-id":
+            found.request_id = value
+        elif name in (b"x-forwarded-for", b"forwarded"):
+            found.forwarded = True
+    return found
+
+
+class Guard:
+    """Decides. An empty token lets nobody in by token."""
+
+    def __init__(self, token: str, trusted_networks: Iterable[str], names: Iterable[str] = ()) -> None:
+        self._token = token.encode()
+        self._networks = tuple(ipaddress.ip_network(n, strict=False) for n in trusted_networks)
+        own = {socket.gethostname().lower(), "localhost", *(n.lower() for n in names)}
+        self._names = frozenset(own | {n.split(".")[0] for n in own if not _is_address(n)})
+        self._is_trusted = lru_cache(maxsize=4096)(self._in_networks)
+
+    def check(self, asked: Credentials, client: str) -> None:
+        """Raises Refusal: 401 without a good token, 403 for a browser that speaks for another page."""
+        if asked.authorization:
+            scheme, _, given = asked.authorization.partition(b" ")
+            if scheme.lower() == b"bearer" and self._token and hmac.compare_digest(given.strip(), self._token):
+                return
+            raise Refusal(401, "unauthorized", "the bearer token is not valid", [_UNAUTHORIZED])
+        if asked.forwarded or not self._is_trusted(client):
+            raise Refusal(
+                401, "unauthorized", "a bearer token is required: Authorization: Bearer <token>", [_UNAUTHORIZED]
+            )
+        host = _hostname(asked.host)
+        if asked.host and not self._is_own(host):
+            text = f"host '{host}' is not this gateway's name or address; without a token only those are answered"
+            raise Refusal(403, "forbidden_host", text)
+        if asked.origin and not self._same_origin(asked):
+            raise Refusal(403, "forbidden_origin", "pages of other origins need a bearer token here")
+
+    def _in_networks(self, client: str) -> bool:
+        try:
+            address = ipaddress.ip_address(client.partition("%")[0])
+        except ValueError:
+            return False
+        mapped = getattr(address, "ipv4_mapped", None)
+        return any((mapped or address) in network for network in self._networks)
+
+    def _is_own(self, host: str) -> bool:
+        return host in self._names or host.endswith(".localhost") or _is_address(host)
+
+    @staticmethod
+    def _same_origin(asked: Credentials) -> bool:
+        try:
+            origin = urlsplit(asked.origin.decode("latin-1").lower())
+            host = origin.hostname or ""
+        except ValueError:
+            return False
+        if origin.scheme not in ("http", "https") or not host:
+            return False
+        if origin.netloc == asked.host.decode("latin-1").lower():
+            return True
+        return host == "localhost" or host.endswith(".localhost") or (_is_address(host) and _is_loopback(host))
+
+
+def _hostname(host: bytes) -> str:
+    """Host header without its port."""
+    text = host.decode("latin-1").lower()
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.rpartition(":")[0] if text.rpartition(":")[2].isdigit() and ":" in text else text
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(text: str) -> bool:
+    return ipaddress.ip_address(text).is_loopback

@@ -1,0 +1,171 @@
+"""The workers as the gateway sees them: their health, what they have, what they are doing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from yarl import URL
+
+from cluster_ai.engine.client import EngineState, LoadedModel, PresentModel, canonical
+from cluster_ai.gateway.http import Refusal
+from cluster_ai.settings import GatewaySettings, Upstream
+
+
+class State(StrEnum):
+    JOINING = "joining"  # hasn't answered yet
+    ACTIVE = "active"
+    DRAINING = "draining"  # finishes what it has, gets nothing new
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the checks of one worker came to. answered: None before the first result."""
+
+    answered: bool | None = None
+    failures: int = 0  # in a row
+    reason: str = ""
+    failing_since: float | None = None
+
+    def succeeded(self) -> Health:
+        return Health(answered=True)
+
+    def failed(self, reason: str, now: float, *, certain: bool) -> Health:
+        """certain: it refused, or something answered for it. A timeout counts only when a second one follows."""
+        failures = self.failures + 1
+        down = certain or failures > 1 or self.answered is False
+        since = now if self.failing_since is None else self.failing_since
+        return replace(
+            self, answered=False if down else self.answered, failures=failures, reason=reason, failing_since=since
+        )
+
+
+class Flight:
+    """A request on its way to, or streaming from, a worker; the checks can abort it when its worker is lost."""
+
+    __slots__ = ("_task", "last_byte", "lost")
+
+    def __init__(self, task: asyncio.Task[object], now: float) -> None:
+        self._task = task
+        self.last_byte = now
+        self.lost = ""  # why it was aborted
+
+    def abort(self, reason: str) -> None:
+        if not self.lost:
+            self.lost = reason
+            self._task.cancel()
+
+
+class Worker:
+    """One worker at run time; only Fleet and the relay change it."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.upstream = upstream
+        self.name = upstream.name
+        self.slots = upstream.slots
+        self.placed = frozenset(canonical(m) for m in upstream.models)
+        self.health = Health()
+        self.engine = EngineState("", (), ())
+        self.present: dict[str, PresentModel] = {}
+        self.loaded: frozenset[str] = frozenset()
+        self.drained = False  # an operator asked for it
+        self.leaving = False  # Dask is closing it gracefully
+        self.flights: set[Flight] = set()
+        self.suspect = asyncio.Event()  # a request met a fault: check now
+        self._urls: dict[str, URL] = {}
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.flights)
+
+    @property
+    def state(self) -> State:
+        if self.health.answered is None:
+            return State.JOINING
+        if not self.health.answered:
+            return State.DOWN
+        return State.DRAINING if self.drained or self.leaving else State.ACTIVE
+
+    @property
+    def reason(self) -> str:
+        """Why it isn't active; empty when it is."""
+        match self.state:
+            case State.ACTIVE:
+                return ""
+            case State.DRAINING:
+                return "drained by an operator" if self.drained else "its Dask worker is closing"
+            case _:
+                return self.health.reason or "not checked yet"
+
+    def url(self, path: str) -> URL:
+        found = self._urls.get(path)
+        if found is None:
+            found = self._urls[path] = URL(self.upstream.url.rstrip("/") + path)
+        return found
+
+    def loaded_model(self, name: str) -> LoadedModel | None:
+        return next((m for m in self.engine.loaded if m.name == name), None)
+
+
+class Fleet:
+    """All workers, and for each model who can answer now."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self.workers = {u.name: Worker(u) for u in settings.upstreams}
+        self.contexts = {canonical(name): size for name, size in settings.models.items()}
+        self._placed = frozenset(self.contexts).union(*(w.placed for w in self.workers.values()))
+        self._able: dict[str, tuple[Worker, ...]] = {}
+
+    def able(self, model: str) -> tuple[Worker, ...]:
+        """Active workers that have the model; model is canonical."""
+        return self._able.get(model, ())
+
+    def active(self) -> list[Worker]:
+        return [w for w in self.workers.values() if w.state is State.ACTIVE]
+
+    def known(self, model: str) -> bool:
+        """Placed by the configuration, or seen on a worker, be it down now."""
+        return model in self._placed or any(model in w.present for w in self.workers.values())
+
+    def must_know(self, model: str, asked: str) -> None:
+        """Raises Refusal (404), worded as Ollama does, with the name as the client wrote it."""
+        if model not in self._able and not self.known(model):
+            raise Refusal(404, "model_not_found", f"model '{asked}' not found")
+
+    def names(self) -> list[str]:
+        """Every known model."""
+        return sorted(self._placed.union(*(w.present for w in self.workers.values())))
+
+    def answered(self, worker: Worker, engine: EngineState) -> None:
+        worker.health = worker.health.succeeded()
+        worker.engine = engine
+        worker.present = {m.name: m for m in engine.present}
+        worker.loaded = frozenset(m.name for m in engine.loaded)
+        self._index()
+
+    def failed(self, worker: Worker, reason: str, now: float, *, certain: bool) -> None:
+        worker.health = worker.health.failed(reason, now, certain=certain)
+        self._index()
+
+    def drain(self, worker: Worker, drained: bool) -> None:
+        worker.drained = drained
+        self._index()
+
+    def leaving(self, names: Iterable[str]) -> None:
+        """Those whose Dask worker closes gracefully now."""
+        gone = frozenset(names)
+        changed = [w for w in self.workers.values() if w.leaving != (w.name in gone)]
+        for worker in changed:
+            worker.leaving = not worker.leaving
+        if changed:
+            self._index()
+
+    def _index(self) -> None:
+        able: dict[str, list[Worker]] = {}
+        for worker in self.active():
+            for model in worker.present:
+                able.setdefault(model, []).append(worker)
+        self._able = {model: tuple(workers) for model, workers in able.items()}

@@ -1,0 +1,71 @@
+"""Checks every worker, all the time, so that a request never has to find out by waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+
+import aiohttp
+
+from cluster_ai.engine.client import EngineClient, EngineError
+from cluster_ai.gateway.fleet import Fleet, State, Worker
+from cluster_ai.gateway.log import Log
+
+INTERVAL = 2.0
+SLOWEST = 8.0
+TIMEOUT = 4.0
+
+
+def pause(failures: int) -> float:
+    """Seconds until the next check: quick at first after a failure, then rarer."""
+    return INTERVAL if failures == 0 else min(SLOWEST, 2.0 ** (failures - 1))
+
+
+class HealthWatch:
+    """One task a worker; `async with` starts and ends them."""
+
+    def __init__(self, fleet: Fleet, session: aiohttp.ClientSession, log: Log) -> None:
+        self._fleet, self._session, self._log = fleet, session, log
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> HealthWatch:
+        self._tasks = [
+            asyncio.create_task(self._watch(w), name=f"health:{w.name}") for w in self._fleet.workers.values()
+        ]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _watch(self, worker: Worker) -> None:
+        client = EngineClient(self._session, worker.upstream.url, timeout=TIMEOUT)
+        while True:
+            before = worker.state
+            worker.suspect.clear()
+            try:
+                self._fleet.answered(worker, await client.state())
+            except EngineError as e:
+                self._fleet.failed(worker, e.reason, time.monotonic(), certain=e.alive)
+                if not e.alive and worker.state is State.DOWN:
+                    _abort_silent(worker)
+            except Exception as e:  # a fault of ours in reading an answer must not end the checks
+                self._fleet.failed(worker, f"its answer can't be read: {e!r}", time.monotonic(), certain=True)
+            if worker.state is not before:
+                self._log.write("worker", worker=worker.name, state=worker.state.value, reason=worker.reason)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause(worker.health.failures) * random.uniform(0.9, 1.1)):  # noqa: S311
+                    await worker.suspect.wait()
+            if worker.health.failures:
+                await asyncio.sleep(0.2)  # a burst of failing requests must not become a burst of checks
+
+
+def _abort_silent(worker: Worker) -> None:
+    """A host that vanished leaves connections that never end: give up those that brought nothing since then."""
+    since = worker.health.failing_since
+    for flight in list(worker.flights):
+        if since is not None and flight.last_byte < since:
+            flight.abort(worker.health.reason)

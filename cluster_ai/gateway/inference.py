@@ -1,0 +1,173 @@
+"""The routes that reach an engine: admit, choose a worker, relay, meter. The engine's bytes pass untouched."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cluster_ai.gateway.admission import Call, Route, admit
+from cluster_ai.gateway.fleet import Fleet
+from cluster_ai.gateway.http import (
+    Api,
+    ClientGone,
+    Header,
+    Receive,
+    Refusal,
+    Send,
+    encode,
+    error_body,
+    read_body,
+    send_whole,
+)
+from cluster_ai.gateway.metering import Meter, Tail, usage_of
+from cluster_ai.gateway.relay import LostError, Relay, Reply
+
+ROUTES = (
+    Route("/api/chat", Api.OLLAMA, True),
+    Route("/api/generate", Api.OLLAMA, True),
+    Route("/api/embed", Api.OLLAMA, None),
+    Route("/api/embeddings", Api.OLLAMA, None),
+    Route("/api/show", Api.OLLAMA, None, task=False),
+    Route("/v1/chat/completions", Api.OPENAI, False),
+    Route("/v1/completions", Api.OPENAI, False),
+    Route("/v1/embeddings", Api.OPENAI, None),
+)
+
+CLIENT_LEFT = 499
+DONE = b'"done":true'  # in the last line of a whole stream of Ollama's
+
+
+@dataclass(slots=True)
+class Trace:
+    """What one request came to, for its line in the log."""
+
+    id: str
+    started: float
+    model: str = ""
+    worker: str = ""
+    status: int = 0
+    error: str = ""
+    first_byte: float | None = None  # seconds after the start
+    tokens: int | None = None
+
+    def elapsed(self) -> float:
+        return time.perf_counter() - self.started
+
+    def fields(self) -> dict[str, Any]:
+        known: dict[str, Any] = {"ms": round(self.elapsed() * 1000, 1)}
+        if self.model:
+            known["model"] = self.model
+        if self.worker:
+            known["worker"] = self.worker
+        if self.first_byte is not None:
+            known["ttft_ms"] = round(self.first_byte * 1000, 1)
+        if self.tokens is not None:
+            known["tokens"] = self.tokens
+        if self.error:
+            known["error"] = self.error
+        return known
+
+
+async def until_gone(receive: Receive, work: Callable[[], Awaitable[None]]) -> None:
+    """Does the work, and stops it when the client leaves, so that the engine stops too. Raises ClientGone.
+
+    The whole body must have been read before.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        task.cancel()
+
+    watcher = asyncio.create_task(watch(), name="client-watch")
+    try:
+        await work()
+    except asyncio.CancelledError:
+        if not gone:
+            raise
+        task.uncancel()
+        raise ClientGone from None
+    finally:
+        watcher.cancel()
+
+
+class Inference:
+    def __init__(self, fleet: Fleet, relay: Relay, meter: Meter) -> None:
+        self._fleet, self._relay, self._meter = fleet, relay, meter
+
+    async def handle(self, route: Route, receive: Receive, send: Send, trace: Trace) -> None:
+        """Answers the request, or raises Refusal before anything was sent, or ClientGone."""
+        call = admit(route, await read_body(receive), self._fleet.contexts)
+        trace.model = call.model
+        self._fleet.must_know(call.model, call.asked)
+        await until_gone(receive, lambda: self._run(route, call, send, trace))
+
+    async def _run(self, route: Route, call: Call, send: Send, trace: Trace) -> None:
+        failed = False
+        try:
+            reply = await self._relay.open(call)
+            trace.worker, trace.status = reply.worker.name, reply.status
+            failed = reply.status >= 500
+            try:
+                await self._send(route, call, reply, send, trace)
+            finally:
+                reply.close()
+        except (Refusal, LostError) as e:
+            failed = isinstance(e, LostError) or e.status >= 500
+            raise
+        finally:
+            if route.task:
+                self._meter.task(trace.elapsed(), failed=failed)
+
+    async def _send(self, route: Route, call: Call, reply: Reply, send: Send, trace: Trace) -> None:
+        headers: list[Header] = [
+            (b"content-type", reply.content_type),
+            (b"x-cluster-worker", reply.worker.name.encode()),
+        ]
+        if reply.done:
+            await send_whole(send, reply.status, reply.first, headers)
+            line = reply.first
+        else:
+            trace.first_byte = trace.elapsed()
+            self._meter.first_token(call.model, trace.first_byte)
+            await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+            line = await self._stream(route, reply, send, trace)
+        usage = usage_of(line) if route.task and reply.status == 200 else None
+        if usage is not None:
+            trace.tokens = usage.tokens
+            self._meter.usage(call.model, reply.worker.name, usage)
+
+    async def _stream(self, route: Route, reply: Reply, send: Send, trace: Trace) -> bytes:
+        """Passes the pieces on; returns the last line."""
+        tail = Tail()
+        piece = reply.first
+        try:
+            while piece:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                tail.feed(piece)
+                piece = await reply.next()
+            if route.api is Api.OLLAMA and DONE not in tail.line and b'"error":' not in tail.line:
+                raise LostError("it ended before its end")
+        except (LostError, asyncio.CancelledError) as e:
+            text = e.reason if isinstance(e, LostError) else "the gateway is shutting down"
+            trace.error = f"broken stream: {text}"
+            refusal = Refusal(502, "stream_broken", f"the answer broke off on worker {reply.worker.name}: {text}")
+            await send({"type": "http.response.body", "body": broken(route.api, refusal, tail, trace.id)})
+            raise
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        return tail.line
+
+
+def broken(api: Api, refusal: Refusal, tail: Tail, request_id: str) -> bytes:
+    """The last line of a stream that ends in error, in the API's form, on a line of its own."""
+    error = encode(error_body(api, refusal, request_id))
+    gap = b"" if tail.at_line_end() else b"\n"
+    return gap + (b"data: " + error + b"\n\n" if api is Api.OPENAI else error + b"\n")

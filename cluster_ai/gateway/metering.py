@@ -1,0 +1,156 @@
+"""What requests came to: counted here, told to Prometheus by exposition.py.
+
+A relayed stream isn't read. Only its last line is kept, in which the engine says what it did.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+
+from cluster_ai.metrics import names
+from cluster_ai.metrics.names import Metric
+
+_TAIL_LIMIT = 64 * 1024
+_TOKEN_KEYS = frozenset((b"prompt_eval_count", b"eval_count", b"prompt_tokens", b"completion_tokens"))
+_TIME_KEYS = (b"load_duration", b"total_duration", b"eval_duration")
+_NUMBERS = re.compile(rb'"(' + b"|".join((*sorted(_TOKEN_KEYS), *_TIME_KEYS)) + rb')":\s*(\d{1,18})')
+_CACHE_WINDOW = 256
+# Ollama also counts its bookkeeping as load_duration: 5 to 150 ms when the model is in memory; reading even the
+# smallest model takes longer.
+LOADED_WITHIN = 0.25
+_NS = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the engine says it did, in tokens and seconds; None where it doesn't say (OpenAI answers have no times)."""
+
+    prompt_tokens: int
+    tokens: int
+    run: float | None
+    load: float | None
+    eval: float | None
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        return self.tokens / self.eval if self.eval else None
+
+
+class Tail:
+    """The end of a stream's last line, whatever pieces it came in."""
+
+    __slots__ = ("line",)
+
+    def __init__(self) -> None:
+        self.line = b""
+
+    def feed(self, piece: bytes) -> None:
+        cut = piece.rfind(b"\n", 0, -1) + 1
+        if cut:
+            self.line = piece[cut:]
+        elif self.at_line_end():
+            self.line = piece
+        else:
+            self.line += piece
+        if len(self.line) > _TAIL_LIMIT:
+            self.line = self.line[-_TAIL_LIMIT:]
+
+    def at_line_end(self) -> bool:
+        return not self.line or self.line.endswith(b"\n")
+
+
+def usage_of(line: bytes) -> Usage | None:
+    """From Ollama's last line or whole answer, or OpenAI's whole answer; None where it says nothing.
+
+    Found by pattern in the end of the line, where engines put it: an answer with thousands of embeddings must not be
+    parsed for five numbers. Text in the answer can't be mistaken for them, since quotes inside of JSON strings are
+    escaped.
+    """
+    found = {key: int(value) for key, value in _NUMBERS.findall(line[-_TAIL_LIMIT:])}
+    if not found.keys() & _TOKEN_KEYS:
+        return None
+    load, total, eval_ = (found[k] / _NS if k in found else None for k in _TIME_KEYS)
+    return Usage(
+        found.get(b"prompt_eval_count", found.get(b"prompt_tokens", 0)),
+        found.get(b"eval_count", found.get(b"completion_tokens", 0)),
+        max(total - (load or 0.0), 0.0) if total is not None else None,
+        load,
+        eval_,
+    )
+
+
+@dataclass(slots=True)
+class Tasks:
+    total: int = 0
+    failed: int = 0
+
+
+class HitRate:
+    """Share of hits among the last few."""
+
+    def __init__(self) -> None:
+        self._last: deque[bool] = deque(maxlen=_CACHE_WINDOW)
+
+    def add(self, hit: bool) -> None:
+        self._last.append(hit)
+
+    @property
+    def share(self) -> float:
+        return sum(self._last) / len(self._last)
+
+
+class Meter:
+    """Counters and histograms of requests."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        disable_created_metrics()  # a second series for each, which nobody reads
+        self.tasks = Tasks()
+        self.hits: dict[str, HitRate] = {}
+        self._response_time = _histogram(names.RESPONSE_TIME, registry)
+        self._inference_time = _histogram(names.INFERENCE_TIME, registry)
+        self._load_time = _histogram(names.LOAD_TIME, registry)
+        self._first_token = _histogram(names.FIRST_TOKEN, registry)
+        self._tokens = _counter(names.TOKENS, registry)
+        self._requests = _counter(names.REQUESTS, registry)
+        self._failovers = _counter(names.FAILOVERS, registry)
+        self._children: dict[tuple[str, int], Counter] = {}
+
+    def request(self, route: str, code: int) -> None:
+        child = self._children.get((route, code))
+        if child is None:
+            child = self._children[route, code] = self._requests.labels(route, str(code))
+        child.inc()
+
+    def task(self, seconds: float, *, failed: bool) -> None:
+        self.tasks.total += 1
+        self.tasks.failed += failed
+        self._response_time.observe(seconds)
+
+    def first_token(self, model: str, seconds: float) -> None:
+        self._first_token.labels(model).observe(seconds)
+
+    def usage(self, model: str, worker: str, usage: Usage) -> None:
+        if usage.tokens:
+            self._tokens.labels(model, worker).inc(usage.tokens)
+        if usage.run is not None:
+            self._inference_time.labels(model).observe(usage.run)
+        if usage.load is not None:
+            hit = usage.load < LOADED_WITHIN
+            self.hits.setdefault(model, HitRate()).add(hit)
+            if not hit:
+                self._load_time.labels(model).observe(usage.load)
+
+    def failover(self) -> None:
+        self._failovers.inc()
+
+
+def _counter(metric: Metric, registry: CollectorRegistry) -> Counter:
+    return Counter(metric.name, metric.help, metric.labels, registry=registry)
+
+
+def _histogram(metric: Metric, registry: CollectorRegistry) -> Histogram:
+    return Histogram(metric.name, metric.help, metric.labels, buckets=metric.buckets, registry=registry)

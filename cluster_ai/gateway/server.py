@@ -1,0 +1,147 @@
+"""Runs the gateway: its credentials, the socket from systemd or its own, and an end that finishes what streams."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import uvicorn
+import uvloop
+
+from cluster_ai import layout
+from cluster_ai.cluster.membership import Membership, Tls, View
+from cluster_ai.errors import ConfigError, UnavailableError
+from cluster_ai.gateway.app import Gateway
+from cluster_ai.gateway.auth import Guard
+from cluster_ai.gateway.fleet import Fleet
+from cluster_ai.gateway.health import HealthWatch
+from cluster_ai.gateway.log import Handler, Log
+from cluster_ai.gateway.relay import session
+from cluster_ai.settings import GatewaySettings
+
+GRACE = 30  # seconds for streams to end after SIGTERM
+KEEP_ALIVE = 75  # seconds an idle client connection is kept
+_FIRST_SOCKET = 3  # sd_listen_fds(3)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    token: str
+    tls: Tls | None
+
+
+def read_credentials(settings: GatewaySettings, directory: Path | None) -> Credentials:
+    """Raises ConfigError where something is missing that the settings need."""
+    token = ""
+    found = directory / layout.GATEWAY_TOKEN if directory is not None else None
+    if found is not None and found.is_file():
+        token = found.read_text().strip()
+    if not token and not settings.trusted_networks:
+        raise ConfigError(
+            "there is no token, and no trusted network: nobody could ask anything",
+            where=str(found or "$CREDENTIALS_DIRECTORY"),
+            remedy=f"put a token into {layout.GATEWAY_TOKEN} there, or set gateway.trusted_networks",
+        )
+    secure = settings.scheduler.startswith("tls://") or any(u.url.startswith("https://") for u in settings.upstreams)
+    if not secure:
+        return Credentials(token, None)
+    files = [(directory or Path()) / name for name in (layout.CA_CERT, layout.CERT, layout.KEY)]
+    missing = [str(f) for f in files if directory is None or not f.is_file()]
+    if missing:
+        raise ConfigError(
+            f"no {', '.join(missing)}: workers and scheduler are reached by mutual TLS",
+            where="$CREDENTIALS_DIRECTORY",
+            remedy="`cluster-ai apply` puts them there",
+        )
+    return Credentials(token, Tls(*files))
+
+
+def client_context(tls: Tls) -> ssl.SSLContext:
+    """Raises ConfigError where the files don't hold a certificate and its key."""
+    try:
+        context = ssl.create_default_context(cafile=tls.ca)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.load_cert_chain(tls.cert, tls.key)
+    except (OSError, ValueError) as e:
+        raise ConfigError(f"the certificates can't be used: {e}", where=str(tls.cert.parent)) from e
+    return context
+
+
+def listening(settings: GatewaySettings, environ: Mapping[str, str], pid: int) -> list[socket.socket]:
+    """systemd's sockets where it handed some to this process, else one of our own. Raises UnavailableError."""
+    if environ.get("LISTEN_PID") == str(pid) and environ.get("LISTEN_FDS", "0") != "0":
+        return [socket.socket(fileno=_FIRST_SOCKET + i) for i in range(int(environ["LISTEN_FDS"]))]
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    own = socket.socket(family, socket.SOCK_STREAM)
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        own.bind((settings.host, settings.port))
+    except OSError as e:
+        own.close()
+        raise UnavailableError(
+            f"can't listen there: {e.strerror}",
+            where=f"{settings.host}:{settings.port}",
+            remedy="see what holds it with `ss -ltnp`, or set gateway.port",
+        ) from e
+    return [own]
+
+
+async def serve(settings: GatewaySettings, credentials: Credentials, sockets: list[socket.socket], log: Log) -> None:
+    """Until SIGTERM or SIGINT; then no new connections, and streams have GRACE seconds to end."""
+    fleet = Fleet(settings)
+
+    def seen(view: View | None, reason: str) -> None:
+        if view is None:
+            log.write("scheduler", connected=False, reason=reason)
+            return
+        fleet.leaving(name for name, m in view.members.items() if m.status == "closing_gracefully")
+
+    context = client_context(credentials.tls) if credentials.tls is not None else True
+    connector = aiohttp.TCPConnector(limit=0, ssl=context, ttl_dns_cache=60)
+    async with (
+        session(connector) as client,
+        HealthWatch(fleet, client, log),
+        Membership(settings.scheduler, credentials.tls, seen) as membership,
+    ):
+        guard = Guard(credentials.token, settings.trusted_networks, [settings.host])
+        app = Gateway(settings, fleet, membership, guard, client, log)
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            loop="none",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,  # an address that a header claims must not become a trusted one
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=GRACE,
+            backlog=1024,
+        )
+        log.write("started", cluster=settings.cluster, listen=[str(s.getsockname()) for s in sockets])
+        await uvicorn.Server(config).serve(sockets=sockets)
+    log.write("stopped")
+
+
+def run(settings: GatewaySettings, environ: Mapping[str, str]) -> None:
+    """Raises ClusterAIError before it serves; returns after a signal."""
+    log = Log()
+    logging.basicConfig(level=logging.WARNING, handlers=[Handler(log)], force=True)
+    directory = environ.get("CREDENTIALS_DIRECTORY")
+    credentials = read_credentials(settings, Path(directory) if directory else None)
+    sockets = listening(settings, environ, os.getpid())
+    # uvicorn raises the signal anew when it has ended; it must find a handler that lets us exit with 0.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings, credentials, sockets, log))
