@@ -1,0 +1,268 @@
+"""pyinfra operations: each asks what the host has (one fact), and does nothing where nothing is missing.
+
+An operation never raises: what goes wrong on a host is kept with it (`failure_of`) and fails that host alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from pyinfra import host
+from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
+
+from cluster_ai import layout
+from cluster_ai.deploys import remote, transfer
+from cluster_ai.deploys.data import HostTarget
+from cluster_ai.deploys.events import tell
+from cluster_ai.deploys.openssh import OpenSSH
+from cluster_ai.deploys.remote import MINUTES, Failure
+
+Commands = Generator[FunctionCommand, None, None]
+_FAILURE, _HELD = "cluster_ai_failure", "cluster_ai_held"  # in a host's connector_data
+
+
+def failure_of(failed: Host) -> Failure | None:
+    """Why a host failed, where it is known."""
+    found: Failure | None = failed.connector_data.get(_FAILURE)
+    return found
+
+
+def _do(state: State, host: Host, step: str, work: Callable[[], str]) -> bool:
+    """Run a step's work on its host. (pyinfra hands over state and host by these very names.)"""
+    host.connector_data.pop(_HELD, None)
+    try:
+        tell(host, step, "changed", work())
+    except Failure as failure:
+        host.connector_data[_FAILURE] = failure
+        tell(host, step, "failed", failure.what)
+        return False
+    return True
+
+
+def _step(name: str) -> Callable[[Callable[..., Generator[Callable[[], str], None, None]]], Callable[..., Commands]]:
+    """An operation from a generator of work: what it yields is done, and says what it did."""
+
+    def wrap(function: Callable[..., Generator[Callable[[], str], None, None]]) -> Callable[..., Commands]:
+        @wraps(function)
+        def commands(*args: Any, **kwargs: Any) -> Commands:
+            tell(host, name, "start")
+            worked = False
+            try:
+                for work in function(*args, **kwargs):
+                    worked = True
+                    yield FunctionCommand(_do, [name, work], {})
+            except Failure as failure:
+                raised = failure
+                yield FunctionCommand(_do, [name, lambda: _raise(raised)], {})
+                return
+            if not worked:
+                tell(host, name, "ok")
+
+        return commands
+
+    return wrap
+
+
+def _raise(failure: Failure) -> str:
+    raise failure
+
+
+def _held(target: HostTarget) -> dict[str, Any]:
+    """What the host has already; asked again after something was done there."""
+    known: dict[str, Any] | None = host.connector_data.get(_HELD)
+    if known is not None:
+        return known
+    wanted = {
+        "digest": target.digest,
+        "parts": [(name, sha) for name, sha, _ in target.parts],
+        "blobs": [sha for sha, _ in target.blobs],
+        "credentials": {
+            name: hashlib.sha256(text.encode()).hexdigest() for name, text in (target.credentials or {}).items()
+        },
+        "switch": hashlib.sha256(remote.script("switch.sh").encode()).hexdigest(),
+        "manifest": _manifest(target),
+    }
+    found = host.connector_data[_HELD] = remote.held(host, **wanted)
+    return found
+
+
+def unpacked_size(archive: str) -> int:
+    """Bytes in a .tar.gz, from its last four bytes, which count them modulo 4 GiB."""
+    path = Path(archive)
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(-4, 2)
+        counted = int.from_bytes(file.read(4), "little")
+    return counted + (-(-max(0, size - counted) >> 32) << 32)
+
+
+def _here(target: HostTarget) -> None:
+    """What is to be pushed must be on this machine."""
+    for path in (target.manifest_path, *(path for _, _, path in target.parts), *(path for _, path in target.blobs)):
+        if not Path(path).is_file():
+            raise Failure(f"{path} isn't here", remedy="build the release again: cluster-ai release build")
+
+
+@operation()
+@_step("make room")
+def prepare(target: HostTarget) -> Generator[Callable[[], str], None, None]:
+    """Folders, the switch script, and room on the disks for what is missing."""
+    _here(target)
+    found = _held(target)
+    parts = [(sha, path) for _, sha, path in target.parts if sha in found["parts"]]
+    blobs = [(sha, path) for sha, path in target.blobs if sha in found["blobs"]]
+    wanted = {sha for sha, _ in parts + blobs}
+    if found["ready"] and found["switch"] and not found["leftovers"] and not wanted and not found["incoming"]:
+        return
+    if wanted and not found["rsync"]:
+        raise transfer.no_rsync()
+    size = {sha: Path(path).stat().st_size for sha, path in parts + blobs}
+    there = sum(min(found["incoming"].get(sha, 0), size[sha]) for sha in wanted)
+
+    def work() -> str:
+        remote.order(
+            host,
+            "prepare",
+            timeout=5 * MINUTES,
+            wanted=sorted(wanted),
+            user=remote.as_root(host)[2],
+            script=remote.script("switch.sh"),
+            unpacked=sum(unpacked_size(path) for _, path in parts),
+            brought=sum(size.values())
+            - there
+            + sum(size[sha] for sha, _ in blobs),  # the engine keeps a copy of each model file
+        )
+        return ""
+
+    yield work
+
+
+@operation()
+@_step("transfer")
+def bring(target: HostTarget) -> Generator[Callable[[], str], None, None]:
+    """Archives and model files that the host lacks, into layout.INCOMING."""
+    found = _held(target)
+    missing = {*found["parts"], *found["blobs"]}
+    files = dict(
+        [(sha, path) for _, sha, path in target.parts if sha in missing]
+        + [item for item in target.blobs if item[0] in missing]
+    )
+    if not files:
+        return
+
+    def work() -> str:
+        size = sum(Path(path).stat().st_size for path in files.values())
+        transfer.send(
+            host, list(files.items()), remote.as_root(host)[2], lambda n: tell(host, "transfer", "start", f"{n} %")
+        )
+        return f"{size / 1e6:.0f} MB"
+
+    yield work
+
+
+@operation()
+@_step("unpack")
+def unpack(target: HostTarget) -> Generator[Callable[[], str], None, None]:
+    """Check what came in, and put it in its place."""
+    found = _held(target)
+    parts = [(name, sha) for name, sha, _ in target.parts if sha in found["parts"]]
+    blobs = [sha for sha, _ in target.blobs if sha in found["blobs"]]
+    if not parts and not blobs:
+        return
+
+    def work() -> str:
+        remote.order(host, "unpack", timeout=60 * MINUTES, parts=parts, blobs=blobs)
+        return ", ".join([name for name, _ in parts] + [f"{len(blobs)} model file(s)"] * bool(blobs))
+
+    yield work
+
+
+@operation()
+@_step("assemble")
+def assemble(target: HostTarget) -> Generator[Callable[[], str], None, None]:
+    """The release's folder, every file of it checked against its SHA-256."""
+    found = _held(target)
+    if found["release"]:
+        return
+
+    def work() -> str:
+        parts = [(name, sha) for name, sha, _ in target.parts]
+        remote.order(
+            host, "assemble", timeout=30 * MINUTES, digest=target.digest, parts=parts, manifest=_manifest(target)
+        )
+        return target.digest[:12] + "".join(f"; {line}" for line in found["drift"][:3])
+
+    yield work
+
+
+@operation()
+@_step("credentials")
+def credentials(target: HostTarget) -> Generator[Callable[[], str], None, None]:
+    """Keys, certificates, tokens; units get the new ones when they are started next, which `switch` sees to."""
+    if target.credentials is None:
+        return
+    given, differing = target.credentials, _held(target)["credentials"]
+    if not differing:
+        return
+
+    def work() -> str:
+        remote.order(host, "credentials", timeout=MINUTES, files={name: given[name] for name in differing})
+        return ", ".join(sorted(differing))
+
+    yield work
+
+
+# The switch script's exit status: (what it means, what to do).
+OUTCOMES = {
+    10: (
+        "did not become healthy with the new release; it runs the one before again",
+        "correct what it says, then apply again",
+    ),
+    11: (
+        "did not become healthy with its first release; nothing runs there now",
+        "correct what it says, then apply again",
+    ),
+    12: (
+        "did not become healthy, and the way back failed too",
+        "log in there and see what its units say: systemctl --failed",
+    ),
+    13: ("has no such complete release", "run it again: what is missing will be pushed"),
+    14: (
+        "its release isn't healthy, and it is the one that ran before",
+        "see what its units say, or put back the one before it",
+    ),
+    70: ("the switch can't be started", "see that systemd works there: systemctl status"),
+    75: ("another switch is running there", "wait for it to end, then run it again"),
+}
+
+
+@operation(is_idempotent=False, idempotent_notice="it always asks whether the host is healthy")
+@_step("switch")
+def switch_to(target: HostTarget, timeout: int) -> Generator[Callable[[], str], None, None]:
+    """Make a release the current one; a host that doesn't become healthy is put back by its own switch script."""
+
+    def work() -> str:
+        prefix, before, _ = remote.as_root(host)
+        script = str(layout.LIBEXEC / "switch")
+        words = [*prefix, script, "--timeout", str(timeout), target.digest, ";", "echo", "status=$?"]
+        if isinstance(host.connector, OpenSSH):
+            host.connector.on_line = lambda line: tell(host, "switch", "start", line) if line[:7] != "status=" else None
+        ok, lines, err = remote.run(host, StringCommand(*words), before, timeout=24 * 60 * MINUTES)
+        status = lines.pop() if lines else ""
+        if status == "status=0":
+            return target.digest[:12]
+        code = int(status.removeprefix("status=")) if status.startswith("status=") and status[7:].isdigit() else -1
+        what, remedy = OUTCOMES.get(
+            code, (f"the switch ends with {status or err or ok}", "see journalctl -u cluster-ai-switch there")
+        )
+        raise Failure("\n    ".join([what, *lines[-40:]]), remedy=remedy)
+
+    yield work
+
+
+def _manifest(target: HostTarget) -> str:
+    return Path(target.manifest_path).read_text()

@@ -1,0 +1,45 @@
+"""pyinfra deploys: `push` brings releases to hosts without touching what runs there, `switch` makes them current.
+
+Both take what every host is to become, by name, and do what concerns the host that pyinfra is at.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from pyinfra import host
+from pyinfra.api import deploy
+
+from cluster_ai.deploys import operations
+from cluster_ai.deploys.data import HostTarget
+
+
+@deploy("Push")
+def push(targets: Mapping[str, HostTarget]) -> None:
+    target = targets.get(host.name)
+    if target is None:
+        return
+    operations.prepare(name="Make room", target=target)
+    operations.bring(name="Transfer", target=target)
+    operations.unpack(name="Unpack", target=target)
+    operations.assemble(name="Assemble and verify", target=target)
+    operations.credentials(name="Credentials", target=target)
+
+
+@deploy("Switch")
+def switch(targets: Mapping[str, HostTarget], *, timeout: int, one_by_one: bool) -> None:
+    """The head host first. one_by_one: workers one after the other; else all at once."""
+    target = targets.get(host.name)
+    if target is None:
+        return
+    # Two operations: pyinfra ends one on all hosts before it begins the next.
+    if is_head(target):
+        operations.switch_to(name="Switch the head host", target=target, timeout=timeout)
+    else:
+        operations.switch_to(name="Switch workers", target=target, timeout=timeout, _serial=one_by_one)
+
+
+def is_head(target: HostTarget) -> bool:
+    return "head" in json.loads(Path(target.manifest_path).read_text())["roles"]

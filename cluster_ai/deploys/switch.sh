@@ -1,0 +1,333 @@
+#!/bin/sh
+# Makes a release the current one on this host, or puts back the one before. Lives outside of every release: the way back must not
+# depend on what is in one. Needs a shell, coreutils, util-linux and systemd; only the new release's own agent is run from a release.
+#
+#   switch [--timeout SECONDS] DIGEST    switch to releases/DIGEST; back again when it doesn't become healthy
+#   switch [--timeout SECONDS] --back    the same, to what `previous` names
+#   switch --prune KEEP                  remove old releases, parts and model files, but for the KEEP newest
+#
+# It runs as a transient unit of systemd (cluster-ai-switch.service), so it goes on, and back, when the connection is lost.
+# Exit status: 0 done; 10 it failed, and what ran before is back; 11 it failed, there was nothing before, so nothing runs now;
+# 12 the way back failed too; 13 there is no such complete release; 14 the release that ran already isn't healthy, nothing was put
+# back; 64 wrong usage; 75 another switch is running.
+set -u
+umask 022
+ROOT=/opt/cluster-ai
+STATE=/var/lib/cluster-ai
+SYSTEM=/etc/systemd/system
+RUNNING=cluster-ai-switch.service
+TIMEOUT=120
+LOG=
+
+say() {
+    printf '%s\n' "$*"
+    [ -z "$LOG" ] || printf '%s\n' "$*" >>"$LOG"
+}
+
+# --- from outside: start the transient unit, pass on what it says -----------------------------------------------------------------
+
+outside() {
+    log=$(mktemp /run/cluster-ai-switch.XXXXXX) || exit 70
+    systemd-run --quiet --collect --wait --unit="${RUNNING%.service}" --setenv=LC_ALL=C "$0" --inside "$log" "$@" 2>"$log.err" &
+    client=$!
+    tail -q -n +1 -s 0.1 -f --pid="$client" "$log" 2>/dev/null
+    wait "$client"
+    code=$?
+    if [ "$code" = 1 ]; then # of systemd-run itself
+        if systemctl is-active --quiet "$RUNNING"; then
+            echo "another switch is running on this host"
+            code=75
+        else
+            cat "$log.err"
+            code=70
+        fi
+    fi
+    rm -f "$log" "$log.err"
+    exit "$code"
+}
+
+# --- small things -----------------------------------------------------------------------------------------------------------------
+
+complete() { # DIGEST
+    release=$ROOT/releases/$1
+    [ -n "$1" ] && [ -f "$release/units.txt" ] && [ "$(sha256sum <"$release/manifest.json" 2>/dev/null | cut -d' ' -f1)" = "$1" ]
+}
+
+led_to() { # LINK: the digest that it names
+    leads=$(readlink "$ROOT/$1") && printf '%s' "${leads##*/}"
+}
+
+lead() { # LINK DIGEST: in one step; there is no moment without the link
+    rm -f "$ROOT/.$1.new"
+    ln -s "releases/$2" "$ROOT/.$1.new" && mv -T "$ROOT/.$1.new" "$ROOT/$1"
+}
+
+write() { # FILE TEXT: in one step
+    printf '%s\n' "$2" >"$1.new" && mv -T "$1.new" "$1"
+}
+
+units_of() { # DIGEST
+    cut -d' ' -f1 "$ROOT/releases/$1/units.txt"
+}
+
+listed() { # WORD LIST
+    case " $2 " in *" $1 "*) return 0 ;; *) return 1 ;; esac
+}
+
+last_words() { # UNIT: what it said in its last run
+    systemctl show -p ActiveState -p SubState -p Result "$1" | tr '\n' ' ' | sed "s/^/$1: /; s/ *$//"
+    echo
+    run=$(systemctl show -p InvocationID --value "$1")
+    journalctl --no-pager -q -o cat -n 12 -u "$1" ${run:+"_SYSTEMD_INVOCATION_ID=$run"} 2>/dev/null | sed 's/^/    /'
+}
+
+# --- units: links to current/units, started anew where what they run from has changed ----------------------------------------------
+
+# What a unit was, or would be, started with: everything of the release that it runs from (one digest, in units.txt), and the
+# credentials that it was handed.
+inputs() { # UNIT DIGEST
+    sed -n "s/^$1 //p" "$ROOT/releases/$2/units.txt"
+    sed -n 's/^LoadCredential=[^:]*://p' "$ROOT/releases/$2/units/$1" | sort -u | while read -r file; do
+        sha256sum <"$file" 2>/dev/null || echo "no $file"
+    done
+}
+
+stamp() { # UNIT DIGEST
+    inputs "$1" "$2" | sha256sum | cut -d' ' -f1
+}
+
+link_units() { # DIGEST
+    units=$(units_of "$1" | tr '\n' ' ')
+    for link in "$SYSTEM"/cluster-ai*; do # units that this release doesn't have
+        unit=${link##*/}
+        case "$(readlink "$link")" in "$ROOT/current/"*) ;; *) continue ;; esac
+        listed "$unit" "$units" && continue
+        systemctl stop "$unit"
+        rm -f "$link" "$STATE/units/$unit" "$SYSTEM"/*.wants/"$unit"
+    done
+    for unit in $units; do
+        rm -f "$SYSTEM/.$unit.new"
+        ln -s "$ROOT/current/units/$unit" "$SYSTEM/.$unit.new" && mv -T "$SYSTEM/.$unit.new" "$SYSTEM/$unit" || return 1
+        # Not `systemctl enable`: it resolves `current`, and its links would lead into a release that is removed some day.
+        wanted=$(sed -n 's/^WantedBy=//p' "$ROOT/releases/$1/units/$unit" | tr '\n' ' ')
+        for link in "$SYSTEM"/*.wants/"$unit"; do
+            by=${link%/*}
+            by=${by##*/}
+            [ ! -L "$link" ] || listed "${by%.wants}" "$wanted" || rm -f "$link"
+        done
+        for by in $wanted; do
+            mkdir -p "$SYSTEM/$by.wants" && ln -sfn "../$unit" "$SYSTEM/$by.wants/$unit" || return 1
+        done
+    done
+    systemctl daemon-reload
+}
+
+start_units() { # DIGEST: exactly those whose inputs changed, or which don't run
+    changed=
+    for unit in $(units_of "$1"); do
+        case "$unit" in *.target) continue ;; esac
+        if [ "$(cat "$STATE/units/$unit" 2>/dev/null)" != "$(stamp "$unit" "$1")" ] || ! systemctl is-active --quiet "$unit"; then
+            changed="$changed $unit"
+        fi
+    done
+    sockets=
+    for unit in $changed; do # a socket can't be started while its service runs
+        case "$unit" in *.socket) ;; *) continue ;; esac
+        service=${unit%.socket}.service
+        sockets="$sockets $service $unit"
+        listed "$service" "$changed" || ! listed "$service" "$(units_of "$1" | tr '\n' ' ')" || changed="$changed $service"
+    done
+    if [ -n "$changed" ]; then
+        say "restarting:$changed"
+        for unit in $changed; do rm -f "$STATE/units/$unit"; done
+        # shellcheck disable=SC2086
+        {
+            [ -z "$sockets" ] || systemctl stop $sockets 2>/dev/null
+            systemctl reset-failed $changed 2>/dev/null
+            timeout "$TIMEOUT" systemctl restart $changed 2>/dev/null
+        }
+        code=$?
+        if [ "$code" != 0 ]; then
+            [ "$code" != 124 ] || say "units didn't start within $TIMEOUT s"
+            return 1
+        fi
+        for unit in $changed; do write "$STATE/units/$unit" "$(stamp "$unit" "$1")"; done
+    fi
+    for unit in $(units_of "$1"); do
+        case "$unit" in *.target) systemctl start --no-block "$unit" ;; esac
+    done
+}
+
+all_active() { # DIGEST: within half a minute, and twice in a row
+    tries=60 seen=0
+    while [ "$tries" -gt 0 ]; do
+        # shellcheck disable=SC2046
+        if systemctl is-active --quiet $(units_of "$1" | grep -v '\.target$'); then seen=$((seen + 1)); else seen=0; fi
+        [ "$seen" -lt 3 ] || return 0
+        tries=$((tries - 1))
+        sleep 0.5
+    done
+    return 1
+}
+
+tell_units() { # DIGEST: why it isn't running
+    for unit in $(units_of "$1"); do
+        case "$unit" in *.target) continue ;; esac
+        restarts=$(systemctl show -p NRestarts --value "$unit")
+        if ! systemctl is-active --quiet "$unit" || [ "${restarts:-0}" -gt 0 ]; then last_words "$unit"; fi
+    done | while IFS= read -r line; do say "$line"; done
+}
+
+# --- the switch and its way back -----------------------------------------------------------------------------------------------------
+
+agent() { # DIGEST COMMAND...: the release's own agent, whose lines go out as they come
+    release=$ROOT/releases/$1
+    shift
+    mkfifo "$LOG.agent" || return 1
+    while IFS= read -r line; do say "$line"; done <"$LOG.agent" &
+    reader=$!
+    PYTHONPYCACHEPREFIX=/var/cache/cluster-ai/host PYTHONUNBUFFERED=1 "$release/bin/launch" \
+        python3 -m cluster_ai.host "$@" "$release/etc/host.json" >"$LOG.agent" 2>&1
+    code=$?
+    wait "$reader"
+    rm -f "$LOG.agent"
+    return "$code"
+}
+
+healthy() { # DIGEST
+    if ! start_units "$1"; then
+        say "not all units start"
+        tell_units "$1"
+        return 1
+    fi
+    if ! agent "$1" models; then
+        say "the models can't be made"
+        return 1
+    fi
+    if ! agent "$1" gate --timeout "$TIMEOUT"; then
+        tell_units "$1"
+        return 1
+    fi
+}
+
+remove_all() {
+    for link in "$SYSTEM"/cluster-ai*; do
+        case "$(readlink "$link")" in "$ROOT/current/"*) ;; *) continue ;; esac
+        unit=${link##*/}
+        systemctl stop "$unit"
+        systemctl reset-failed "$unit" 2>/dev/null
+        rm -f "$link" "$STATE/units/$unit" "$SYSTEM"/*.wants/"$unit"
+    done
+    rm -f "$ROOT/current" "$ROOT/previous"
+    systemctl daemon-reload
+}
+
+go_back() { # ends this script
+    trap '' TERM INT HUP
+    if [ -z "$BACK" ]; then
+        if [ "$CAME_FROM" = "$WANTED" ] && [ "$CONFIRMED" = "$WANTED" ]; then
+            say "release $WANTED was the running one before; nothing was put back"
+            exit 14
+        fi
+        say "there is no release to go back to: stopping what was started"
+        remove_all
+        exit 11
+    fi
+    say "going back to $BACK"
+    if lead current "$BACK" && link_units "$BACK" && start_units "$BACK" && all_active "$BACK"; then
+        if [ -n "$BEFORE" ]; then lead previous "$BEFORE"; else rm -f "$ROOT/previous"; fi
+        say "back on $BACK"
+        exit 10
+    fi
+    say "the way back to $BACK failed too"
+    tell_units "$BACK"
+    exit 12
+}
+
+change() { # DIGEST
+    WANTED=$1
+    complete "$WANTED" || {
+        say "there is no complete release $WANTED here"
+        exit 13
+    }
+    CAME_FROM=$(led_to current) BEFORE=$(led_to previous) CONFIRMED=$(cat "$STATE/confirmed" 2>/dev/null)
+    BACK=$CONFIRMED # only to what was healthy once
+    if [ "$BACK" = "$WANTED" ] || ! complete "$BACK"; then BACK=; fi
+    if [ -n "$BACK" ]; then lead previous "$BACK" || exit 70; fi
+    trap 'say "interrupted"; go_back' TERM INT HUP
+    mkdir -p "$STATE/units" /var/cache/cluster-ai/host
+    say "switching to $WANTED"
+    if lead current "$WANTED" && link_units "$WANTED" && healthy "$WANTED"; then
+        write "$STATE/confirmed" "$WANTED"
+        touch "$ROOT/releases/$WANTED" # its age, for --prune, is that of its last use
+        say "running $WANTED"
+        exit 0
+    fi
+    go_back
+}
+
+# --- old releases -------------------------------------------------------------------------------------------------------------------
+
+prune() { # KEEP
+    kept="$(led_to current) $(led_to previous) $(cat "$STATE/confirmed" 2>/dev/null)"
+    for process in /proc/[0-9]*; do # a process may outlive its release's time as the current one
+        for place in "$(readlink "$process/cwd" 2>/dev/null)" "$(readlink "$process/exe" 2>/dev/null)"; do
+            case "$place" in "$ROOT/releases/"*) place=${place#"$ROOT/releases/"} kept="$kept ${place%%/*}" ;; esac
+        done
+    done
+    kept="$kept $(ls -t "$ROOT/releases" | head -n "$1" | tr '\n' ' ')"
+    for release in "$ROOT/releases/"*; do
+        digest=${release##*/}
+        [ -d "$release" ] && ! listed "$digest" "$kept" || continue
+        # Never half a release under its name; what is left when this is cut off, the next push removes.
+        mv -T "$release" "$ROOT/releases/.gone-$digest" && rm -rf "$ROOT/releases/.gone-$digest"
+        say "removed release $digest"
+    done
+    for thing in "$ROOT/parts/"* "$STATE/blobs/"*; do
+        [ -e "$thing" ] || continue
+        name=${thing##*/}
+        grep -qsF "\"$name\"" "$ROOT/releases/"*/manifest.json && continue
+        rm -rf "$thing"
+        say "removed ${thing#"$ROOT/"}"
+    done
+    exit 0
+}
+
+# --- the command line -----------------------------------------------------------------------------------------------------------------
+
+usage() {
+    sed -n 's/^#   switch/usage: switch/p' "$0" >&2
+    exit 64
+}
+
+[ "$#" -gt 0 ] || usage
+[ "$(id -u)" = 0 ] || {
+    echo "switch must be run by root" >&2
+    exit 64
+}
+[ "$1" = --inside ] || outside "$@"
+LOG=$2
+shift 2
+exec 9>/run/cluster-ai-switch.lock
+flock -n 9 || {
+    say "another switch is running on this host"
+    exit 75
+}
+if [ "$#" -ge 3 ] && [ "$1" = --timeout ]; then
+    TIMEOUT=$2
+    shift 2
+fi
+case "$#:$1" in
+1:--back)
+    before=$(led_to previous)
+    [ -n "$before" ] || {
+        say "there is no release to go back to"
+        exit 13
+    }
+    change "$before"
+    ;;
+2:--prune) prune "$2" ;;
+1:-*) usage ;;
+1:*) change "$1" ;;
+*) usage ;;
+esac
