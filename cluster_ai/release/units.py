@@ -207,26 +207,17 @@ def _prometheus(config: Config) -> Unit:
 
 
 def _dashboard(config: Config) -> Unit:
-    command = [
-        *(
-            "python3",
-            "-m",
-            "streamlit",
-            "run",
-            "app/dashboard/app.py",
-            "--server.port",
-            str(config.interface.dashboard_port),
-        ),
-        *(
-            "--server.address",
-            _any(config.scheduler.host),
-            "--server.headless",
-            "true",
-            "--server.fileWatcherType",
-            "none",
-        ),
-        *("--browser.gatherUsageStats", "false"),
-    ]
+    options = {
+        "server.address": _any(config.scheduler.host),
+        "server.port": str(config.interface.dashboard_port),
+        "server.headless": "true",
+        "server.fileWatcherType": "none",
+        "browser.gatherUsageStats": "false",
+        "browser.serverAddress": config.scheduler.host,  # else it asks a server on the internet for its address
+        "global.developmentMode": "false",  # which it takes itself to be in, outside of a folder named site-packages
+    }
+    command = ["python3", "-m", "streamlit", "run", "app/dashboard/app.py"]
+    command += [f"--{name}={value}" for name, value in options.items()]
     text = _service(
         *("dashboard", "dashboard", command),
         memory=HEAD_MEMORY["dashboard"],
