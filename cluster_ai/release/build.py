@@ -30,7 +30,10 @@ def desired(
     *,
     progress: Progress | None = None,
 ) -> dict[str, Release]:
-    """The release of every host whose facts are given, by its name. progress(what, bytes done, all or None)."""
+    """The release of every host whose facts are given, by its name.
+
+    progress(what, bytes done, bytes in all or None) is called while something is built or fetched, and only then.
+    """
     builder = _Builder(config, placement, store, progress)
     return {host.name: builder.release(host, facts[host.name]) for host in hosts(config) if host.name in facts}
 
@@ -102,19 +105,13 @@ class _Builder:
     def _lib(self, host: Host, facts: HostFacts) -> Built:
         key = ("head" in host.roles, facts.python, facts.arch)
         if key not in self.libs:
-            self._tell(f"packages for Python {facts.python} on {facts.arch}")
-            self.libs[key] = parts.lib(host, facts, self.store)
+            self.libs[key] = parts.lib(host, facts, self.store, self.progress)
         return self.libs[key]
 
     def _engine(self, facts: HostFacts) -> Built:
         if facts.arch not in self.engines:
-            self._tell(f"engine for {facts.arch}")
             self.engines[facts.arch] = parts.engine_part(self.config, facts, self.store, self.progress)
         return self.engines[facts.arch]
-
-    def _tell(self, what: str) -> None:
-        if self.progress:
-            self.progress(what, 0, None)
 
 
 def _check(host: Host, facts: HostFacts) -> None:

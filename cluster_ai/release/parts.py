@@ -47,7 +47,7 @@ def _walk(path: Path) -> Iterator[Path]:
         yield path
 
 
-def lib(host: Host, facts: HostFacts, store: Store) -> Built:
+def lib(host: Host, facts: HostFacts, store: Store, progress: Progress | None) -> Built:
     """The packages that our code needs there. The head's include a worker's, so a host that is both has the head's."""
     from cluster_ai.release import wheels
 
@@ -61,6 +61,8 @@ def lib(host: Host, facts: HostFacts, store: Store) -> Built:
         return found
     from cluster_ai.release import archive
 
+    if progress:
+        progress(f"packages for Python {facts.python} on {facts.arch} ({lock.stem})", 0, None)
     with wheels.Wheels(lock, facts, store) as members:
         return archive.build(store, "lib", key, members)
 
@@ -73,6 +75,8 @@ def engine_part(config: Config, facts: HostFacts, store: Store, progress: Progre
     from cluster_ai.release import archive
 
     path, sha256 = engine.obtain(config, facts.arch, store, progress)
+    if progress:
+        progress(f"engine for {facts.arch}, from {path}", 0, None)
     with engine.members(path) as members:
         return archive.build(store, "engine", _engine_key(sha256), members)
 

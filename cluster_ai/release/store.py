@@ -119,15 +119,18 @@ class Store:
     def manifest_by_key(self, key: str) -> tuple[str, bytes] | None:
         try:
             name = (self.root / "releases/by-parts" / key).read_text()
-            return name, (self.root / "releases" / f"{name}.json").read_bytes()
+            return name, self.manifest_path(name).read_bytes()
         except OSError:
             return None
 
     def keep_manifest(self, key: str, manifest: bytes) -> str:
         name = hashlib.sha256(manifest).hexdigest()
-        write_atomically(self.root / "releases" / f"{name}.json", manifest)
+        write_atomically(self.manifest_path(name), manifest)
         write_atomically(self.root / "releases/by-parts" / key, name.encode())
         return name
+
+    def manifest_path(self, release: str) -> Path:
+        return self.root / "releases" / f"{release}.json"
 
     def manifest(self, start: str) -> tuple[str, dict[str, Any]]:
         """The manifest whose digest starts so, for people."""

@@ -1,0 +1,126 @@
+"""`cluster-ai release`: build releases ahead of an apply, and look into those that were built."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Annotated, TextIO
+
+import typer
+
+from cluster_ai.cli.session import AskPassword, Json, look, say
+from cluster_ai.errors import ExitCode, HostError
+
+app = typer.Typer(no_args_is_help=True)
+
+Progress = Callable[[str, int, int | None], None]
+
+
+@app.command()
+def build(
+    ctx: typer.Context,
+    hosts: Annotated[list[str] | None, typer.Argument(metavar="[HOST]...", help="Only these hosts; all.")] = None,
+    as_json: Json = False,
+    ask_sudo_password: AskPassword = False,
+) -> None:
+    """Build the hosts' releases here, so that an apply only has to bring them there; nothing is changed on the hosts.
+
+    The hosts are asked for their Python and architecture. Exit code 3: a host could not be asked; the others are built.
+    """
+    session = look(ctx.obj, hosts, ask_sudo_password)
+    from cluster_ai.release.build import desired
+    from cluster_ai.release.model import HostFacts
+    from cluster_ai.release.store import Store
+    from cluster_ai.rollout.survey import usable
+
+    answers = [a if isinstance(a, HostError) else usable(a) for a in session.seen.values()]
+    facts = {a.host: HostFacts(a.distribution, a.python or "", a.arch) for a in answers if not isinstance(a, HostError)}
+    config = session.scope.config
+    with building(sys.stderr) as progress:
+        releases = desired(config, session.placement, facts, Store.of(config), progress=progress)
+    if as_json:
+        import json
+
+        told = {
+            release.host: {
+                "digest": release.digest,
+                "parts": {part.name: {"sha256": part.sha256, "size": part.size} for part in release.parts},
+                "blobs": {blob.sha256: {"size": blob.size} for blob in release.blobs},
+            }
+            for release in releases.values()
+        }
+        print(json.dumps(told, indent=2))
+    else:
+        from cluster_ai.config.units import format_size
+
+        for release in releases.values():
+            sizes = ", ".join(f"{part.name} {format_size(part.size)}" for part in release.parts)
+            print(f"{release.host}  {release.digest}  {sizes}")
+    errors = [answer for answer in answers if isinstance(answer, HostError)]
+    for error in errors:
+        say(error)
+    if errors:
+        raise typer.Exit(ExitCode.HOST)
+
+
+@app.command()
+def show(
+    ctx: typer.Context,
+    digest: Annotated[str, typer.Argument(help="A release's digest, or how it begins.")],
+    as_json: Json = False,
+) -> None:
+    """Show a release that was built here."""
+    from cluster_ai.release.store import Store
+
+    name, manifest = Store.of(ctx.obj.config()).manifest(digest)
+    if as_json:
+        import json
+
+        print(json.dumps(manifest, indent=2))
+        return
+    print(f"release {name}")
+    print(f"host    {manifest['host']} ({', '.join(manifest['roles'])})")
+    print(f"for     Python {manifest['python']} on {manifest['arch']}")
+    for title in ("parts", "units"):
+        for item, of in manifest[title].items():
+            print(f"{title[:-1]:7} {item:30} {of[:16]}")
+    for blob in manifest["blobs"]:
+        print(f"blob    {blob[:16]}")
+    for path in sorted(path for path in manifest["files"] if path.startswith(("etc/", "units/", "bin/"))):
+        print(f"file    {path}")
+    print(f"        {len(manifest['files'])} files in all")
+
+
+@contextlib.contextmanager
+def building(stream: TextIO) -> Iterator[Progress]:
+    """What is built or fetched, as it goes on: bars on a terminal, lines elsewhere."""
+    if not stream.isatty():
+        yield _Lines(stream)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn())
+    with Progress(TextColumn("{task.description}", markup=False), *columns, console=Console(file=stream)) as bars:
+        tasks: dict[str, int] = {}
+
+        def progress(what: str, done: int, total: int | None) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)  # type: ignore[arg-type]
+
+        yield progress
+
+
+class _Lines:
+    """A line when something begins, and one at each further tenth of it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._told = stream, dict[str, int]()
+
+    def __call__(self, what: str, done: int, total: int | None) -> None:
+        tenth = 10 * done // total if total else 0
+        if self._told.get(what, -1) < tenth:
+            self._told[what] = tenth
+            print(f"{what}: {10 * tenth} %" if total else what, file=self._stream, flush=True)
