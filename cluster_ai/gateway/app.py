@@ -87,9 +87,7 @@ class Gateway:
             if method == "GET":
                 table["HEAD", path] = table[method, path]
         for route in ROUTES:
-            table["POST", route.path] = lambda _, receive, send, trace, route=route: inference.handle(
-                route, receive, send, trace
-            )
+            table["POST", route.path] = self._relayed(inference, route)
         return table
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -173,7 +171,10 @@ class Gateway:
 
     @staticmethod
     def _relayed(inference: Inference, route: Route) -> Handler:
-        return lambda _, receive, send, trace: inference.handle(route, receive, send, trace)
+        async def handler(scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
+            await inference.handle(route, receive, send, trace)
+
+        return handler
 
     def _merged(self, make: Callable[[], dict[str, Any]]) -> Handler:
         async def handler(scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -128,6 +129,8 @@ async def serve(settings: GatewaySettings, credentials: Credentials, sockets: li
             timeout_graceful_shutdown=GRACE,
             backlog=1024,
         )
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays: no need to walk through it again and again while requests run
         log.write("started", cluster=settings.cluster, listen=[str(s.getsockname()) for s in sockets])
         await uvicorn.Server(config).serve(sockets=sockets)
     log.write("stopped")
