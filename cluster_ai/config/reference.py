@@ -21,7 +21,7 @@ _HEAD = """# cluster.yaml
 
 `cluster-ai init` writes a file to begin with, `cluster-ai validate` checks it, and `cluster-ai config show` prints it
 with every default filled in. [cluster.yaml](../cluster.yaml) is an annotated example with every key;
-`docs/cluster.schema.json` is a JSON Schema, which editors with YAML support use for completion when the file begins with
+`docs/cluster.schema.json` is a JSON Schema, which editors with YAML support use for completion where a file begins with
 `# yaml-language-server: $schema=docs/cluster.schema.json`.
 
 Paths that don't begin with `/` or `~` start at the folder of the file. Sizes are decimal (`32GB` is 32 * 10^9 bytes) or

@@ -1,4 +1,4 @@
-"""Changes of cluster.yaml: they keep comments and order, are all or nothing, and leave a dated copy of what was there."""
+"""Changes of cluster.yaml: comments and order stay, all or nothing, with a dated copy of what was there."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ import typer
 from cluster_ai.errors import ConfigError
 
 BEGINNING = """\
-# A private AI cluster. `cluster-ai validate` checks this file, `cluster-ai plan` shows what it would change on the hosts,
-# and `cluster-ai apply` does it. docs/configuration.md has every key; `cluster-ai config show` has every default.
+# A private AI cluster. `cluster-ai validate` checks this file, `cluster-ai plan` shows what it would change on the
+# hosts, `cluster-ai apply` does it. docs/configuration.md has every key; `cluster-ai config show` every default.
 version: '1.0'
 cluster:
   name: 'my-cluster'
