@@ -11,39 +11,40 @@ import streamlit as st
 
 from cluster_ai.errors import UnavailableError
 from dashboard import view
-from dashboard.gateway import UnauthorizedError
+from dashboard.gateway import Caller, UnauthorizedError
 from dashboard.live import REFRESH, Sources
 
 
 @st.cache_resource(show_spinner=False)
 def _open_gateways() -> set[str]:
-    """Gateways whose last answer to a request without a token was not a refusal."""
+    """Gateways that let people on this machine in without a token, when they were last asked."""
     return set()
 
 
 def gate(sources: Sources) -> Callable[[Sources], None] | None:
     """The page that stands before all others now; None: this session may see them."""
-    state, url = st.session_state, sources.settings.gateway_url
+    state, url, caller = st.session_state, sources.settings.gateway_url, sources.caller
+    anonymous = caller == Caller()
     try:
         reading = sources.served()
     except UnauthorizedError:
-        if sources.token is None:
+        if anonymous:
             _open_gateways().discard(url)
-        else:
+        if caller.token:
             state["refused"] = True
             del state["token"]
         state.pop("admitted", None)
         return _sign_in
     if reading.problem is None:
         state["admitted"] = True
-        if sources.token is None:
+        if anonymous:
             _open_gateways().add(url)
-    return None if state.get("admitted") or url in _open_gateways() else _waiting
+    return None if state.get("admitted") or (anonymous and url in _open_gateways()) else _waiting
 
 
 def sidebar(sources: Sources) -> None:
     st.caption(f"Cluster **{sources.settings.cluster}**")
-    if sources.token and st.button("Sign out", icon=":material/logout:", type="tertiary"):
+    if sources.caller.token and st.button("Sign out", icon=":material/logout:", type="tertiary"):
         st.session_state.clear()
         st.rerun()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dashboard import units
-from dashboard.gateway import ServedModel
+from dashboard.gateway import Served
 from dashboard.queries import Overview
 
 STALE = 60.0  # seconds without a scrape before the data is called old
@@ -22,37 +22,49 @@ class Notice:
     remedy: str
 
 
-def notices(overview: Overview, models: Sequence[ServedModel], *, now: float | None = None) -> list[Notice]:
-    """Errors first; within a level, what stops work comes before what slows it."""
+def notices(overview: Overview, served: Served | None, *, now: float | None = None) -> list[Notice]:
+    """Errors first; within a level, what stops work comes before what slows it. served: None where it isn't known."""
     found = [
-        *_workers(overview),
-        *_models(models, overview),
+        *_workers(overview, served),
+        *_models(overview, served),
         *_answers(overview),
+        *_scheduler(served),
         *_hosts(overview),
         *_monitoring(overview, now),
     ]
     return sorted(found, key=lambda n: n.level != "error")
 
 
-def _workers(o: Overview) -> list[Notice]:
-    if not o.workers_down:
-        return []
-    everyone = not o.workers_up
-    who = "No worker answers" if everyone else _names("Worker", o.workers_down, "does not answer", "do not answer")
-    remedy = "`cluster-ai status` says why; on the host: `systemctl status cluster-ai-engine cluster-ai-front`."
-    return [Notice("error", f"{who}.", remedy)]
+def _workers(o: Overview, served: Served | None) -> list[Notice]:
+    found = []
+    reasons = {w.name: w.reason for w in served.workers} if served else {}
+    down = [f"{name} ({reason})" if (reason := reasons.get(name)) else name for name in o.workers_down]
+    if down:
+        who = _names("Worker", down, "does not answer", "do not answer")
+        what = who if o.workers_up else f"No worker answers: {_list(down)}"
+        remedy = "`cluster-ai verify` looks closer; on the host: `systemctl status cluster-ai-engine cluster-ai-front`."
+        found.append(Notice("error", f"{what}.", remedy))
+    draining = [w.name for w in served.workers if w.state == "draining"] if served else []
+    if draining:
+        what = f"{_names('Worker', draining, 'gets', 'get')} no new requests: drained."
+        found.append(Notice("warning", what, "A rollout does this for a while; if an operator did, they resume it."))
+    return found
 
 
-def _models(models: Sequence[ServedModel], o: Overview) -> list[Notice]:
-    gone = [m.name for m in models if m.placed and not m.available]
+def _models(o: Overview, served: Served | None) -> list[Notice]:
+    gone = [m.name for m in served.models if m.replicas and not m.present] if served else []
     if not gone or not o.workers_up:  # without a worker there is no model: said once is enough
         return []
+    what = f"{_names('Model', gone, 'is on no worker that answers', 'are on no worker that answers')}."
+    return [Notice("error", what, "`cluster-ai verify` finds what is missing.")]
+
+
+def _scheduler(served: Served | None) -> list[Notice]:
+    if served is None or served.scheduler is None:
+        return []
+    what = f"Dask's scheduler is away: {served.scheduler}."
     return [
-        Notice(
-            "error",
-            f"{_names('Model', gone, 'is served by no worker', 'are served by no worker')}.",
-            "`cluster-ai verify` finds what is missing.",
-        )
+        Notice("warning", what, "Prompts are answered all the same; tasks, and workers' CPU and memory, are not seen.")
     ]
 
 

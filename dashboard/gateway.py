@@ -20,11 +20,47 @@ class UnauthorizedError(ClusterAIError):
 
 
 @dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf the dashboard asks."""
+
+    token: str | None = None
+    address: str | None = None  # None: a person on this very machine
+
+    def headers(self) -> dict[str, str]:
+        """With the address: who trusts this machine must not trust everybody who reaches the dashboard on it."""
+        return {
+            **({"Authorization": f"Bearer {self.token}"} if self.token else {}),
+            **({"X-Forwarded-For": self.address} if self.address else {}),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class ServedModel:
     name: str
-    placed: tuple[str, ...]  # workers that should serve it
-    available: tuple[str, ...]  # workers that can now
+    size: int | None  # bytes
+    parameters: str | None  # such as 13B
+    quantization: str | None
+    context: int | None  # tokens
+    replicas: int  # workers that it is placed on
+    present: tuple[str, ...]  # workers that can answer with it now
     loaded: tuple[str, ...]  # workers that hold it in memory
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerState:
+    name: str
+    state: str  # joining, active, draining or down
+    reason: str | None  # why it isn't active
+    placed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What the gateway knows of the cluster now."""
+
+    models: tuple[ServedModel, ...]
+    workers: tuple[WorkerState, ...]
+    scheduler: str | None  # why Dask's scheduler is away; None: it is there
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +74,27 @@ class Answer:
 
 
 class Gateway:
-    """One gateway. A token is given with each call, since each person has their own."""
+    """One gateway. Who asks is told with each call, since each person has their own token."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
 
-    def models(self, token: str | None) -> tuple[ServedModel, ...]:
-        return tuple(_model(entry) for entry in self._get("/api/v1/models", token)["models"])
+    def served(self, caller: Caller) -> Served:
+        models = self._get("/api/v1/models", caller)["models"]
+        status = self._get("/api/v1/cluster/status", caller)
+        return Served(
+            models=tuple(_model(entry) for entry in models),
+            workers=tuple(
+                WorkerState(w["name"], w["state"], w["reason"], tuple(w["placed"])) for w in status["workers"]
+            ),
+            scheduler=None if status["scheduler_connected"] else status["scheduler_reason"] or "it does not answer",
+        )
 
-    def generate(self, model: str, prompt: str, token: str | None) -> Generator[str | Answer]:
+    def generate(self, model: str, prompt: str, caller: Caller) -> Generator[str | Answer]:
         """The answer's text piece by piece, then one Answer. Closing the iterator hangs up, which frees the worker."""
         body = {"model": model, "prompt": prompt, "stream": True}
         with self._request(
-            "POST", "/api/v1/generate", token, json=body, stream=True, timeout=ANSWER_TIMEOUT
+            "POST", "/api/v1/generate", caller, json=body, stream=True, timeout=ANSWER_TIMEOUT
         ) as response:
             worker = response.headers.get("X-Cluster-Worker")
             try:
@@ -73,19 +117,18 @@ class Gateway:
                 ) from error
         raise UnavailableError("the answer ended too early", where=worker or self.url, remedy="send it again")
 
-    def _get(self, path: str, token: str | None) -> dict[str, Any]:
-        with self._request("GET", path, token, timeout=TIMEOUT) as response:
+    def _get(self, path: str, caller: Caller) -> dict[str, Any]:
+        with self._request("GET", path, caller, timeout=TIMEOUT) as response:
             try:
                 return dict(response.json())
-            except (requests.RequestException, ValueError) as error:
+            except (requests.RequestException, ValueError, TypeError) as error:
                 raise UnavailableError(
                     "what answers is not the gateway", where=self.url, remedy="check gateway_url"
                 ) from error
 
-    def _request(self, method: str, path: str, token: str | None, **how: Any) -> requests.Response:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+    def _request(self, method: str, path: str, caller: Caller, **how: Any) -> requests.Response:
         try:
-            response = requests.request(method, self.url + path, headers=headers, **how)  # noqa: S113 (callers give it)
+            response = requests.request(method, self.url + path, headers=caller.headers(), **how)  # noqa: S113 (callers give it)
         except requests.RequestException as error:
             reason = "no answer in time" if isinstance(error, requests.Timeout) else "connection refused or lost"
             raise UnavailableError(
@@ -96,9 +139,9 @@ class Gateway:
         if response.ok:
             return response
         with response:
-            if response.status_code in (401, 403):
+            if response.status_code == 401:
                 raise UnauthorizedError(
-                    "the gateway does not accept this token" if token else "the gateway asks for a token",
+                    "the gateway does not accept this token" if caller.token else "the gateway asks for a token",
                     where=self.url,
                 )
             raise UnavailableError(
@@ -110,7 +153,14 @@ class Gateway:
 
 def _model(entry: Mapping[str, Any]) -> ServedModel:
     return ServedModel(
-        entry["name"], *(tuple(sorted(entry.get(key) or ())) for key in ("placed", "available", "loaded"))
+        name=entry["name"],
+        size=entry["size"],
+        parameters=entry["parameter_size"],
+        quantization=entry["quantization"],
+        context=entry["context"],
+        replicas=entry["replicas"],
+        present=tuple(entry["present"]),
+        loaded=tuple(entry["loaded"]),
     )
 
 

@@ -15,7 +15,7 @@ import streamlit as st
 from cluster_ai.errors import ClusterAIError
 from cluster_ai.settings import DashboardSettings
 from dashboard import queries
-from dashboard.gateway import Gateway, ServedModel, UnauthorizedError
+from dashboard.gateway import Caller, Gateway, Served, UnauthorizedError
 
 T = TypeVar("T")
 
@@ -38,10 +38,10 @@ class Sources:
     settings: DashboardSettings
 
     @property
-    def token(self) -> str | None:
-        """The viewer's own; it lives in this browser session's memory and nowhere else."""
+    def caller(self) -> Caller:
+        """The viewer. Their token lives in this browser session's memory and nowhere else."""
         token = st.session_state.get("token")
-        return str(token) if token else None
+        return Caller(str(token) if token else None, st.context.ip_address)
 
     @property
     def gateway(self) -> Gateway:
@@ -56,9 +56,9 @@ class Sources:
     def models(self, seconds: int) -> Reading[queries.Models]:
         return _remembering("models", self.settings.prometheus_url, seconds)
 
-    def served(self) -> Reading[tuple[ServedModel, ...]]:
-        """What the gateway serves. Raises UnauthorizedError."""
-        return _served(self.settings.gateway_url, self.token)
+    def served(self) -> Reading[Served]:
+        """What the gateway knows. Raises UnauthorizedError."""
+        return _served(self.settings.gateway_url, self.caller)
 
 
 _ASK: dict[str, Callable[[queries.Prometheus, queries.Span], Any]] = {
@@ -103,9 +103,9 @@ def _remembering(what: str, url: str, seconds: int) -> Reading[Any]:
 
 
 @st.cache_data(ttl=KEEP, show_spinner=False, max_entries=1000)
-def _served(url: str, token: str | None) -> Reading[tuple[ServedModel, ...]]:
+def _served(url: str, caller: Caller) -> Reading[Served]:
     try:
-        return Reading(Gateway(url).models(token), time.time(), None)
+        return Reading(Gateway(url).served(caller), time.time(), None)
     except UnauthorizedError:
         raise
     except ClusterAIError as problem:

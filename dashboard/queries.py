@@ -415,6 +415,10 @@ def models(prometheus: Prometheus, span: Span) -> Models:
             "tokens": prometheus.over(
                 total_rate("model_tokens_generated_total", w, ["model"]), span, lambda m: m["model"]
             ),
+            "first_token": prometheus.over(
+                quantile(0.95, "gateway_time_to_first_token_seconds", w, ["model"]), span, lambda m: m["model"]
+            ),
+            "hits": prometheus.over("avg by (model) (model_cache_hit_rate)", span, lambda m: m["model"]),
             "inference": prometheus.over(quantile(0.95, inference, w, ["model"]), span, lambda m: m["model"]),
         },
     )

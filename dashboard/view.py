@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ _UNITS: dict[Unit, tuple[str, str, float]] = {
     "per_second": ("~s", ".3~s", 1),
     "seconds": ("~s", ".3~s", 0.1),
     "share": (".0%", ".1%", 1),
-    "gib": ("~g", ".2f", 1),
+    "gib": (".3~r", ".2f", 1),
     "count": ("d", "d", 2),
 }
 CHART_HEIGHT = 210
@@ -81,13 +81,11 @@ def card(title: str, unit: str = "") -> Iterator[None]:
         yield
 
 
-def chart(
-    title: str, label: str, frame: pd.DataFrame, unit: Unit, *, key: str, nothing: str, stacked: bool = False
-) -> None:
+def chart(title: str, label: str, frame: pd.DataFrame, unit: Unit, *, key: str, nothing: str) -> None:
     """A card with one line a series over time, or a sentence where there is nothing to draw."""
     with card(title, label):
         if frame["value"].notna().any():
-            st.altair_chart(lines(frame, unit, stacked=stacked), width="stretch", height=CHART_HEIGHT, key=key)
+            st.altair_chart(lines(frame, unit), width="stretch", height=CHART_HEIGHT, key=key)
         else:
             with st.container(
                 height=CHART_HEIGHT, border=False, horizontal_alignment="center", vertical_alignment="center"
@@ -95,21 +93,16 @@ def chart(
                 st.caption(nothing)
 
 
-def lines(frame: pd.DataFrame, unit: Unit, *, stacked: bool = False) -> alt.LayerChart | alt.FacetChart:
-    """Its text depends on the names of the series only: new values move the lines and do not draw the chart anew."""
+def lines(frame: pd.DataFrame, unit: Unit) -> alt.LayerChart | alt.FacetChart:
+    """Depends on the series' names only: new values move the lines and do not draw the chart anew."""
     axis, exact, least = _UNITS[unit]
     names = sorted(frame["series"].unique())
-    color = alt.Color("series:N", scale=alt.Scale(domain=names), legend=_legend(names), title=None)
     base = alt.Chart(frame).encode(
         x=alt.X("time:T", title=None, axis=alt.Axis(grid=False, tickCount=6, labelOverlap=True)),
-        y=alt.Y(
-            "value:Q", title=None, stack=stacked, axis=alt.Axis(format=axis, tickCount=4), scale=alt.Scale(domainMin=0)
-        ),
-        color=color,
+        y=alt.Y("value:Q", title=None, axis=alt.Axis(format=axis, tickCount=4), scale=alt.Scale(domainMin=0)),
+        color=alt.Color("series:N", scale=alt.Scale(domain=names), legend=_legend(names), title=None),
     )
-    drawn = (
-        base.mark_area(opacity=0.75, line=True) if stacked else base.mark_line(strokeWidth=2, interpolate="monotone")
-    )
+    drawn = base.mark_line(strokeWidth=2, interpolate="step-after" if unit == "count" else "monotone")
     nearest = alt.selection_point(on="pointerover", nearest=True, fields=["time"], empty=False, clear="pointerout")
     points = (
         base.mark_point(size=40, filled=True)
@@ -124,12 +117,24 @@ def lines(frame: pd.DataFrame, unit: Unit, *, stacked: bool = False) -> alt.Laye
         .add_params(nearest)
     )
     floor = alt.Chart(pd.DataFrame({"value": [0.0, float(least)]})).mark_point(opacity=0).encode(y="value:Q")
-    return alt.layer(floor, drawn, points)
+    return alt.layer(floor, drawn, points).properties(padding={"left": 0, "right": 8, "top": 4, "bottom": 0})
 
 
 def _legend(names: Sequence[str]) -> alt.Legend | None:
-    return (
-        alt.Legend(orient="bottom", title=None, columns=4, labelLimit=180, symbolType="stroke")
-        if len(names) > 1
-        else None
+    if len(names) < 2:
+        return None
+    return alt.Legend(orient="top", title=None, columns=4, labelLimit=180, symbolType="stroke", offset=4, padding=0)
+
+
+def table(frame: pd.DataFrame, columns: Sequence[str], config: Mapping[str, Any], *, key: str) -> None:
+    order = list(columns)
+    nothing = units.NOTHING
+    st.dataframe(
+        frame,
+        hide_index=True,
+        column_order=order,
+        column_config=dict(config),
+        key=key,
+        height="auto",
+        placeholder=nothing,
     )

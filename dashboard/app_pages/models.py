@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboard import queries, view
+from dashboard import queries, units, view
 from dashboard.gateway import ServedModel, UnauthorizedError
 from dashboard.live import REFRESH, Sources
 
@@ -25,30 +25,41 @@ def _now(sources: Sources, seconds: int) -> None:
     view.stale(reading)
     if served.problem is not None:
         view.problem(served.problem)
-    measured = reading.value.models if reading.value else ()
-    if not served.value and not measured:
+    known = served.value.models if served.value else ()
+    now = reading.value
+    measured = now.models if now else ()
+    if not known and not measured:
         if served.problem is None:
             view.empty(
-                "This cluster has no model.",
-                "Name one under `cluster.models` in cluster.yaml, then `cluster-ai apply`.",
+                "This cluster has no model.", "Name one under `models` in cluster.yaml, then `cluster-ai apply`."
             )
         return
-    _table(served.value or (), measured)
-    now = reading.value
+    _table(known, measured)
     if now is None:
         return
     idle = "No answers in this time. Send a prompt from the Playground."
     left, right = st.columns(2)
     with left:
         view.chart("Tokens", "per second", now.charts["tokens"], "per_second", key="m_tokens", nothing=idle)
+        view.chart(
+            "Time to the first token",
+            "seconds, 95 % of the answers within",
+            now.charts["first_token"],
+            "seconds",
+            key="first_token",
+            nothing="No streamed answers in this time.",
+        )
     with right:
         view.chart(
-            "Time of inference, slowest 5 %",
-            "seconds",
+            "Time of inference",
+            "seconds, 95 % of the answers within",
             now.charts["inference"],
             "seconds",
             key="inference",
             nothing=idle,
+        )
+        view.chart(
+            "Found in memory", "share of the last requests", now.charts["hits"], "share", key="hits", nothing=idle
         )
     view.age(reading, now.newest)
 
@@ -62,34 +73,35 @@ def _table(served: tuple[ServedModel, ...], measured: tuple[queries.Model, ...])
         rows.append(
             {
                 "Model": name,
-                "Placed": ", ".join(place.placed) if place else None,
-                "Ready": f"{len(place.available)} of {len(place.placed)}" if place else None,
-                "Loaded": (", ".join(place.loaded) or "not now") if place else None,
+                "Size": units.gib(place.size) if place and place.size else None,
+                "Kind": " ".join(t for t in (place.parameters, place.quantization) if t) or None if place else None,
+                "Context": place.context if place else None,
+                "Ready": f"{len(place.present)} of {max(place.replicas, len(place.present))}" if place else None,
+                "Present": ", ".join(place.present) if place else None,
+                "Loaded": (", ".join(place.loaded) or "none now") if place else None,
                 "Tokens": number.tokens if number else None,
-                "Generated": number.generated if number else None,
+                "Generated": round(number.generated) if number and number.generated is not None else None,
                 "p50": number.p50 if number else None,
                 "p95": number.p95 if number else None,
                 "Load": number.load_time if number else None,
             }
         )
     config = {
-        "Placed": st.column_config.TextColumn("Placed on"),
+        "Kind": st.column_config.TextColumn("Kind", help="Parameters and quantization."),
+        "Context": st.column_config.NumberColumn("Context", format="%d", help="Tokens that prompt and answer share."),
         "Ready": st.column_config.TextColumn(
-            "Ready", help="Workers that can answer with it now, of those it is placed on."
+            "Ready", help="Workers that can answer with it, of those it is placed on."
         ),
+        "Present": st.column_config.TextColumn("On"),
         "Loaded": st.column_config.TextColumn(
-            "In memory of", help="A model that is not in memory is loaded by its next request."
+            "In memory of", help="A model that is in no worker's memory is loaded by its next request."
         ),
-        "Tokens": st.column_config.NumberColumn("Tokens per second", format="%.1f"),
+        "Tokens": st.column_config.NumberColumn("Tokens/s", format="%.1f", help="Over the last minute."),
         "Generated": st.column_config.NumberColumn("Tokens", format="localized", help="Generated in the time shown."),
-        "p50": st.column_config.NumberColumn(
-            "Typical inference", format="%.2f s", help="Half of the answers took less, in the time shown."
-        ),
-        "p95": st.column_config.NumberColumn(
-            "Slowest 5 %", format="%.2f s", help="95 % of the answers took less, in the time shown."
-        ),
-        "Load": st.column_config.NumberColumn("Time to load", format="%.1f s"),
+        "p50": st.column_config.NumberColumn("Typical", format="%.2f s", help="Half of the answers took less."),
+        "p95": st.column_config.NumberColumn("95 % within", format="%.2f s", help="Time of inference."),
+        "Load": st.column_config.NumberColumn("To load", format="%.1f s", help="Mean time to get it into memory."),
     }
     frame = pd.DataFrame(rows)
     shown = [c for c in frame.columns if c == "Model" or frame[c].notna().any()]
-    st.dataframe(frame, hide_index=True, column_order=shown, column_config=config, key="models", height="auto")
+    view.table(frame, shown, config, key="models")

@@ -33,7 +33,7 @@ def _now(sources: Sources, seconds: int) -> None:
             "They come within a minute of the start; if they don't, `cluster-ai status` says what does not run.",
         )
         return
-    _notices(attention.notices(now, served.value or ()), quiet=reading.problem is None and served.problem is None)
+    _notices(attention.notices(now, served.value), quiet=reading.problem is None and served.problem is None)
     workers, requests, tokens, half, most, failed = st.columns(6)
     everyone = now.workers_up + len(now.workers_down)
     workers.metric("Workers up", f"{now.workers_up} of {everyone}", border=True)
@@ -53,7 +53,7 @@ def _now(sources: Sources, seconds: int) -> None:
         help="Half of the answers were complete in less than this, over the last minute.",
     )
     most.metric(
-        "Slowest 5 %",
+        "95 % within",
         units.seconds(now.p95),
         border=True,
         help="95 % of the answers were complete in less than this, over the last minute.",
@@ -77,8 +77,13 @@ def _now(sources: Sources, seconds: int) -> None:
 
 
 def _notices(found: list[attention.Notice], *, quiet: bool) -> None:
-    if not found and quiet:
-        st.success("Nothing needs attention.", icon=":material/check_circle:")
-    for notice in found:
-        show, icon = (st.error, ":material/error:") if notice.level == "error" else (st.warning, ":material/warning:")
-        show(f"{notice.what} {notice.remedy}", icon=icon)
+    if not found:
+        if quiet:
+            st.success("Nothing needs attention.", icon=":material/check_circle:")
+        return
+    worst = found[0].level == "error"
+    show, icon = (st.error, ":material/error:") if worst else (st.warning, ":material/warning:")
+    text = (
+        "\n".join(f"- {n.what} {n.remedy}" for n in found) if len(found) > 1 else f"{found[0].what} {found[0].remedy}"
+    )
+    show(text, icon=icon)

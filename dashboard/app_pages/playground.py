@@ -11,7 +11,7 @@ import streamlit as st
 
 from cluster_ai.errors import ClusterAIError
 from dashboard import units, view
-from dashboard.gateway import Answer, UnauthorizedError
+from dashboard.gateway import Answer, ServedModel, UnauthorizedError
 from dashboard.live import Sources
 
 EXAMPLE = "Explain in three sentences why the sky is blue."
@@ -38,7 +38,8 @@ def draw(sources: Sources) -> None:
         if st.button("Look again", icon=":material/refresh:"):
             st.rerun()
         return
-    ready = [m.name for m in served.value or () if m.available]
+    models = served.value.models if served.value else ()
+    ready = sorted((m.name for m in models if m.present), key=lambda name: not _loaded(models, name))
     if not ready:
         view.empty(
             "No model is ready to answer.",
@@ -65,16 +66,20 @@ def draw(sources: Sources) -> None:
                 "The answer will show here.",
                 "With the worker that gave it, the time to its first token, and its speed.",
             )
-    if len(history) > 1:
+    if history:
         st.subheader("Answers so far", anchor=False)
         _compare(history)
+
+
+def _loaded(models: tuple[ServedModel, ...], name: str) -> bool:
+    return any(m.name == name and m.loaded for m in models)
 
 
 def _answer(sources: Sources, model: str, prompt: str) -> Exchange | None:
     """Streams the answer onto the page. Leaving the page stops this script, which hangs up and frees the worker."""
     ends: list[Answer] = []
     begin = time.monotonic()
-    pieces = sources.gateway.generate(model, prompt, sources.token)
+    pieces = sources.gateway.generate(model, prompt, sources.caller)
 
     def text() -> Iterator[str]:
         for piece in pieces:
@@ -110,7 +115,7 @@ def _shown(exchange: Exchange) -> None:
 
 
 def _measured(exchange: Exchange) -> None:
-    worker, first, speed, tokens = st.columns(4)
+    worker, first, speed, tokens = st.columns([2, 1.3, 1.3, 1])
     worker.metric("Worker", exchange.answer.worker, border=True)
     first.metric(
         "First token",
@@ -147,4 +152,4 @@ def _compare(history: list[Exchange]) -> None:
         "Speed": st.column_config.NumberColumn("Tokens per second", format="%.1f"),
         "Seconds": st.column_config.NumberColumn("Whole answer", format="%.2f s"),
     }
-    st.dataframe(frame, hide_index=True, column_config=config, height="auto")
+    view.table(frame, list(frame.columns), config, key="history")

@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import queries, units, view
+from dashboard.gateway import UnauthorizedError, WorkerState
 from dashboard.live import REFRESH, Sources
 
 CHARTED = 8  # more lines than this can't be told apart by colour
@@ -22,17 +23,25 @@ def draw(sources: Sources) -> None:
 @st.fragment(run_every=REFRESH)
 def _now(sources: Sources, seconds: int) -> None:
     reading = sources.workers(seconds)
+    try:
+        served = sources.served()
+    except UnauthorizedError:
+        st.rerun()
     view.stale(reading)
+    if served.problem is not None:
+        view.problem(served.problem)
     now = reading.value
+    states = served.value.workers if served.value else ()
+    measured = now.workers if now else ()
+    if not states and not measured:
+        if reading.problem is None and served.problem is None:
+            remedy = "It does within a minute of its start; `cluster-ai status` says what does not run."
+            view.empty("No worker has shown itself yet.", remedy)
+        return
+    _table(states, measured)
     if now is None:
         return
-    if not now.workers:
-        view.empty(
-            "No worker has shown itself yet.",
-            "It does within a minute of its start; `cluster-ai status` says what does not run.",
-        )
-    else:
-        _table(now.workers)
+    if now.workers:
         _charts(now)
     if now.hosts:
         st.subheader("Hosts", anchor=False)
@@ -40,41 +49,51 @@ def _now(sources: Sources, seconds: int) -> None:
     view.age(reading, now.newest)
 
 
-def _table(workers: Sequence[queries.Worker]) -> None:
-    frame = pd.DataFrame(
-        {
-            "Worker": [w.name for w in workers],
-            "State": ["● up" if w.up else "○ down" for w in workers],
-            "CPU": [w.cpu for w in workers],
-            "Memory": [_part(w.memory, w.memory_total) for w in workers],
-            "Memory of": [units.of_gib(w.memory, w.memory_total) for w in workers],
-            "GPU": [_part(w.gpu_memory, w.gpu_memory_total) for w in workers],
-            "GPU of": [units.of_gib(w.gpu_memory, w.gpu_memory_total) for w in workers],
-            "Tasks": [w.tasks for w in workers],
-            "Tokens": [w.tokens for w in workers],
-            "Loaded": [", ".join(w.loaded) or None for w in workers],
-        }
-    )
+def _table(states: Sequence[WorkerState], measured: Sequence[queries.Worker]) -> None:
+    told = {s.name: s for s in states}
+    numbers = {w.name: w for w in measured}
+    rows = []
+    for name in sorted({*told, *numbers}):
+        state, w = told.get(name), numbers.get(name)
+        rows.append(
+            {
+                "Worker": name,
+                "State": _state(state, w),
+                "CPU": 100 * w.cpu if w and w.cpu is not None else None,
+                "Memory": units.of_gib(w.memory, w.memory_total) if w else None,
+                "GPU": units.of_gib(w.gpu_memory, w.gpu_memory_total) if w else None,
+                "Tasks": w.tasks if w else None,
+                "Tokens": w.tokens if w else None,
+                "Loaded": ", ".join(w.loaded) if w and w.loaded else None,
+            }
+        )
     config = {
         "CPU": _bar("CPU", "Share of all cores in use."),
-        "Memory": _bar("Memory", "Share in use."),
-        "Memory of": st.column_config.TextColumn("Used of memory"),
-        "GPU": _bar("GPU memory", "Share in use, all cards together."),
-        "GPU of": st.column_config.TextColumn("Used of GPU memory"),
+        "Memory": st.column_config.TextColumn("Memory used"),
+        "GPU": st.column_config.TextColumn("GPU memory used", help="All its cards together."),
         "Tasks": st.column_config.NumberColumn("Tasks now", format="%d", help="Requests and Dask tasks in work."),
-        "Tokens": st.column_config.NumberColumn("Tokens per second", format="%.1f"),
+        "Tokens": st.column_config.NumberColumn("Tokens/s", format="%.1f", help="Over the last minute."),
         "Loaded": st.column_config.TextColumn("Models in memory"),
     }
+    frame = pd.DataFrame(rows)
     shown = [c for c in frame.columns if c in ("Worker", "State") or frame[c].notna().any()]
-    st.dataframe(frame, hide_index=True, column_order=shown, column_config=config, key="workers", height="auto")
+    view.table(frame, shown, config, key="workers")
 
 
-def _part(used: float | None, total: float | None) -> float | None:
-    return used / total if used is not None and total else None
+def _state(told: WorkerState | None, measured: queries.Worker | None) -> str:
+    """The gateway's word where it is there, else what Prometheus saw last."""
+    if told is None:
+        return "● up" if measured and measured.up else "○ down"
+    sign = {"active": "●", "down": "○"}.get(told.state, "◐")
+    return f"{sign} {told.state}" + (f": {told.reason}" if told.reason else "")
 
 
-def _bar(title: str, meaning: str = "") -> Any:
-    return st.column_config.ProgressColumn(title, min_value=0, max_value=1, format="percent", help=meaning or None)
+def _percent(used: float | None, total: float | None) -> float | None:
+    return 100 * used / total if used is not None and total else None
+
+
+def _bar(title: str, meaning: str | None = None) -> Any:
+    return st.column_config.ProgressColumn(title, min_value=0, max_value=100, format="%.0f %%", help=meaning)
 
 
 def _charts(now: queries.Workers) -> None:
@@ -107,23 +126,23 @@ def _charts(now: queries.Workers) -> None:
 
 
 def _hosts(hosts: Sequence[queries.Host]) -> None:
-    frame = pd.DataFrame(
+    rows = [
         {
-            "Host": [h.name for h in hosts],
-            "CPU": [h.cpu for h in hosts],
-            "Memory": [_part(h.memory_used, h.memory_total) for h in hosts],
-            "Memory of": [units.of_gib(h.memory_used, h.memory_total) for h in hosts],
-            "Disk": [
-                1 - h.disk_free / h.disk_total if h.disk_total and h.disk_free is not None else None for h in hosts
-            ],
-            "Free": [units.gib(h.disk_free) for h in hosts],
+            "Host": h.name,
+            "CPU": 100 * h.cpu if h.cpu is not None else None,
+            "Memory": _percent(h.memory_used, h.memory_total),
+            "Memory of": units.of_gib(h.memory_used, h.memory_total),
+            "Disk": 100 - (_percent(h.disk_free, h.disk_total) or 0) if h.disk_total else None,
+            "Free": units.gib(h.disk_free),
         }
-    )
+        for h in hosts
+    ]
     config = {
         "CPU": _bar("CPU"),
         "Memory": _bar("Memory"),
-        "Memory of": st.column_config.TextColumn("Used of memory"),
+        "Memory of": st.column_config.TextColumn("Memory used"),
         "Disk": _bar("Disk"),
         "Free": st.column_config.TextColumn("Disk free"),
     }
-    st.dataframe(frame, hide_index=True, column_config=config, key="hosts", height="auto")
+    frame = pd.DataFrame(rows)
+    view.table(frame, list(frame.columns), config, key="hosts")

@@ -1,6 +1,6 @@
-"""A gateway that says what a test wants it to say, over real HTTP: refusals and broken streams can't be had from a healthy one.
+"""A gateway that says what a test wants, over real HTTP: refusals and broken streams can't be had from a healthy one.
 
-Run as a program it also plays a busy cluster's metrics, for looking at the pages: `python -m tests.dashboard.fake_gateway 22001`.
+As a program it plays a busy cluster's metrics too, to look at the pages: `python -m tests.dashboard.fake_gateway PORT`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,22 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from cluster_ai.metrics.names import METRICS, Metric
 
 GIB = 2**30
+
+
+def model(name: str, replicas: int, present: list[str], loaded: list[str]) -> dict[str, Any]:
+    told = {"size": 98_000_000, "digest": "0" * 64, "family": "llama", "parameter_size": "135M", "quantization": "Q4_1"}
+    return {"name": name, **told, "context": 4096, "replicas": replicas, "present": present, "loaded": loaded}
+
+
+def worker(name: str, state: str = "active", reason: str | None = None) -> dict[str, Any]:
+    return {"name": name, "state": state, "reason": reason, "placed": []}
+
+
 MODELS = [
-    {"name": "llama2:13b", "placed": ["gpu-worker-01", "gpu-worker-02"], "available": ["gpu-worker-01"], "loaded": []},
-    {"name": "smollm2:135m", "placed": ["cpu-worker-01"], "available": ["cpu-worker-01"], "loaded": ["cpu-worker-01"]},
+    model("llama2:13b", 2, ["gpu-worker-01"], []),
+    model("smollm2:135m", 1, ["cpu-worker-01"], ["cpu-worker-01"]),
 ]
+WORKERS = [worker("cpu-worker-01"), worker("gpu-worker-01"), worker("gpu-worker-02", "down", "connection refused")]
 
 
 def registered(metric: Metric, registry: CollectorRegistry) -> Any:
@@ -43,6 +55,7 @@ class FakeGateway:
     breaks_after: int | None = None  # pieces
     worker: str = "cpu-worker-01"
     models: list[dict[str, Any]] = field(default_factory=lambda: list(MODELS))
+    workers: list[dict[str, Any]] = field(default_factory=lambda: list(WORKERS))
     prompts: list[str] = field(default_factory=list)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
 
@@ -77,7 +90,15 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/metrics":
             self._reply(200, generate_latest(self.gateway.registry), "text/plain; version=0.0.4")
         elif self._let_in():
-            known = {"/api/v1/models": {"models": self.gateway.models}}
+            status: dict[str, Any] = {
+                "workers": self.gateway.workers,
+                "scheduler_connected": True,
+                "scheduler_reason": None,
+            }
+            known: dict[str, dict[str, Any]] = {
+                "/api/v1/models": {"models": self.gateway.models},
+                "/api/v1/cluster/status": status,
+            }
             body = known.get(self.path)
             self._json(200 if body else 404, body or {"error": {"message": "no such path"}})
 
@@ -109,7 +130,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _let_in(self) -> bool:
         token = self.gateway.token
-        if token is None or self.headers.get("Authorization") == f"Bearer {token}":
+        if (token is None and not self.headers.get("X-Forwarded-For")) or self.headers.get(
+            "Authorization"
+        ) == f"Bearer {token}":
             return True
         self._json(401, {"error": {"message": "a bearer token is needed"}})
         return False
