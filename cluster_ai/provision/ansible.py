@@ -1,6 +1,6 @@
 """Playbooks through ansible-runner: live events while they run, and in the end what failed, where, why, and what to do.
 
-Not for threads: ansible-runner isn't made for them. Everything that a run leaves is in a private directory, gone afterwards.
+Not for threads: ansible-runner isn't made for them. All that a run leaves is in a private directory, gone afterwards.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from typing import Any, Literal
 
 from cluster_ai.config.model import Config
 from cluster_ai.errors import ClusterAIError, HostError, RolloutError
-from cluster_ai.provision import host_layer, ssh
+from cluster_ai.provision import debs, host_layer, ssh
 
 Status = Literal["running", "ok", "changed", "skipped", "failed", "unreachable"]
 PLAYBOOK = "site.yml"
@@ -61,17 +62,28 @@ def converge(
     sudo_password: str | None,
     on_event: Callable[[TaskEvent], None],
     check: bool = False,
-    bundles: Mapping[str, Path] | None = None,
     playbook: str = PLAYBOOK,
 ) -> AnsibleResult:
-    """Run a playbook on hosts (names). stamps: host -> what it notes when it is done. bundles: what debs.build gave."""
+    """Run a playbook on hosts (names). stamps: host -> what it notes when it is done.
+
+    Where packages come as bundles, these are built first; hosts that can't be asked for one are left out, and failed.
+    """
     host_layer.require_checkout()
-    variables: dict[str, Any] = {"cluster_ai_host_stamps": dict(stamps)}
-    if bundles:
-        variables["base_bundles"] = {host: str(path) for host, path in bundles.items()}
+    bundles = debs.Bundles()
+    if config.packages.source == "bundle":
+        bundles = debs.build(
+            config, hosts, on_step=lambda host, text: on_event(TaskEvent(host, "controller", text, "running"))
+        )
+    left = [host for host in hosts if host not in bundles.failed]
+    if not left:
+        return AnsibleResult(failed=bundles.failed)
+    variables = {
+        "cluster_ai_host_stamps": dict(stamps),
+        "base_bundles": {host: str(path) for host, path in bundles.folders.items()},
+    }
     collector = _Collector(on_event)
     with _private(variables, sudo_password) as folder:
-        status, code, output = _run(folder, inventory(config), playbook, hosts, check, collector)
+        status, code, output = _run(folder, inventory(config), playbook, left, check, collector)
     if status == "canceled":
         raise KeyboardInterrupt
     if code and not collector.failed:
@@ -80,7 +92,7 @@ def converge(
             where=f"playbooks/{playbook}",
             remedy="run it by hand for all it says: ansible-playbook -i inventory/hosts.py playbooks/" + playbook,
         )
-    return AnsibleResult(collector.changed, collector.failed, frozenset(collector.reboot))
+    return AnsibleResult(collector.changed, {**bundles.failed, **collector.failed}, frozenset(collector.reboot))
 
 
 class _Collector:
@@ -108,7 +120,7 @@ class _Collector:
 
 
 def task_event(event: Mapping[str, Any]) -> TaskEvent | None:
-    """An event of ansible-runner as ours; None where it is about no task of a host, or a failure that the task forgives."""
+    """An event of ansible-runner as ours; None where it is not about a task of a host."""
     status = _STATUS.get(str(event.get("event")))
     data: Mapping[str, Any] = event.get("event_data") or {}
     host, task = data.get("host"), data.get("task")
@@ -143,9 +155,7 @@ def reason(result: Mapping[str, Any]) -> str:
     return "\n".join(word for word in words if word)
 
 
-_NO_PYTHON = re.compile(
-    r"python3?: (command )?not found|No such file or directory.*python|interpreter.*(missing|not found)", re.I
-)
+_NO_PYTHON = re.compile(r"python3?: (command )?not found|interpreter.*(missing|not found)", re.IGNORECASE)
 _SUDO = (
     (("Incorrect sudo password", "Sorry, try again"), "Sorry, try again"),
     (("Missing sudo password", "a password is required"), "sudo: a password is required"),
@@ -155,7 +165,7 @@ _SUDO = (
 _APT = (
     (
         ("No package matching", "Unable to locate package", "has no installation candidate"),
-        "make the host's package sources reachable and complete, or set packages.source in cluster.yaml to mirror or bundle",
+        "complete the host's package sources, or set packages.source in cluster.yaml to mirror or bundle",
     ),
     (
         (
@@ -206,9 +216,19 @@ def failure(task: TaskEvent) -> ClusterAIError:
 
 def inventory(config: Config) -> dict[str, Any]:
     """cluster.yaml as Ansible's inventory."""
-    from cluster_ai.inventory.ansible import inventory as make  # noqa: PLC0415
-
-    return make(config)
+    from cluster_ai.config.model import hosts as all_hosts
+    from cluster_ai.inventory.ssh import ssh_options
+    s = config.ssh
+    out = {}
+    for h in all_hosts(config):
+        v = {"ansible_host": h.address, "cluster_ai_roles": sorted(h.roles), "ansible_ssh_common_args": shlex.join(ssh_options(s, persist=False))}
+        if s.user: v["ansible_user"] = s.user
+        if s.port: v["ansible_port"] = s.port
+        if s.key: v["ansible_ssh_private_key_file"] = str(s.key)
+        out[h.name] = v
+    return {"all": {"hosts": out, "vars": host_layer.variables(config), "children": {
+        "head": {"hosts": {h.name: {} for h in all_hosts(config) if "head" in h.roles}},
+        "workers": {"hosts": {h.name: {} for h in all_hosts(config) if "worker" in h.roles}}}}}
 
 
 @contextlib.contextmanager
@@ -240,12 +260,10 @@ def _run(
     import ansible_runner  # slow, and `plan` never needs it
 
     root = host_layer.ROOT
-    program = Path(sys.executable).with_name("ansible-playbook")
     runner = ansible_runner.run(
         private_data_dir=str(folder),
         project_dir=str(root),
         playbook=f"playbooks/{playbook}",
-        binary=str(program if program.exists() else shutil.which("ansible-playbook")),
         inventory=dict(hosts_and_variables),
         limit=",".join(limit),
         cmdline="--check --diff" if check else None,
@@ -254,7 +272,8 @@ def _run(
         event_handler=collector,
         envvars={
             "ANSIBLE_CONFIG": str(root / "ansible.cfg"),
-            # Nobody sits at ssh's terminal: it must fail, not ask. The socket's path must stay short.
+            "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",  # this environment's Ansible
+            # Nobody sits at ssh's terminal: it must fail, not ask.
             "ANSIBLE_SSH_EXTRA_ARGS": "-o BatchMode=yes",
             "LC_ALL": "C.UTF-8",
         },

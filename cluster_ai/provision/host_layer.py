@@ -1,4 +1,4 @@
-"""What Ansible's roles are told, from the configuration alone; and the stamp by which a host says that it has been told already."""
+"""What Ansible's roles are told, from the configuration alone; and the stamp by which a host says that it is done."""
 
 from __future__ import annotations
 
@@ -46,26 +46,24 @@ def require_checkout(root: Path = ROOT) -> None:
 def packages(roles: Iterable[Role]) -> tuple[str, ...]:
     """Debian packages that a host with these roles gets: those in the defaults of its Ansible roles."""
     names = [*EVERYWHERE, *(name for role in ROLES if role in set(roles) for name in BY_ROLE[role])]
-    return tuple(dict.fromkeys(package for name in names for package in _packages_of(name)))
+    return tuple(dict.fromkeys(package for name in names for package in default(name, f"{name}_packages")))
 
 
 def variables(config: Config) -> dict[str, Any]:
     """Inputs of the roles, the same for every host: for the inventory's group `all`."""
-    return {
-        **_inputs(config),
-        "base_packages_later": {role: list(packages([role])) for role in ROLES},
-    }
+    # Without those of role time, which installs nothing where a time service runs already.
+    maybe = set(default("time", "time_packages"))
+    later = {role: [package for package in packages([role]) if package not in maybe] for role in ROLES}
+    return {**_inputs(config), "base_packages_later": later}
 
 
 def stamp(config: Config, host: Host, distribution: str) -> str:
-    """Digest over all that the host layer of this host depends on: roles, playbooks, its variables, its distribution."""
+    """Digest over what the host layer of this host depends on: roles, playbooks, its variables, its distribution."""
     mine = _inputs(config)
     services = [service for service in mine["firewall_services"] if set(service["hosts"]) & host.roles]
     wanted = {service["from"] for service in services}
     mine["firewall_services"] = services
-    mine["firewall_sources"] = {
-        name: addresses for name, addresses in mine["firewall_sources"].items() if name in wanted
-    }
+    mine["firewall_sources"] = {name: of for name, of in mine["firewall_sources"].items() if name in wanted}
     told = {"roles": sorted(host.roles), "variables": mine, "distribution": distribution, "code": _code(ROOT)}
     return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -106,9 +104,9 @@ def _services(config: Config) -> list[dict[str, Any]]:
 
 
 @functools.cache
-def _packages_of(role: str) -> tuple[str, ...]:
-    defaults = yaml.safe_load((ROOT / "roles" / role / "defaults" / "main.yml").read_text())
-    return tuple(defaults[f"{role}_packages"])
+def default(role: str, name: str) -> Any:
+    """A default of an Ansible role."""
+    return yaml.safe_load((ROOT / "roles" / role / "defaults" / "main.yml").read_text())[name]
 
 
 @functools.cache

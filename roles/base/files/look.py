@@ -37,6 +37,7 @@ print(
             "missing_packages": sorted(set(wanted["packages"]) - have),
             "python_apt": "python3-apt" in have,
             "directories": {path: directory(path) for path in wanted["directories"]},
+            "sysusers": os.path.isdir("/etc/sysusers.d"),
             "bundle": os.path.basename(os.path.realpath(wanted["bundle"])) if os.path.islink(wanted["bundle"]) else "",
         }
     )
