@@ -1,4 +1,4 @@
-"""How a rollout's steps are shown while they run: a line for each host that moves on a terminal, plain lines elsewhere."""
+"""How a rollout is shown while it runs: a line for each host that moves on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 

@@ -43,6 +43,8 @@ def lines(host: HostPlan) -> Iterator[tuple[str, str]]:
         yield "send", ", ".join(f"{it.name} ({size(it.size)})" for it in transfers)
     for text in _files(host.files):
         yield "files", text
+    if host.drift:
+        yield "repair", f"changed on the host: {', '.join(host.drift)}"
     for change in host.units:
         yield change.action, f"{change.unit}: {change.reason}"
     changed = [f"+{name}" for name in host.models_added] + [f"-{name}" for name in host.models_removed]

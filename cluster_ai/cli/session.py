@@ -1,4 +1,4 @@
-"""What the commands that go to hosts have in common: options, scope, and asking hosts while the rest is still being read."""
+"""What the commands that go to hosts share: options, scope, and asking hosts while the rest is still being read."""
 
 from __future__ import annotations
 

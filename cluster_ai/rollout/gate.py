@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import shlex
 from collections.abc import Sequence
@@ -69,6 +68,8 @@ class Gateway:
         return self._ask_on_head(method, path, body, timeout)
 
     def _ask_directly(self, method: str, path: str, body: dict[str, Any] | None, timeout: float) -> tuple[int, Any]:
+        import http.client
+
         connection = http.client.HTTPConnection(self.address, self.port, timeout=CONNECT)
         try:
             connection.connect()

@@ -13,9 +13,12 @@ from cluster_ai.errors import HostError
 
 UNITS = (layout.TARGET, *layout.HEAD_UNITS, *layout.WORKER_UNITS)
 _BEGIN, _END = "cluster-ai-probe=1", "cluster-ai-probe=end"
+MANY = 20  # changed files that are told one by one
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 # Only what a minimal Debian has. Values are on one line each; what is missing is an empty value, or no line at all.
+# A release is complete when its units.txt is written, so what in it is newer was changed by somebody since. (A change
+# that hides its time is found by `verify`, which reads every file.)
 SCRIPT = f"""
 echo {_BEGIN}
 ( . /etc/os-release; echo "os_id=$ID"; echo "os_version=$VERSION_ID"; echo "os_like=$ID_LIKE" ) 2>/dev/null
@@ -23,6 +26,7 @@ echo "python=$(python3 -V 2>/dev/null)"
 echo "arch=$(uname -m)"
 echo "clock=$(date +%s)"
 for link in current previous; do echo "$link=$(readlink {layout.ROOT}/$link 2>/dev/null)"; done
+cd {layout.CURRENT} 2>/dev/null && find . -mindepth 1 -newer units.txt | head -n {MANY} | sed 's/^/newer=/'
 echo "stamp=$(cat {layout.HOST_STAMP} 2>/dev/null)"
 for dir in {layout.PARTS} {layout.RELEASES} {layout.BLOBS}; do
 echo "${{dir##*/}}=$(ls $dir 2>/dev/null | tr '\\n' ' ')"
@@ -67,6 +71,7 @@ class Observed:
     certificate: bytes | None  # DER
     sums: Mapping[str, str]  # SHA-256 of files in layout.CREDENTIALS
     units: Mapping[str, UnitState]  # those that systemd knows there
+    newer: tuple[str, ...]  # files and folders of the current release that were changed since it was made
     free: int | None  # bytes on the file system of layout.ROOT
 
     @property
@@ -109,6 +114,7 @@ def parse(host: str, text: str) -> Observed:
             if key.startswith("sum_") and _DIGEST.fullmatch(value)
         },
         units=_units(pairs),
+        newer=tuple(value.removeprefix("./") for key, value in pairs if key == "newer"),
         free=_free(values.get("free", "")),
     )
 

@@ -104,6 +104,7 @@ class HostPlan:
     parts: tuple[Transfer, ...] = ()
     blobs: tuple[Transfer, ...] = ()
     files: tuple[FileChange, ...] = ()
+    drift: tuple[str, ...] = ()  # files and folders of the release that somebody changed on the host
     units: tuple[UnitChange, ...] = ()
     models_added: tuple[str, ...] = ()
     models_removed: tuple[str, ...] = ()
@@ -112,7 +113,7 @@ class HostPlan:
     @property
     def release_changes(self) -> bool:
         """The release layer has something to do here."""
-        return self.release_from != self.release_to or bool(self.credentials or self.units or self.blobs)
+        return self.release_from != self.release_to or bool(self.credentials or self.units or self.blobs or self.drift)
 
     @property
     def changes(self) -> bool:
@@ -148,6 +149,7 @@ def plan_host(wanted: Wanted, seen: Observed, before: Before, *, now: float, con
         parts=() if same else tuple(part for part in wanted.parts if part.sha256 not in seen.parts),
         blobs=tuple(blob for blob in wanted.blobs if blob.sha256 not in seen.blobs),
         files=_files(old, new, before.texts, wanted.texts) if old and new else (),
+        drift=seen.newer if same else (),
         units=_units(units_of(wanted.manifest), seen, credentials, lambda unit: _why(unit, old, new)),
         models_added=added,
         models_removed=removed,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 
 from cluster_ai import layout
 from cluster_ai.errors import HostError
@@ -13,12 +12,12 @@ from cluster_ai.provision import ssh
 
 def prune(argv: Mapping[str, tuple[str, ...]], keep: int, *, sudo_password: str | None) -> dict[str, str]:
     """Keep `keep` releases on each host. Returns what went wrong, by host; none of it harms a cluster that runs."""
-    source = Path(__file__).with_name("prune_host.py").read_text()
-    script = shlex.join(("python3", "-c", source, str(keep), str(layout.ROOT), str(layout.BLOBS)))
+    script = shlex.join((str(layout.LIBEXEC / "switch"), "--prune", str(keep)))
     wrong = {}
     for host, reply in ssh.run(ssh.calls(argv, script), sudo_password=sudo_password).items():
         if isinstance(reply, HostError):
             wrong[host] = reply.what
         elif reply.returncode:
-            wrong[host] = (reply.stderr.strip().splitlines() or [f"exit code {reply.returncode}"])[-1]
+            said = (reply.text + reply.stderr).strip().splitlines()
+            wrong[host] = said[-1] if said else f"exit code {reply.returncode}"
     return wrong

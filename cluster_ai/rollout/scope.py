@@ -6,12 +6,15 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from cluster_ai.config.model import Config, Host, hosts
 from cluster_ai.errors import ConfigError
 from cluster_ai.inventory.ssh import ssh_argv
-from cluster_ai.rollout.gate import Gateway
 from cluster_ai.rollout.probe import Probe
+
+if TYPE_CHECKING:
+    from cluster_ai.rollout.gate import Gateway
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Scope:
         return Probe(self.argv(names), sudo_password=self.sudo_password).start()
 
     def gateway(self, token: str | None) -> Gateway:
+        from cluster_ai.rollout.gate import Gateway
+
         head = self.head
         argv = self.argv([head.name])[head.name]
         port = self.config.gateway.port

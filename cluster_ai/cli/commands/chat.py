@@ -1,0 +1,175 @@
+"""`cluster-ai chat`: a conversation through the gateway, in Ollama's API."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
+
+import typer
+
+from cluster_ai.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from cluster_ai.cli.main import Invocation
+
+TOKEN = "CLUSTER_AI_TOKEN"  # noqa: S105 (a variable's name)
+CONNECT, ANSWER = 5.0, 600.0  # seconds; a model that isn't loaded lets one wait
+
+
+def command(
+    ctx: typer.Context,
+    model: Annotated[str | None, typer.Argument(help="The model; by default the first that the gateway has.")] = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="Ask this, print the answer, and end.")] = None,
+    gateway: Annotated[
+        str | None, typer.Option("--gateway", metavar="URL", help="Another gateway than that of cluster.yaml.")
+    ] = None,
+) -> None:
+    """Talk to a model through the gateway.
+
+    The gateway is that of the local cluster (`cluster-ai up`) where one runs beside cluster.yaml, else that of
+    cluster.yaml. The token is $CLUSTER_AI_TOKEN, else the one in secrets.yaml. Without a terminal, and without --prompt,
+    standard input is the prompt.
+    """
+    client = find(ctx.obj, gateway)
+    chosen = model or client.first_model()
+    if prompt is None and not sys.stdin.isatty():
+        prompt = sys.stdin.read()
+    if prompt is not None:
+        _answer(client, chosen, [{"role": "user", "content": prompt}])
+        return
+    print(f"{chosen} at {client.url}. An empty line, or Ctrl-D, ends.", file=sys.stderr)
+    _converse(client, chosen)
+
+
+def _converse(client: Client, model: str) -> None:
+    import readline  # noqa: F401 (gives input() its line editing)
+
+    messages: list[dict[str, str]] = []
+    while True:
+        try:
+            text = input(">>> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            print(file=sys.stderr)
+            return
+        if not text:
+            return
+        messages.append({"role": "user", "content": text})
+        try:
+            answer = _answer(client, model, messages)
+        except KeyboardInterrupt:  # enough of this answer
+            print("\n(stopped)", file=sys.stderr)
+            messages.pop()
+            continue
+        messages.append({"role": "assistant", "content": answer})
+
+
+def _answer(client: Client, model: str, messages: Sequence[Mapping[str, str]]) -> str:
+    """Print an answer while it comes, and return it."""
+    text: list[str] = []
+    for piece in client.chat(model, messages):
+        content = piece.get("message", {}).get("content", "")
+        text.append(content)
+        print(content, end="", flush=True)
+        if piece.get("done") and sys.stdout.isatty():
+            seconds = piece.get("eval_duration", 0) / 1e9
+            speed = f", {piece['eval_count'] / seconds:.0f} tokens/s" if seconds and piece.get("eval_count") else ""
+            print(f"\n\x1b[2m({client.worker or 'unknown worker'}{speed})\x1b[0m", end="")
+    print()
+    return "".join(text)
+
+
+@dataclass
+class Client:
+    """The part of Ollama's API that a conversation needs."""
+
+    url: str
+    token: str | None
+    worker: str = ""  # who gave the last answer
+
+    def first_model(self) -> str:
+        with self._request("GET", "/api/tags") as reply:
+            models = json.loads(reply.read()).get("models") or []
+        if not models:
+            raise UnavailableError("has no model", where=self.url, remedy="cluster-ai status shows what workers have")
+        return str(models[0]["name"])
+
+    def chat(self, model: str, messages: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
+        body = {"model": model, "messages": list(messages), "stream": True}
+        with self._request("POST", "/api/chat", body) as reply:
+            self.worker = reply.headers.get("x-cluster-worker", "")
+            done = False
+            try:
+                for line in reply:
+                    piece = json.loads(line)
+                    if "error" in piece:
+                        raise UnavailableError(str(piece["error"]), where=self.url)
+                    done = bool(piece.get("done"))
+                    yield piece
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                raise UnavailableError("the answer broke off", where=self.url, remedy="ask again") from error
+        if not done:
+            raise UnavailableError("the answer broke off", where=self.url, remedy="ask again")
+
+    def _request(self, method: str, path: str, body: Any = None) -> http.client.HTTPResponse:
+        parts = urlsplit(self.url)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        headers = {"Content-Type": "application/json"}
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
+        try:
+            connection = kind(parts.hostname or "", parts.port, timeout=CONNECT)
+            connection.connect()
+            connection.sock.settimeout(ANSWER)
+            text = None if body is None else json.dumps(body)
+            connection.request(method, parts.path.rstrip("/") + path, text, headers)
+            reply = connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            raise UnavailableError(
+                f"the gateway doesn't answer ({error})",
+                where=self.url,
+                remedy="cluster-ai status shows how it is; --gateway names another",
+            ) from error
+        if reply.status != 200:
+            raise self._refused(reply)
+        return reply
+
+    def _refused(self, reply: http.client.HTTPResponse) -> UnavailableError:
+        text = reply.read().decode(errors="replace")
+        reply.close()
+        try:
+            said = json.loads(text)["error"]
+            text = str(said["message"] if isinstance(said, dict) else said)
+        except (ValueError, KeyError, TypeError):
+            pass
+        remedies = {401: f"set {TOKEN}", 404: "cluster-ai status shows the models", 503: "try again in a moment"}
+        return UnavailableError(
+            f"{text.strip()[:500]} (HTTP {reply.status})", where=self.url, remedy=remedies.get(reply.status, "")
+        )
+
+
+def find(invocation: Invocation, url: str | None) -> Client:
+    """The gateway that is meant."""
+    token = os.environ.get(TOKEN)
+    if url is not None:
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+            raise typer.BadParameter("must be http://host:port, or https://...", param_hint="--gateway")
+        return Client(url, token)
+    from cluster_ai.local import state
+    from cluster_ai.local.model import Paths
+
+    local = state.read(Paths(invocation.config_path.resolve().parent / ".cluster-ai"))
+    if local is not None:
+        return Client(local.gateway, token or local.token)
+    config = invocation.config()
+    if token is None:
+        from cluster_ai.rollout import credentials
+
+        token = credentials.token(config)
+    address = config.scheduler.host
+    return Client(f"http://{f'[{address}]' if ':' in address else address}:{config.gateway.port}", token)

@@ -1,0 +1,165 @@
+"""`cluster-ai status`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cluster_ai.cli.session import AskPassword, Json, say, sudo_password
+from cluster_ai.errors import ClusterAIError, ExitCode, HostError, UnavailableError
+
+if TYPE_CHECKING:
+    from cluster_ai.rollout.observe import Observed
+    from cluster_ai.rollout.scope import Scope
+
+STATUS = "/api/v1/cluster/status"
+
+
+def command(
+    ctx: typer.Context,
+    as_json: Json = False,
+    token: Annotated[bool, typer.Option("--token", help="Print the gateway's token, and nothing else.")] = False,
+    ask_sudo_password: AskPassword = False,
+) -> None:
+    """Show how the cluster is: its hosts, their releases and units, and what the gateway says of workers and models.
+
+    Exit code 0: the gateway answers. 3: it does, but a host can't be reached. 5: the gateway doesn't answer.
+    """
+    password = sudo_password(ask_sudo_password)
+    config = ctx.obj.config()
+    if token:
+        from cluster_ai.rollout import credentials
+
+        print(credentials.token(config))
+        return
+    from cluster_ai.rollout.scope import Scope
+
+    scope = Scope(config, (), password)
+    probe = scope.probe()
+    try:
+        gateway, wrong = _ask(scope)
+        seen = probe.results()
+    finally:
+        probe.cancel()
+    if as_json:
+        import json
+
+        print(json.dumps(_json(scope, seen, gateway, wrong), indent=2))
+    else:
+        _print(scope, seen, gateway)
+        for error in (*(it for it in seen.values() if isinstance(it, HostError)), *([wrong] if wrong else [])):
+            say(error)
+    if wrong:
+        raise typer.Exit(ExitCode.UNAVAILABLE)
+    if any(isinstance(it, HostError) for it in seen.values()):
+        raise typer.Exit(ExitCode.HOST)
+
+
+def _ask(scope: Scope) -> tuple[dict[str, Any] | None, ClusterAIError | None]:
+    from cluster_ai.rollout import credentials
+
+    try:
+        status, answer = scope.gateway(credentials.token(scope.config)).ask("GET", STATUS)
+    except HostError as error:
+        return None, UnavailableError("the gateway can't be asked", where=error.where, remedy=error.what)
+    except UnavailableError as error:
+        return None, error
+    if status != 200 or not isinstance(answer, dict):
+        return None, UnavailableError(
+            f"the gateway answers {status}",
+            where=scope.head.name,
+            remedy="cluster-ai apply, if its token is another one",
+        )
+    return answer, None
+
+
+def row(host: str, roles: str, seen: Observed | HostError, now: float) -> dict[str, str]:
+    """A host in words, for people."""
+    from cluster_ai.cli.render import short
+    from cluster_ai.rollout.certificate import validity
+
+    if isinstance(seen, HostError):
+        return {"host": host, "roles": roles, "release": "?", "units": "can't be reached", "certificate": "?"}
+    wrong = [f"{unit}: {state.active}" for unit, state in seen.units.items() if not state.up]
+    units = ", ".join(wrong) or (f"{len(seen.units)} active" if seen.units else "none")
+    certificate = "none"
+    if seen.certificate:
+        try:
+            certificate = f"{(validity(seen.certificate).end - now) / 86400:.0f} days left"
+        except ValueError:
+            certificate = "can't be read"
+    return {"host": host, "roles": roles, "release": short(seen.current), "units": units, "certificate": certificate}
+
+
+def _print(scope: Scope, seen: Mapping[str, Observed | HostError], gateway: dict[str, Any] | None) -> None:
+    now = time.time()
+    rows = [row(host.name, ", ".join(sorted(host.roles)), seen[host.name], now) for host in scope.hosts]
+    table("Hosts", rows)
+    if gateway is None:
+        return
+    table("Workers", [worker_row(worker) for worker in gateway["workers"]])
+    parts = [f"{gateway['active_workers']} of {gateway['total_workers']} workers active"]
+    parts.append(f"{gateway['active_tasks']} tasks")
+    parts += [f"CPU {gateway['cpu_utilization']:.0%}"] if gateway["cpu_utilization"] is not None else []
+    parts += [f"memory {gateway['memory_usage']:.0%}"] if gateway["memory_usage"] is not None else []
+    parts.append(f"{gateway['gpu_available']} GPUs")
+    print(f"Gateway http://{scope.head.address}:{scope.config.gateway.port}: {', '.join(parts)}")
+    if not gateway["scheduler_connected"]:
+        print(f"The gateway has lost the Dask scheduler: {gateway['scheduler_reason'] or 'no reason given'}")
+
+
+def worker_row(worker: Mapping[str, Any]) -> dict[str, str]:
+    state = worker["state"] + (f" ({worker['reason']})" if worker.get("reason") else "")
+    loaded = set(worker["loaded"])
+    models = ", ".join(f"{name}{'' if name in loaded else ' (not loaded)'}" for name in worker["placed"])
+    cpu = f"{worker['cpu']:.0%}" if worker.get("cpu") is not None else "?"
+    return {
+        "worker": worker["name"],
+        "state": state,
+        "models": models or "none",
+        "requests": f"{worker['in_flight']} of {worker['slots']}",
+        "cpu": cpu,
+    }
+
+
+def table(title: str, rows: list[dict[str, str]]) -> None:
+    """Boxes on a terminal; elsewhere columns that grep and awk can read."""
+    if not rows:
+        return
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        drawn = Table(*(heading.capitalize() for heading in rows[0]), title=title, title_justify="left")
+        for values in rows:
+            drawn.add_row(*(Text(value) for value in values.values()))
+        Console().print(drawn)
+        return
+    lines = [tuple(heading.upper() for heading in rows[0]), *(tuple(line.values()) for line in rows)]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(rows[0]))]
+    for line in lines:
+        print("  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _json(
+    scope: Scope,
+    seen: Mapping[str, Observed | HostError],
+    gateway: dict[str, Any] | None,
+    wrong: ClusterAIError | None,
+) -> dict[str, Any]:
+    from cluster_ai.cli.render import error_json
+
+    def host(name: str) -> dict[str, Any]:
+        it = seen[name]
+        if isinstance(it, HostError):
+            return {"error": error_json(it)}
+        units = {unit: state.active for unit, state in it.units.items()}
+        return {"release": it.current, "previous": it.previous, "distribution": it.distribution, "units": units}
+
+    hosts = [{"host": h.name, "address": h.address, "roles": sorted(h.roles), **host(h.name)} for h in scope.hosts]
+    return {"format": 1, "hosts": hosts, "gateway": gateway, "error": error_json(wrong) if wrong else None}
