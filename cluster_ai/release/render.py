@@ -20,10 +20,24 @@ LAUNCH = """\
 set -eu
 root=$(CDPATH='' cd -P -- "$(dirname -- "$0")/.." && pwd -P)
 cd -- "$root"
-export PYTHONPATH="$root/app:$root/lib" PYTHONNOUSERSITE=1 PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1
+releases=${root%/*}
+
+# The packages, by preference where they were unpacked: the same files as in here, but under a name that the next release
+# has too, and with it their bytecode, which Python keeps by path. Else every release would begin by compiling them again.
+lib=${releases%/*}/parts/$(sed -n 's/.*"lib":"\\([0-9a-f]\\{64\\}\\)".*/\\1/p' manifest.json)/lib
+[ -d "$lib" ] || lib=$root/lib
+export PYTHONPATH="$root/app:$lib" PYTHONNOUSERSITE=1 PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1
+
 # Bytecode goes to the unit's cache, or where the caller says; never into a release.
 : "${PYTHONPYCACHEPREFIX:=${CACHE_DIRECTORY:-}}"
-if [ -n "$PYTHONPYCACHEPREFIX" ]; then export PYTHONPYCACHEPREFIX; else export PYTHONDONTWRITEBYTECODE=1; fi
+if [ -n "$PYTHONPYCACHEPREFIX" ]; then
+    export PYTHONPYCACHEPREFIX
+    for old in "$PYTHONPYCACHEPREFIX$releases"/* "$PYTHONPYCACHEPREFIX${releases%/*}/parts"/*; do
+        [ -d "${old#"$PYTHONPYCACHEPREFIX"}" ] || rm -rf "$old"
+    done
+else
+    export PYTHONDONTWRITEBYTECODE=1
+fi
 exec "$@"
 """
 
