@@ -33,7 +33,7 @@ def command(
     """Talk to a model through the gateway.
 
     The gateway is that of the local cluster (`cluster-ai up`) where one runs beside cluster.yaml, else that of
-    cluster.yaml. The token is $CLUSTER_AI_TOKEN, else the one in secrets.yaml. Without a terminal, and without --prompt,
+    cluster.yaml. The token is $CLUSTER_AI_TOKEN, else the one in secrets.yaml. Without a terminal and without --prompt,
     standard input is the prompt.
     """
     client = find(ctx.obj, gateway)

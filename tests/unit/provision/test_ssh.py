@@ -62,7 +62,7 @@ def fake_sudo(folder: Path, body: str) -> tuple[str, ...]:
 
 def test_who_is_not_root_becomes_root_by_sudo(tmp_path: Path) -> None:
     argv = fake_sudo(tmp_path, 'printf "%s\\n" "$1" >&2; shift 2; exec "$@"')
-    (reply,) = run([Call("h", argv, "echo \"it's $(echo done)\"")]).values()
+    (reply,) = run([Call("h", argv, 'echo "it\'s $(echo done)"')]).values()
     assert isinstance(reply, Reply)
     assert (reply.text, reply.stderr) == ("it's done\n", "-n\n")
 
@@ -100,7 +100,12 @@ def test_a_password_that_root_has_no_use_for_is_not_read_by_the_script() -> None
             "another one than known_hosts",
             "ssh-keygen -R h",
         ),
-        (255, "WARNING: UNPROTECTED PRIVATE KEY FILE!\nLoad key: bad permissions\nPermission denied (x)", "private key", "600"),
+        (
+            255,
+            "WARNING: UNPROTECTED PRIVATE KEY FILE!\nLoad key: bad permissions\nPermission denied (x)",
+            "private key",
+            "600",
+        ),
         (255, "ssh: Could not resolve hostname h: Name or service not known", "no address", "cluster.yaml"),
         (255, "kex_exchange_identification: Connection closed by remote host", "breaks the connection off", "sshd"),
         (255, "something new\n", "something new", "ssh -v h"),
@@ -112,7 +117,9 @@ def test_a_password_that_root_has_no_use_for_is_not_read_by_the_script() -> None
         (127, "sh: 1: exec: sudo: not found", "has no sudo", "install sudo"),
     ],
 )
-def test_what_ssh_and_sudo_say_becomes_an_error_with_host_and_remedy(code: int, stderr: str, what: str, remedy: str) -> None:
+def test_what_ssh_and_sudo_say_becomes_an_error_with_host_and_remedy(
+    code: int, stderr: str, what: str, remedy: str
+) -> None:
     error = refused(Reply("h", code, b"", stderr))
     assert error is not None
     assert error.where == "h"

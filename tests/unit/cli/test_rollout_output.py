@@ -1,0 +1,136 @@
+"""What plan, apply, status and verify print."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict
+
+import pytest
+
+from cluster_ai.cli.commands.status import row, table, worker_row
+from cluster_ai.cli.commands.verify import drift
+from cluster_ai.cli.progress import Plain
+from cluster_ai.cli.render import FEW, lines, plan_json, print_plan, size, summary
+from cluster_ai.cli.session import names
+from cluster_ai.errors import HostError
+from cluster_ai.provision.ssh import Reply
+from cluster_ai.rollout.observe import UnitState
+from cluster_ai.rollout.plan import FileChange, HostPlan, Plan, Transfer, UnitChange
+from tests.unit.rollout.test_plan import NOW, seen
+
+HOST = HostPlan(
+    host="h2",
+    address="10.0.0.2",
+    roles=("worker",),
+    release_from="a" * 64,
+    release_to="b" * 64,
+    parts=(Transfer("host", "p" * 64, 2500),),
+    files=(FileChange("etc/worker.json", "changed", "-old\n+new"), FileChange("etc/nginx.conf", "added")),
+    units=(UnitChange("cluster-ai-worker.service", "restart", "changed: etc/worker.json"),),
+    models_added=("m",),
+)
+SAME = HostPlan("h1", "10.0.0.1", ("head",), "a" * 64, "a" * 64)
+
+
+def plan(*hosts: HostPlan, errors: tuple[HostError, ...] = ()) -> Plan:
+    return Plan("lab", hosts, (("h2",),), errors)
+
+
+def test_a_plan_names_each_change_and_no_host_without_one(capsys: pytest.CaptureFixture[str]) -> None:
+    print_plan(plan(SAME, HOST))
+    out = capsys.readouterr().out
+    assert out == (
+        "h2 (worker, 10.0.0.2)\n"
+        "  release     aaaaaaaaaaaa -> bbbbbbbbbbbb\n"
+        "  send        host (2 kB)\n"
+        "  files       etc/worker.json changed\n"
+        "  files       etc/nginx.conf added\n"
+        "  restart     cluster-ai-worker.service: changed: etc/worker.json\n"
+        "  models      +m\n"
+        "    -old\n"
+        "    +new\n"
+        "1 of 2 hosts would change. 2 kB to send.\n"
+    )
+
+
+def test_many_files_of_one_folder_are_counted() -> None:
+    many = tuple(FileChange(f"lib/{n}.py", "added") for n in range(FEW + 1))
+    host = HostPlan("h", "h", ("worker",), None, "b", files=many)
+    assert ("files", f"lib/: {FEW + 1} added") in list(lines(host))
+
+
+def test_nothing_to_do_is_said_in_one_line() -> None:
+    assert summary(plan(SAME)) == "Nothing to do: 1 host as lab's configuration says."
+
+
+def test_a_plan_as_json_has_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    error = HostError("doesn't answer", where="h3", remedy="see")
+    data = json.loads(json.dumps(plan_json(plan(SAME, HOST, errors=(error,)))))
+    assert (data["format"], data["cluster"], data["changes"]) == (1, "lab", True)
+    assert [host["changes"] for host in data["hosts"]] == [False, True]
+    assert data["hosts"][1]["units"][0] == asdict(HOST.units[0])
+    assert data["errors"] == [{"where": "h3", "what": "doesn't answer", "remedy": "see"}]
+    assert data["waves"] == [["h2"]]
+
+
+def test_sizes_are_for_people() -> None:
+    assert [size(n) for n in (0, 999, 1000, 98_000_000, 4_100_000_000)] == ["0 B", "999 B", "1 kB", "98 MB", "4.1 GB"]
+
+
+def test_limits_may_stand_in_one_word_or_several() -> None:
+    assert names(["a,b", "c", "a"]) == ("a", "b", "c")
+    assert names(None) == ()
+
+
+def test_progress_without_a_terminal_is_lines_of_what_changed() -> None:
+    out = io.StringIO()
+    shown = Plain(out)
+    shown.stage("push", ["h1", "h2"])
+    shown.step("h1", "transfer", "start", "40 %")
+    shown.step("h1", "transfer", "changed", "3 parts")
+    shown.step("h2", "transfer", "ok")
+    shown.step("h2", "unpack", "failed", "disk full")
+    shown.close()
+    assert out.getvalue() == ("push: h1, h2\n  h1: transfer: changed (3 parts)\n  h2: unpack: failed (disk full)\n")
+
+
+def test_a_host_row_names_the_units_that_are_down() -> None:
+    units = {"a.service": UnitState("active", "running"), "b.service": UnitState("failed", "failed")}
+    shown = row("h", "worker", seen(current="c" * 64, units=units), NOW)
+    assert shown["units"] == "b.service: failed"
+    assert shown["release"] == "c" * 12
+    assert "days left" in shown["certificate"]
+    assert row("h", "head", HostError("x"), NOW)["units"] == "can't be reached"
+
+
+def test_a_worker_row_says_which_models_are_not_loaded() -> None:
+    worker = {"name": "w", "state": "down", "reason": "refused", "in_flight": 1, "slots": 4, "cpu": None}
+    shown = worker_row({**worker, "placed": ["a", "b"], "loaded": ["a"]})
+    assert shown["models"] == "a, b (not loaded)"
+    assert shown["state"] == "down (refused)"
+
+
+def test_a_table_without_a_terminal_is_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    table("T", [{"host": "h1", "x": "1"}, {"host": "longer", "x": "2"}])
+    assert capsys.readouterr().out == "HOST    X\nh1      1\nlonger  2\n"
+
+
+def agent(text: str, code: int = 0, stderr: str = "") -> Reply:
+    return Reply("h", code, text.encode(), stderr)
+
+
+def test_drift_is_what_the_agent_found_and_what_the_release_should_be() -> None:
+    said = json.dumps({"files": {"etc/x": "changed", "y": "missing"}, "units": {"a.service": "inactive (dead)"}})
+    found = drift(agent(f"cluster-ai-probe=end\n{said}\n", 2), "a" * 64, "a" * 64, "")
+    assert found == {"etc/x": "changed", "y": "missing", "a.service": "inactive (dead)"}
+    assert "should be" in drift(agent(said, 2), "a" * 64, "b" * 64, "")["release"]
+
+
+def test_an_agent_that_cannot_run_is_drift_by_itself() -> None:
+    found = drift(agent("cluster-ai-probe=end\n", 1, "Traceback\nImportError: no"), "a" * 64, "a" * 64, "")
+    assert found == {"agent": "the release's own agent fails: ImportError: no"}
+
+
+def test_a_host_without_a_release_lacks_it() -> None:
+    assert drift(agent(""), None, "b" * 64, "never converged") == {"host layer": "never converged", "release": "none"}

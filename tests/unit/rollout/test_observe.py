@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import base64
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster_ai import layout
+from cluster_ai.errors import HostError
+from cluster_ai.provision.ssh import Call, Reply, run
+from cluster_ai.rollout.observe import SCRIPT, Observed, parse
+
+A, B, C = "a" * 64, "b" * 64, "c" * 64
+ANSWER = f"""Welcome to h1!
+cluster-ai-probe=1
+os_id=debian
+os_version=12
+os_like=
+python=Python 3.11.2
+arch=x86_64
+clock=1795500000
+current=releases/{A}
+previous=/opt/cluster-ai/releases/{B}
+newer=./etc/host.json
+newer=./app
+stamp={C}
+parts={A} .{B} junk
+releases={A} {B}
+blobs=
+certificate=
+sum_ca.pem={C}
+free=/dev/sda1  100000  20000  80000  20% /
+unit.Id=cluster-ai-gateway.service
+unit.ActiveState=active
+unit.SubState=running
+unit.LoadState=loaded
+unit.
+unit.ActiveState=failed
+unit.Id=cluster-ai-worker.service
+unit.LoadState=loaded
+unit.SubState=failed
+unit.
+unit.Id=cluster-ai-engine.service
+unit.LoadState=not-found
+unit.ActiveState=inactive
+cluster-ai-probe=end
+"""
+
+
+def test_an_answer_is_read_and_what_a_login_shell_says_around_it_is_skipped() -> None:
+    seen = parse("h1", ANSWER)
+    assert (seen.distribution, seen.python, seen.arch, seen.clock) == ("debian-12", "3.11", "x86_64", 1795500000)
+    assert (seen.current, seen.previous, seen.stamp) == (A, B, C)
+    assert (seen.releases, seen.parts, seen.blobs) == ({A, B}, {A}, frozenset())
+    assert seen.free == 80000 * 1024
+    assert seen.sums == {"ca.pem": C}
+    assert seen.newer == ("etc/host.json", "app")
+
+
+def test_units_are_those_that_systemd_knows() -> None:
+    units = parse("h1", ANSWER).units
+    assert {unit: (it.active, it.up) for unit, it in units.items()} == {
+        "cluster-ai-gateway.service": ("active", True),
+        "cluster-ai-worker.service": ("failed", False),
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["", "hello\n", "cluster-ai-probe=1\nos_id=debian\n", "cluster-ai-probe=end\ncluster-ai-probe=1"]
+)
+def test_an_answer_that_is_cut_off_or_something_else_is_an_error_of_that_host(text: str) -> None:
+    with pytest.raises(HostError, match="h1: answered something else"):
+        parse("h1", text)
+
+
+@given(st.lists(st.one_of(st.text(), st.sampled_from(ANSWER.splitlines()))))
+def test_no_answer_however_odd_is_more_than_an_error_of_that_host(lines: list[str]) -> None:
+    seen = parse("h1", "\n".join(["cluster-ai-probe=1", *lines, "cluster-ai-probe=end"]))
+    assert seen.host == "h1"
+
+
+@given(st.text())
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        parse("h1", text)
+    except HostError as error:
+        assert error.where == "h1"
+
+
+@given(st.binary())
+def test_a_certificate_is_taken_out_of_pem_and_nothing_else(der: bytes) -> None:
+    pem = f"-----BEGIN CERTIFICATE-----\n{base64.encodebytes(der).decode()}-----END CERTIFICATE-----\n"
+    line = f"certificate={base64.b64encode(pem.encode()).decode()}"
+    assert parse("h", f"cluster-ai-probe=1\n{line}\ncluster-ai-probe=end").certificate == der
+
+
+def test_the_script_runs_here_and_its_answer_is_read() -> None:
+    (reply,) = run([Call("here", ("sh", "-c"), SCRIPT, as_root=False)]).values()
+    assert isinstance(reply, Reply)
+    seen = parse("here", reply.text)
+    assert isinstance(seen, Observed)
+    assert seen.python
+    assert seen.arch
+    assert seen.free
+    assert seen.clock > 1_700_000_000
+
+
+def test_the_script_asks_for_every_unit_of_ours() -> None:
+    assert all(unit in SCRIPT for unit in (layout.TARGET, *layout.HEAD_UNITS, *layout.WORKER_UNITS))
