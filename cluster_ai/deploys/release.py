@@ -24,8 +24,8 @@ def push(targets: Mapping[str, HostTarget]) -> None:
     operations.prepare(name="Make room", target=target)
     operations.bring(name="Transfer", target=target)
     operations.unpack(name="Unpack", target=target)
-    operations.assemble(name="Assemble and verify", target=target)
     operations.credentials(name="Credentials", target=target)
+    operations.assemble(name="Assemble and verify", target=target)
 
 
 @deploy("Switch")

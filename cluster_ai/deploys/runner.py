@@ -74,7 +74,8 @@ def work(order: dict[str, Any], out: TextIO) -> dict[str, Any]:
             add_deploy(state, push, targets=targets)
         else:
             add_deploy(state, switch, targets=targets, timeout=order["timeout"], one_by_one=False)
-        run_ops(state)
+        # A push needs no order between hosts; a switch has the head host before its workers.
+        run_ops(state, no_wait=order["do"] == "push")
         disconnect_all(state)
     except PyinfraError:
         pass  # no host is left: each has its reason

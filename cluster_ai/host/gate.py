@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import ssl
 import time
 import urllib.error
@@ -53,8 +54,9 @@ class Gate:
 
     def check(self) -> list[str]:
         failures = self._units()
+        if self.told.gateway_url and not failures:
+            failures = gateway_health(self.told.gateway_url.rstrip("/") + "/health")
         for name, url, path in (
-            ("gateway", self.told.gateway_url, "/health"),
             ("Prometheus", self.told.prometheus_url, "/-/ready"),
             ("dashboard", self.told.dashboard_url, "/_stcore/health"),
         ):
@@ -87,7 +89,7 @@ class Gate:
         try:
             names = asyncio.run(workers(self.told.scheduler))
         except Exception as error:  # Dask's comms raise many kinds
-            return [f"scheduler: expected an answer at {self.told.scheduler}, found: {error or type(error).__name__}"]
+            return [f"scheduler: expected an answer at {self.told.scheduler}, found: {reason(error)}"]
         if "worker" in self.told.roles and self.told.name not in names:
             return [f"scheduler: expected it to know worker {self.told.name}, found {sorted(names) or 'no worker'}"]
         return []
@@ -121,6 +123,24 @@ def processor(model: PlacedModel, loaded: list[dict[str, Any]]) -> list[str]:
     if model.processor == "cpu" and share > 0:
         return [f"model {model.name}: expected it on the CPU, found {share:.0%} of it on the GPU"]
     return []
+
+
+def reason(error: Exception) -> str:
+    return "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+
+
+def gateway_health(url: str) -> list[str]:
+    """Whether the gateway itself answers. The head host is switched before its workers, so that it may see none yet."""
+    try:
+        with urllib.request.urlopen(url, timeout=ANSWER):  # noqa: S310 (http://127.0.0.1, from our own settings)
+            return []
+    except urllib.error.HTTPError as error:
+        with contextlib.suppress(ValueError, TypeError):
+            if json.loads(error.read())["workers"] == 0:
+                return []
+        return [f"gateway: expected HTTP 200 of {url}, found {error.code}"]
+    except OSError as error:
+        return [f"gateway: expected HTTP 200 of {url}, found: {getattr(error, 'reason', error)}"]
 
 
 def http_health(name: str, url: str) -> list[str]:
