@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,13 +38,14 @@ def notices(overview: Overview, served: Served | None, *, now: float | None = No
 def _workers(o: Overview, served: Served | None) -> list[Notice]:
     found = []
     reasons = {w.name: w.reason for w in served.workers} if served else {}
-    down = [f"{name} ({reason})" if (reason := reasons.get(name)) else name for name in o.workers_down]
+    down = [f"**{name}** ({why})" if (why := reasons.get(name)) else f"**{name}**" for name in o.workers_down]
     if down:
-        who = _names("Worker", down, "does not answer", "do not answer")
-        what = who if o.workers_up else f"No worker answers: {_list(down)}"
-        remedy = "`cluster-ai verify` looks closer; on the host: `systemctl status cluster-ai-engine cluster-ai-front`."
+        what = _names("Worker", down, "does not answer", "do not answer")
+        if not o.workers_up:
+            what = f"No worker answers: {_list(down)}"
+        remedy = "See `journalctl -u cluster-ai-engine -u cluster-ai-front` there."
         found.append(Notice("error", f"{what}.", remedy))
-    draining = [w.name for w in served.workers if w.state == "draining"] if served else []
+    draining = _bold(w.name for w in served.workers if w.state == "draining") if served else []
     if draining:
         what = f"{_names('Worker', draining, 'gets', 'get')} no new requests: drained."
         found.append(Notice("warning", what, "A rollout does this for a while; if an operator did, they resume it."))
@@ -52,7 +53,7 @@ def _workers(o: Overview, served: Served | None) -> list[Notice]:
 
 
 def _models(o: Overview, served: Served | None) -> list[Notice]:
-    gone = [m.name for m in served.models if m.replicas and not m.present] if served else []
+    gone = _bold(m.name for m in served.models if m.replicas and not m.present) if served else []
     if not gone or not o.workers_up:  # without a worker there is no model: said once is enough
         return []
     what = f"{_names('Model', gone, 'is on no worker that answers', 'are on no worker that answers')}."
@@ -83,21 +84,19 @@ def _answers(o: Overview) -> list[Notice]:
 
 def _hosts(o: Overview) -> list[Notice]:
     found = []
-    memory = [
-        h.name
-        for h in o.hosts
-        if h.memory_total and h.memory_used is not None and h.memory_used / h.memory_total > FULL
-    ]
+    memory = _bold(h.name for h in o.hosts if _share(h.memory_used, h.memory_total) > FULL)
     if memory:
         what = f"{_names('Host', memory, 'has', 'have')} less than {units.share(1 - FULL)} of memory left."
         found.append(Notice("warning", what, "Place fewer or smaller models there, or shorten `num_ctx`."))
-    disk = [
-        h.name for h in o.hosts if h.disk_total and h.disk_free is not None and h.disk_free / h.disk_total < 1 - FULL
-    ]
+    disk = _bold(h.name for h in o.hosts if 1 - _share(h.disk_free, h.disk_total, unknown=1) > FULL)
     if disk:
         what = f"{_names('Host', disk, 'has', 'have')} less than {units.share(1 - FULL)} of disk left."
         found.append(Notice("warning", what, "Remove old releases or models: see `rollout.keep_releases`."))
     return found
+
+
+def _share(part: float | None, whole: float | None, *, unknown: float = 0) -> float:
+    return part / whole if part is not None and whole else unknown
 
 
 def _monitoring(o: Overview, now: float | None) -> list[Notice]:
@@ -110,7 +109,7 @@ def _monitoring(o: Overview, now: float | None) -> list[Notice]:
                 "`systemctl status cluster-ai-gateway` on the head host.",
             )
         )
-    others = [t for t in o.targets_down if not t.startswith("gateway ")]
+    others = _bold(t for t in o.targets_down if not t.startswith("gateway "))
     if others:
         what = f"Prometheus can't read {_list(others)}."
         found.append(Notice("warning", what, "The host is off, or a firewall is between: `cluster-ai doctor HOST`."))
@@ -118,11 +117,15 @@ def _monitoring(o: Overview, now: float | None) -> list[Notice]:
 
 
 def _names(kind: str, names: Sequence[str], one: str, many: str) -> str:
-    return f"{kind} **{names[0]}** {one}" if len(names) == 1 else f"{kind}s {_list(names)} {many}"
+    return f"{kind} {names[0]} {one}" if len(names) == 1 else f"{kind}s {_list(names)} {many}"
 
 
 def _list(names: Sequence[str], most: int = 5) -> str:
-    shown = [f"**{name}**" for name in names[:most]]
+    shown = list(names[:most])
     if len(names) > most:
         shown.append(f"{len(names) - most} more")
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def _bold(names: Iterable[str]) -> list[str]:
+    return [f"**{name}**" for name in names]

@@ -304,7 +304,9 @@ def overview(prometheus: Prometheus, span: Span) -> Overview:
                 ],
                 ignore_index=True,
             ),
-            "in_flight": prometheus.over("sum by (worker) (gateway_in_flight)", span, lambda m: m["worker"]),
+            "in_flight": prometheus.over(
+                f"sum by (worker) (avg_over_time(gateway_in_flight[{w}]))", span, lambda m: m["worker"]
+            ),
         },
     )
 
@@ -368,7 +370,7 @@ def workers(prometheus: Prometheus, span: Span) -> Workers:
                 ("cpu", "max by (worker) (worker_cpu_usage)", _worker),
                 ("memory", "max by (worker) (worker_memory_usage)", _worker),
                 ("gpu_memory", "sum by (worker, gpu) (worker_gpu_memory)", _card),
-                ("tasks", "sum by (worker) (worker_active_tasks)", _worker),
+                ("tasks", f"sum by (worker) (avg_over_time(worker_active_tasks[{w}]))", _worker),
                 ("tokens", tokens_rate, _worker),
             )
         },

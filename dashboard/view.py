@@ -10,10 +10,11 @@ from typing import Any, Literal
 import altair as alt
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from cluster_ai.errors import ClusterAIError
 from dashboard import units
-from dashboard.live import REFRESH, SPANS, Reading
+from dashboard.live import SPANS, Reading
 
 Unit = Literal["per_second", "seconds", "share", "gib", "count"]
 
@@ -24,16 +25,17 @@ _UNITS: dict[Unit, tuple[str, str, float]] = {
     "seconds": ("~s", ".3~s", 0.1),
     "share": (".0%", ".1%", 1),
     "gib": (".3~r", ".2f", 1),
-    "count": ("d", "d", 2),
+    "count": ("~r", ".2~r", 2),
 }
-CHART_HEIGHT = 210
+CHART_HEIGHT = 180
 
 
-def heading(title: str) -> int:
-    """The page's title with the choice of time beside it; returns the chosen seconds."""
-    left, right = st.columns([3, 2], vertical_alignment="bottom")
+def heading(title: str) -> tuple[int, DeltaGenerator]:
+    """The page's title with the choice of time beside it; returns the chosen seconds, and where `age` writes."""
+    left, right = st.columns([2, 3], vertical_alignment="bottom")
     left.title(title, anchor=False)
-    with right.container(horizontal=True, horizontal_alignment="right"):
+    with right.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
+        slot = st.container(width="content")
         chosen = st.segmented_control(
             "Time shown",
             list(SPANS),
@@ -43,14 +45,13 @@ def heading(title: str) -> int:
             label_visibility="collapsed",
             persist_state="session",
         )
-    return SPANS[str(chosen)]
+    return SPANS[str(chosen)], slot
 
 
-def age(reading: Reading[Any], newest: float | None) -> None:
+def age(slot: DeltaGenerator, newest: float | None) -> None:
     """How old what is shown is. newest: the last scrape that it rests on."""
-    if newest is None:
-        return
-    st.caption(f"Data {units.age(time.time() - newest)} · read every {REFRESH} s")
+    if newest is not None:
+        slot.caption(f"Data {units.age(time.time() - newest)}", width="content")
 
 
 def problem(error: ClusterAIError) -> None:
@@ -102,7 +103,6 @@ def lines(frame: pd.DataFrame, unit: Unit) -> alt.LayerChart | alt.FacetChart:
         y=alt.Y("value:Q", title=None, axis=alt.Axis(format=axis, tickCount=4), scale=alt.Scale(domainMin=0)),
         color=alt.Color("series:N", scale=alt.Scale(domain=names), legend=_legend(names), title=None),
     )
-    drawn = base.mark_line(strokeWidth=2, interpolate="step-after" if unit == "count" else "monotone")
     nearest = alt.selection_point(on="pointerover", nearest=True, fields=["time"], empty=False, clear="pointerout")
     points = (
         base.mark_point(size=40, filled=True)
@@ -117,7 +117,9 @@ def lines(frame: pd.DataFrame, unit: Unit) -> alt.LayerChart | alt.FacetChart:
         .add_params(nearest)
     )
     floor = alt.Chart(pd.DataFrame({"value": [0.0, float(least)]})).mark_point(opacity=0).encode(y="value:Q")
-    return alt.layer(floor, drawn, points).properties(padding={"left": 0, "right": 8, "top": 4, "bottom": 0})
+    return alt.layer(floor, base.mark_line(strokeWidth=2, interpolate="monotone"), points).properties(
+        padding={"left": 0, "right": 8, "top": 4, "bottom": 0}
+    )
 
 
 def _legend(names: Sequence[str]) -> alt.Legend | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import queries, units, view
 from dashboard.gateway import ServedModel, UnauthorizedError
@@ -11,17 +12,18 @@ from dashboard.live import REFRESH, Sources
 
 
 def draw(sources: Sources) -> None:
-    seconds = view.heading("Models")
-    _now(sources, seconds)
+    seconds, slot = view.heading("Models")
+    _now(sources, seconds, slot)
 
 
 @st.fragment(run_every=REFRESH)
-def _now(sources: Sources, seconds: int) -> None:
+def _now(sources: Sources, seconds: int, slot: DeltaGenerator) -> None:
     reading = sources.models(seconds)
     try:
         served = sources.served()
     except UnauthorizedError:
         st.rerun()
+    view.age(slot, reading.value.newest if reading.value else None)
     view.stale(reading)
     if served.problem is not None:
         view.problem(served.problem)
@@ -61,7 +63,6 @@ def _now(sources: Sources, seconds: int) -> None:
         view.chart(
             "Found in memory", "share of the last requests", now.charts["hits"], "share", key="hits", nothing=idle
         )
-    view.age(reading, now.newest)
 
 
 def _table(served: tuple[ServedModel, ...], measured: tuple[queries.Model, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import attention, units, view
 from dashboard.gateway import UnauthorizedError
@@ -10,17 +11,18 @@ from dashboard.live import REFRESH, Sources
 
 
 def draw(sources: Sources) -> None:
-    seconds = view.heading("Overview")
-    _now(sources, seconds)
+    seconds, slot = view.heading("Overview")
+    _now(sources, seconds, slot)
 
 
 @st.fragment(run_every=REFRESH)
-def _now(sources: Sources, seconds: int) -> None:
+def _now(sources: Sources, seconds: int, slot: DeltaGenerator) -> None:
     reading = sources.overview(seconds)
     try:
         served = sources.served()
     except UnauthorizedError:
         st.rerun()
+    view.age(slot, reading.value.newest if reading.value else None)
     view.stale(reading)
     if served.problem is not None:
         view.problem(served.problem)
@@ -71,9 +73,10 @@ def _now(sources: Sources, seconds: int) -> None:
         view.chart("Requests", "per second", now.charts["requests"], "per_second", key="requests", nothing=idle)
         view.chart("Time to a whole answer", "seconds", now.charts["response"], "seconds", key="response", nothing=idle)
     with right:
-        view.chart("Tokens by model", "per second", now.charts["tokens"], "per_second", key="tokens", nothing=idle)
-        view.chart("Requests in work, by worker", "", now.charts["in_flight"], "count", key="in_flight", nothing=idle)
-    view.age(reading, now.newest)
+        view.chart("Tokens", "per second, by model", now.charts["tokens"], "per_second", key="tokens", nothing=idle)
+        view.chart(
+            "Requests in work", "by worker, mean", now.charts["in_flight"], "count", key="in_flight", nothing=idle
+        )
 
 
 def _notices(found: list[attention.Notice], *, quiet: bool) -> None:

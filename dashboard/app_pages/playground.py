@@ -124,7 +124,7 @@ def _measured(exchange: Exchange) -> None:
         help="From the gateway's taking the request to the first piece of the answer.",
     )
     speed.metric(
-        "Speed", f"{units.rate(exchange.answer.tokens_per_second)}", border=True, help="Tokens generated per second."
+        "Speed", units.rate(exchange.answer.tokens_per_second), border=True, help="Tokens generated per second."
     )
     tokens.metric(
         "Tokens",

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import queries, units, view
 from dashboard.gateway import UnauthorizedError, WorkerState
@@ -16,17 +17,18 @@ CHARTED = 8  # more lines than this can't be told apart by colour
 
 
 def draw(sources: Sources) -> None:
-    seconds = view.heading("Workers")
-    _now(sources, seconds)
+    seconds, slot = view.heading("Workers")
+    _now(sources, seconds, slot)
 
 
 @st.fragment(run_every=REFRESH)
-def _now(sources: Sources, seconds: int) -> None:
+def _now(sources: Sources, seconds: int, slot: DeltaGenerator) -> None:
     reading = sources.workers(seconds)
     try:
         served = sources.served()
     except UnauthorizedError:
         st.rerun()
+    view.age(slot, reading.value.newest if reading.value else None)
     view.stale(reading)
     if served.problem is not None:
         view.problem(served.problem)
@@ -46,7 +48,6 @@ def _now(sources: Sources, seconds: int) -> None:
     if now.hosts:
         st.subheader("Hosts", anchor=False)
         _hosts(now.hosts)
-    view.age(reading, now.newest)
 
 
 def _table(states: Sequence[WorkerState], measured: Sequence[queries.Worker]) -> None:
@@ -114,7 +115,7 @@ def _charts(now: queries.Workers) -> None:
     left, right = st.columns(2)
     with left:
         view.chart("CPU", "share of all cores", of("cpu"), "share", key="cpu", nothing=none)
-        view.chart("Tasks", "requests and Dask tasks in work", of("tasks"), "count", key="w_tasks", nothing=none)
+        view.chart("Tasks", "requests and Dask tasks in work, mean", of("tasks"), "count", key="w_tasks", nothing=none)
     with right:
         view.chart("Memory used", "GiB", of("memory", units.GIB), "gib", key="memory", nothing=none)
         view.chart(
