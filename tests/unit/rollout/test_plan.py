@@ -14,6 +14,7 @@ from cluster_ai.rollout.plan import (
     Before,
     FileChange,
     HostPlan,
+    Inputs,
     Manifest,
     Transfer,
     UnitChange,
@@ -105,7 +106,11 @@ def test_one_file_that_changed_is_named_with_its_difference_and_restarts_the_uni
     )
     before = Before(old, {"etc/worker.json": "a\nb\n"}, ("gone",))
     plan = planned(
-        wanted(texts={"etc/worker.json": "a\nc\n"}, models=("come",)),
+        wanted(
+            texts={"etc/worker.json": "a\nc\n"},
+            models=("come",),
+            inputs={WORKER: Inputs((f"units/{WORKER}", "etc/worker.json"), ("app",))},
+        ),
         seen(current="old", parts=frozenset({"app-1"})),
         before,
     )
