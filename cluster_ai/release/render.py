@@ -22,8 +22,8 @@ root=$(CDPATH='' cd -P -- "$(dirname -- "$0")/.." && pwd -P)
 cd -- "$root"
 releases=${root%/*}
 
-# The packages, by preference where they were unpacked: the same files as in here, but under a name that the next release
-# has too, and with it their bytecode, which Python keeps by path. Else every release would begin by compiling them again.
+# The packages, by preference where they were unpacked: the same files as in here, but by a name that the next release
+# has too, and with it their bytecode, which Python keeps by path. Else every release would begin with compiling them.
 lib=${releases%/*}/parts/$(sed -n 's/.*"lib":"\\([0-9a-f]\\{64\\}\\)".*/\\1/p' manifest.json)/lib
 [ -d "$lib" ] || lib=$root/lib
 export PYTHONPATH="$root/app:$lib" PYTHONNOUSERSITE=1 PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1
