@@ -18,7 +18,7 @@ from cluster_ai.deploys.data import HostTarget
 
 @deploy("Push")
 def push(targets: Mapping[str, HostTarget]) -> None:
-    target = targets.get(host.name)
+    target = targets.get(host.data.get("cluster_ai_name", host.name))
     if target is None:
         return
     operations.prepare(name="Make room", target=target)
@@ -31,7 +31,7 @@ def push(targets: Mapping[str, HostTarget]) -> None:
 @deploy("Switch")
 def switch(targets: Mapping[str, HostTarget], *, timeout: int, one_by_one: bool) -> None:
     """The head host first. one_by_one: workers one after the other; else all at once."""
-    target = targets.get(host.name)
+    target = targets.get(host.data.get("cluster_ai_name", host.name))
     if target is None:
         return
     # Two operations: pyinfra ends one on all hosts before it begins the next.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def _find_root(host: Host) -> tuple[list[str], list[str], str]:
         return [], [], user
     if how == "sudo":
         return ["sudo", "-n", "--"], [], user
-    password = host.data.get("cluster_ai_sudo_password") or host.data.get("_sudo_password")
+    password = host.data.get("cluster_ai_sudo_password") or os.environ.get("CLUSTER_AI_SUDO_PASSWORD")
     if how == "none" or not password:
         said = "sudo: not found" if how == "none" else "sudo: a password is required"
         raise Failure("we can't become root", kind="host", said=said)
