@@ -65,26 +65,29 @@ async def _serve(options: argparse.Namespace) -> int:
         log.error("can't listen on %s:%s: %s", options.host, options.port, error.strerror)
         return 1
     log.info("listening on %s:%s; loading %s", options.host, options.port, ", ".join(m.name for m in models))
+    code = await _run(models, stopped)
+    await runner.cleanup()
+    logging.shutdown()
+    # Not by way of llama.cpp's destructors: they can't interrupt a load, and were seen to wait for ever. Nothing is lost.
+    os._exit(code)
+
+
+async def _run(models: list[Llama], stopped: asyncio.Event) -> int:
+    """Load the models, then wait for the end."""
     waiting = asyncio.create_task(stopped.wait(), name="stopped")
     try:
         for model in models:
             loading = asyncio.create_task(model.start(), name=f"load {model.name}")
             await asyncio.wait({loading, waiting}, return_when=asyncio.FIRST_COMPLETED)
             if not loading.done():
-                await runner.cleanup()
-                os._exit(0)  # llama.cpp can't be interrupted while it loads, and Python would wait for its thread
+                return 0
             loading.result()
-            # llama.cpp takes SIGINT and SIGTERM for itself when it has loaded a model.
-            _listen(stopped)
+            _listen(stopped)  # llama.cpp takes SIGINT and SIGTERM for itself when it has loaded a model
             log.info("%s is loaded", model.name)
         await waiting
     except RuntimeError as error:
         log.error("llama.cpp can't load the model: %s", error)
         return 1
-    finally:
-        await runner.cleanup()
-        for model in models:
-            await model.stop()
     return 0
 
 

@@ -112,7 +112,7 @@ def _skip(file: BinaryIO, count: int) -> None:
         # Reading the last byte notices the end of the file, which seeking doesn't.
         try:
             file.seek(count - 1, 1)
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError, ValueError) as error:
             raise GGUFError("the file is cut off") from error
         _exactly(file, 1)
 

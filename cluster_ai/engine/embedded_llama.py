@@ -61,12 +61,6 @@ class Llama:
         )
         self.ready.set()
 
-    async def stop(self) -> None:
-        self.ready.clear()
-        if self._session:
-            await self._session.close()
-        self._server = None  # its destructor ends llama.cpp's threads
-
     async def render(self, messages: list[dict[str, str]]) -> str:
         """The prompt that the model's own chat template makes of a conversation."""
         return str((await self._post("/apply-template", {"messages": messages}))["prompt"])

@@ -30,7 +30,11 @@ def look(environment: Mapping[str, str]) -> Machine:
 
 def memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> tuple[int, int]:
     """Bytes that can be had, and bytes in all: of the machine, or of the container where that is less."""
-    values = {key: int(rest.split()[0]) * 1024 for key, _, rest in (ln.partition(":") for ln in meminfo.open()) if rest}
+    values = {
+        key: int(rest.split()[0]) * 1024
+        for key, _, rest in (ln.partition(":") for ln in meminfo.read_text().splitlines())
+        if rest
+    }
     available, total = values["MemAvailable"], values["MemTotal"]
     for limit, used in (
         ("memory.max", "memory.current"),

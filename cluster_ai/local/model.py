@@ -99,6 +99,26 @@ class Plan:
     files: Mapping[str, str]  # path under local/ -> content
     lacks: tuple[str, ...]  # what this cluster does without, and how to get it
 
+    def dump(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def load(cls, text: str) -> Plan:
+        value: dict[str, Any] = json.loads(text)
+        components = tuple(
+            Component(
+                **{
+                    **c,
+                    "argv": tuple(c["argv"]),
+                    "probe": Probe(c["probe"]["url"], tuple(c["probe"]["contains"])),
+                    "model": OllamaModel(**c["model"]) if c["model"] else None,
+                }
+            )
+            for c in value["components"]
+        )
+        parts = {"addresses": Addresses(**value["addresses"]), "components": components}
+        return cls(**{**value, **parts, "workers": tuple(value["workers"]), "lacks": tuple(value["lacks"])})
+
 
 @dataclass(frozen=True, slots=True)
 class Event:

@@ -13,7 +13,7 @@ from cluster_ai.local.model import MODEL, Addresses, Component, Machine, OllamaM
 MIB = 1 << 20
 WORKERS = 2
 # Measured resident sizes, rounded up: everything but workers; one worker, which is a Dask worker and an engine.
-SHARED_MEMORY, WORKER_MEMORY = 700 * MIB, 600 * MIB
+SHARED_MEMORY, WORKER_MEMORY = 500 * MIB, 500 * MIB
 
 GET_PROMETHEUS = "install it (Debian, Ubuntu: `apt install prometheus`), then `cluster-ai down` and `cluster-ai up`"
 _START, _LOAD = 90.0, 300.0  # seconds

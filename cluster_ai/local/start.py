@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
@@ -19,7 +19,7 @@ from types import FrameType
 from cluster_ai import layout
 from cluster_ai.errors import ClusterAIError, LockedError, UnavailableError
 from cluster_ai.local import http as requests
-from cluster_ai.local import machine, plan, ports, state, supervisor
+from cluster_ai.local import machine, plan, ports, state
 from cluster_ai.local.model import MARKER, MODEL, Event, Options, Paths, Plan
 from cluster_ai.local.state import State
 
@@ -48,7 +48,8 @@ class Started:
 
 def up(options: Options, report: Report, environment: Mapping[str, str] = os.environ) -> Started:
     """Blocks until the cluster answers. Whatever goes wrong, and on SIGINT or SIGTERM, no process is left."""
-    paths = Paths(options.root.resolve())
+    options = replace(options, root=options.root.resolve())
+    paths = Paths(options.root)
     deadline = time.monotonic() + _STATE_CHANGE
     with _Signals() as signals:
         while (lock := state.try_lock(paths)) is None:
@@ -88,7 +89,7 @@ def _prepare(paths: Paths, options: Options, environment: Mapping[str, str]) -> 
     made = plan.make(options, here, ports.next_free(wanted.engines, plan.worker_count(here), taken))
     for folder in (paths.etc, paths.logs, paths.credentials, paths.local / "ollama"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for name, text in {**made.files, "etc/plan.json": supervisor.dump(made)}.items():
+    for name, text in {**made.files, "etc/plan.json": made.dump()}.items():
         (paths.local / name).write_text(text)
     for log in paths.logs.glob("*.log"):
         log.replace(log.with_suffix(".log.old"))

@@ -12,19 +12,17 @@ import asyncio
 import contextlib
 import ctypes
 import http.client
-import json
 import logging
 import os
 import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from cluster_ai.errors import UnavailableError
 from cluster_ai.local import http as requests
 from cluster_ai.local import ollama, state
-from cluster_ai.local.model import Addresses, Component, Event, OllamaModel, Paths, Plan, Probe
+from cluster_ai.local.model import Component, Event, Paths, Plan, Probe
 
 log = logging.getLogger("cluster_ai.local")
 
@@ -150,14 +148,20 @@ class Supervisor:
                 raise UnavailableError(f"doesn't get its model: {error}") from error
 
     async def _end_all(self) -> None:
+        """The scheduler last: a Dask worker that ends while its scheduler does waits for it in vain."""
+        scheduler = self._live.pop("scheduler", None)
         await asyncio.gather(*(self._end(process) for process in self._live.values()))
+        if scheduler:
+            await self._end(scheduler)
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
         """Ask, wait, kill; the whole group, since engines have processes of their own."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
-        with contextlib.suppress(TimeoutError):
+        try:
             await asyncio.wait_for(process.wait(), _GRACE)
+        except TimeoutError:
+            log.warning("process %d doesn't end within %g s: killed", process.pid, _GRACE)
         _kill_group(process.pid)
         await process.wait()
 
@@ -213,29 +217,6 @@ def _tail(path: Path) -> tuple[str, ...]:
         return ()
 
 
-def dump(plan: Plan) -> str:
-    import dataclasses
-
-    return json.dumps(dataclasses.asdict(plan), indent=2)
-
-
-def load(text: str) -> Plan:
-    value: dict[str, Any] = json.loads(text)
-    components = tuple(
-        Component(
-            **{
-                **c,
-                "argv": tuple(c["argv"]),
-                "probe": Probe(c["probe"]["url"], tuple(c["probe"]["contains"])),
-                "model": OllamaModel(**c["model"]) if c["model"] else None,
-            }
-        )
-        for c in value["components"]
-    )
-    parts = {"addresses": Addresses(**value["addresses"]), "components": components}
-    return Plan(**{**value, **parts, "workers": tuple(value["workers"]), "lacks": tuple(value["lacks"])})
-
-
 def _watch(child: int, root: Path) -> int:
     """The parent's part: wait for the supervisor, then see that nothing of the cluster is left."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -258,7 +239,7 @@ def main() -> int:
     if os.getppid() != watcher:
         return 1
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    plan = load((Paths(root).etc / "plan.json").read_text())
+    plan = Plan.load((Paths(root).etc / "plan.json").read_text())
     return asyncio.run(Supervisor(plan).run())
 
 
