@@ -76,6 +76,8 @@ class _Reader:
         self.document.values[path] = _position(node)
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)
+        if node.tag not in ("tag:yaml.org,2002:seq", "tag:yaml.org,2002:map"):
+            raise yaml.constructor.ConstructorError(None, None, f"unknown tag {node.tag}", node.start_mark)
         if any(node is outer for outer in self._around):
             raise yaml.constructor.ConstructorError(
                 None, None, "an alias stands inside of what it names", node.start_mark

@@ -86,7 +86,15 @@ def resolve(key: str, document: Document) -> KeyPath:
 def write(path: Path, text: str) -> Path:
     """Put a text in the file's place, whole or not at all, and return the backup of what was there."""
     target = path.resolve()
-    backup = _back_up(target)
+    try:
+        backup = _back_up(target)
+        _replace(target, text)
+    except OSError as error:
+        raise ConfigError(f"can't be written: {error.strerror}", where=str(path)) from error
+    return backup
+
+
+def _replace(target: Path, text: str) -> None:
     mode = stat.S_IMODE(target.stat().st_mode)
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
@@ -105,7 +113,6 @@ def write(path: Path, text: str) -> Path:
         os.fsync(folder)
     finally:
         os.close(folder)
-    return backup
 
 
 def backups(path: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -157,8 +157,12 @@ def cross_check(config: Config, document: Document) -> Iterator[ConfigError]:
 
 def _names(config: Config, document: Document) -> Iterator[ConfigError]:
     workers, models = ("cluster", "workers"), ("cluster", "models")
-    yield from _unique(document, workers, "name", [w.name.lower() for w in config.workers])
-    yield from _unique(document, workers, "host", [w.host.lower() for w in config.workers])
+    names = [worker.name.lower() for worker in config.workers]
+    yield from _unique(document, workers, "name", names)
+    # A host that is only a name's default is not told a second time.
+    own = [w.name != w.host or names.index(w.name.lower()) == index for index, w in enumerate(config.workers)]
+    addresses = [w.host.lower() if told else None for w, told in zip(config.workers, own, strict=True)]
+    yield from _unique(document, workers, "host", addresses)
     full = [m.name.lower() if ":" in m.name.rsplit("/", 1)[-1] else f"{m.name.lower()}:latest" for m in config.models]
     yield from _unique(document, models, "name", full)
     hosts = {w.host.lower(): w.name for w in config.workers} | {config.scheduler.host.lower(): ""}
@@ -174,9 +178,11 @@ def _names(config: Config, document: Document) -> Iterator[ConfigError]:
             yield ConfigError(what, where=document.where(at), remedy="choose another name")
 
 
-def _unique(document: Document, items: KeyPath, key: str, values: list[str]) -> Iterator[ConfigError]:
+def _unique(document: Document, items: KeyPath, key: str, values: Sequence[str | None]) -> Iterator[ConfigError]:
     first: dict[str, int] = {}
     for index, value in enumerate(values):
+        if value is None:
+            continue
         if value in first:
             at, other = (*items, index, key), (*items, first[value], key)
             first_place = f"{key_path(other)} ({document.where(other)})"

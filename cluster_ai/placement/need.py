@@ -58,5 +58,5 @@ def need(model: Model) -> Need:
 
 def budget(worker: Worker) -> Budget:
     resources = worker.resources
-    gpu = resources.gpu_memory if resources.gpu_memory is not None else MEMORY_OF_A_CARD
+    gpu = resources.gpu_memory if resources.gpu_memory is not None else resources.gpu * MEMORY_OF_A_CARD
     return Budget(gpu if resources.gpu else 0, int(resources.memory * RAM_SHARE))

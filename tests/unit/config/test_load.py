@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cluster_ai.config import hosts, load, load_text
+from cluster_ai.config.model import Engine, Gateway, Interface, Monitoring, Packages, Rollout, Scheduler, Ssh
+from cluster_ai.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[3]
+SEED = """\
+version: '1.0'
+cluster:
+  name: 'production-cluster'
+  scheduler:
+    host: 'scheduler.cluster.ai'
+    port: 8786
+  workers:
+    - name: 'gpu-worker-01'
+      resources: {gpu: 1, cpu: 8, memory: '32GB'}
+    - name: 'cpu-worker-01'
+      resources: {cpu: 16, memory: '64GB'}
+  models:
+    - name: 'llama2:13b'
+      replicas: 2
+      resources: {gpu_memory: '8GB'}
+"""
+
+
+def test_the_seed_example_is_valid_unchanged() -> None:
+    config = load_text(SEED, "cluster.yaml")
+    assert config.name == "production-cluster"
+    assert [(w.name, w.host, w.resources.memory, w.resources.gpu) for w in config.workers] == [
+        ("gpu-worker-01", "gpu-worker-01", 32 * 10**9, 1),
+        ("cpu-worker-01", "cpu-worker-01", 64 * 10**9, 0),
+    ]
+    assert [(m.name, m.replicas, m.memory) for m in config.models] == [("llama2:13b", 2, 8 * 10**9)]
+
+
+def test_what_the_seed_leaves_out_has_its_default() -> None:
+    config = load_text(SEED, "cluster.yaml")
+    assert config.scheduler == Scheduler("scheduler.cluster.ai", 8786, 8787)
+    assert config.ssh == Ssh(None, None, None, None, None)
+    assert config.engine == Engine("0.17.4", None, None, 1, 4096, 86400.0, "f16")
+    assert config.gateway == Gateway(11435, "least_loaded", ())
+    assert config.rollout == Rollout(1, 5, 120.0)
+    assert config.monitoring == Monitoring(9090, 5.0, 15 * 86400.0)
+    assert config.interface == Interface(True, 8501)
+    assert config.packages == Packages("distribution", None)
+
+
+def test_two_files_share_no_defaults() -> None:
+    first, second = load_text(SEED, "a.yaml"), load_text(SEED, "b.yaml")
+    assert first.workers[0].labels is not second.workers[0].labels
+    assert first.models[0].options == {}
+
+
+def test_the_annotated_example_is_valid() -> None:
+    assert load(ROOT / "cluster.yaml").name == "production-cluster"
+
+
+def test_paths_start_at_the_folder_of_the_file_and_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    (tmp_path / "m.gguf").touch()
+    (tmp_path / "ollama").touch()
+    extra = "  ssh: {key: '~/.ssh/id', known_hosts: ./known_hosts}\n  engine: {source: ollama}\n"
+    config = load_text(SEED.replace("replicas: 2", "source: m.gguf") + extra, tmp_path / "cluster.yaml")
+    assert config.ssh.key == Path("/home/someone/.ssh/id")
+    assert config.ssh.known_hosts == tmp_path / "known_hosts"
+    assert config.models[0].source == tmp_path / "m.gguf"
+    assert config.engine.source == str(tmp_path / "ollama")
+
+
+def test_an_address_as_source_stays_an_address() -> None:
+    config = load_text(SEED + "  engine: {source: 'https://files.lan/ollama.tgz'}\n", "cluster.yaml")
+    assert config.engine.source == "https://files.lan/ollama.tgz"
+
+
+@pytest.mark.parametrize(("written", "value"), [("2", 2), ("'25%'", 0.25), ("100%", 1.0), ("1", 1)])
+def test_a_share_of_the_workers_is_a_float_and_a_number_is_not(written: str, value: float) -> None:
+    found = load_text(SEED + f"  rollout: {{max_unavailable: {written}}}\n", "cluster.yaml").rollout.max_unavailable
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_the_head_comes_first_and_a_worker_at_its_address_shares_the_machine() -> None:
+    alone = hosts(load_text(SEED, "cluster.yaml"))
+    assert [(h.name, sorted(h.roles)) for h in alone] == [
+        ("scheduler.cluster.ai", ["head"]),
+        ("gpu-worker-01", ["worker"]),
+        ("cpu-worker-01", ["worker"]),
+    ]
+    shared = hosts(load_text(SEED.replace("'scheduler.cluster.ai'", "'cpu-worker-01'"), "cluster.yaml"))
+    assert [(h.name, sorted(h.roles)) for h in shared] == [
+        ("cpu-worker-01", ["head", "worker"]),
+        ("gpu-worker-01", ["worker"]),
+    ]
+
+
+def test_a_file_that_is_not_there_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"(?s)no such file.*cluster-ai init"):
+        load(tmp_path / "cluster.yaml")
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cluster.yaml").write_bytes(b"version: \xff\xfe")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load(tmp_path / "cluster.yaml")
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="can't be read"):
+        load(tmp_path)
+
+
+def test_loading_imports_nothing_heavy() -> None:
+    heavy = ["ruamel", "jinja2", "typer", "rich", "distributed", "pyinfra", "ansible", "jsonschema"]
+    code = (
+        "import sys; from cluster_ai.config import load; from cluster_ai.placement import place; "
+        f"place(load({str(ROOT / 'cluster.yaml')!r})); print(*[m for m in {heavy} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == ""
