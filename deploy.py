@@ -1,6 +1,7 @@
 """The release layer for pyinfra's own command: `pyinfra inventory/hosts.py deploy.py`, or `pyinfra @cluster deploy.py`.
 
-Every host gets its release; then the head host switches to its own, and the workers one after the other. docs/release-layer.md
+Every host gets its release; then the head host switches to its own, and the workers one after the other.
+docs/release-layer.md has more.
 """
 
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""What pyinfra does on hosts: push a release, switch to it. Loaded into pyinfra's process, so small and free of asyncio."""
+"""What pyinfra does on hosts: push a release, switch to it. Runs in pyinfra's process: small, and free of asyncio."""

@@ -21,7 +21,7 @@ from cluster_ai.deploys.data import HostTarget
 
 @cache
 def desired(config: Path) -> tuple[Mapping[str, HostTarget], int]:
-    """(targets by the host's name, seconds that a gate may take), from the cluster.yaml that $CLUSTER_AI_CONFIG names, or this."""
+    """(targets by the host's name, seconds that a gate may take). $CLUSTER_AI_CONFIG goes before the given file."""
     root = Path(__file__).resolve().parents[2]
     python = root / ".venv" / "bin" / "python"
     path = os.environ.get("CLUSTER_AI_CONFIG") or str(config)

@@ -1,7 +1,7 @@
-"""A pyinfra connector over OpenSSH's own client, so that a rollout reaches hosts in exactly the way in which they were probed.
+"""A pyinfra connector over OpenSSH's own client: a rollout reaches hosts in exactly the way in which they were probed.
 
-pyinfra's SSH connector (paramiko) reads OpenSSH's configuration its own way, and can't share the connection that is already open.
-Only what our deploys need: commands. Files go by rsync (transfer.py).
+pyinfra's SSH connector (paramiko) reads OpenSSH's configuration its own way, and can't share the connection that is
+already open. Only what our deploys need: commands. Files go by rsync (transfer.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CONNECT = 30  # seconds
 SSH_FAILED = 255
 
 
-class OpenSSH(BaseConnector):
+class OpenSSH(BaseConnector):  # type: ignore[misc]
     """Host data: cluster_ai_ssh, the command line of ssh up to and with the address."""
 
     handles_execution = True

@@ -107,7 +107,7 @@ def _here(target: HostTarget) -> None:
             raise Failure(f"{path} isn't here", remedy="build the release again: cluster-ai release build")
 
 
-@operation()
+@operation()  # type: ignore[untyped-decorator]
 @_step("make room")
 def prepare(target: HostTarget) -> Generator[Callable[[], str], None, None]:
     """Folders, the switch script, and room on the disks for what is missing."""
@@ -141,7 +141,7 @@ def prepare(target: HostTarget) -> Generator[Callable[[], str], None, None]:
     yield work
 
 
-@operation()
+@operation()  # type: ignore[untyped-decorator]
 @_step("transfer")
 def bring(target: HostTarget) -> Generator[Callable[[], str], None, None]:
     """Archives and model files that the host lacks, into layout.INCOMING."""
@@ -164,7 +164,7 @@ def bring(target: HostTarget) -> Generator[Callable[[], str], None, None]:
     yield work
 
 
-@operation()
+@operation()  # type: ignore[untyped-decorator]
 @_step("unpack")
 def unpack(target: HostTarget) -> Generator[Callable[[], str], None, None]:
     """Check what came in, and put it in its place."""
@@ -181,7 +181,7 @@ def unpack(target: HostTarget) -> Generator[Callable[[], str], None, None]:
     yield work
 
 
-@operation()
+@operation()  # type: ignore[untyped-decorator]
 @_step("assemble")
 def assemble(target: HostTarget) -> Generator[Callable[[], str], None, None]:
     """The release's folder, every file of it checked against its SHA-256."""
@@ -199,7 +199,7 @@ def assemble(target: HostTarget) -> Generator[Callable[[], str], None, None]:
     yield work
 
 
-@operation()
+@operation()  # type: ignore[untyped-decorator]
 @_step("credentials")
 def credentials(target: HostTarget) -> Generator[Callable[[], str], None, None]:
     """Keys, certificates, tokens; units get the new ones when they are started next, which `switch` sees to."""
@@ -214,6 +214,13 @@ def credentials(target: HostTarget) -> Generator[Callable[[], str], None, None]:
         return ", ".join(sorted(differing))
 
     yield work
+
+
+def _runs(target: HostTarget) -> bool:
+    """Whether a host runs this release already, healthy as it was, each unit with what it is to run from."""
+    prefix, before, _ = remote.as_root(host)
+    command = StringCommand(*prefix, str(layout.LIBEXEC / "switch"), "--check", target.digest)
+    return remote.run(host, command, before, timeout=MINUTES)[0]
 
 
 # The switch script's exit status: (what it means, what to do).
@@ -240,10 +247,12 @@ OUTCOMES = {
 }
 
 
-@operation(is_idempotent=False, idempotent_notice="it always asks whether the host is healthy")
+@operation()  # type: ignore[untyped-decorator]
 @_step("switch")
 def switch_to(target: HostTarget, timeout: int) -> Generator[Callable[[], str], None, None]:
     """Make a release the current one; a host that doesn't become healthy is put back by its own switch script."""
+    if _runs(target):
+        return
 
     def work() -> str:
         prefix, before, _ = remote.as_root(host)

@@ -16,7 +16,7 @@ from cluster_ai.deploys import operations
 from cluster_ai.deploys.data import HostTarget
 
 
-@deploy("Push")
+@deploy("Push")  # type: ignore[untyped-decorator]
 def push(targets: Mapping[str, HostTarget]) -> None:
     target = targets.get(host.data.get("cluster_ai_name", host.name))
     if target is None:
@@ -28,7 +28,7 @@ def push(targets: Mapping[str, HostTarget]) -> None:
     operations.assemble(name="Assemble and verify", target=target)
 
 
-@deploy("Switch")
+@deploy("Switch")  # type: ignore[untyped-decorator]
 def switch(targets: Mapping[str, HostTarget], *, timeout: int, one_by_one: bool) -> None:
     """The head host first. one_by_one: workers one after the other; else all at once."""
     target = targets.get(host.data.get("cluster_ai_name", host.name))

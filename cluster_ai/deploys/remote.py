@@ -1,4 +1,4 @@
-"""Commands on the host that pyinfra is at, as root: what was refused becomes a Failure, whichever way it was refused."""
+"""Commands on the host that pyinfra is at, as root. What is refused, in whichever way, becomes a Failure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cluster_ai import layout
 MINUTES = 60
 
 
-class Failure(Exception):
+class Failure(Exception):  # noqa: N818 (it is one host's, told beside the others)
     """What went wrong on one host. said: what ssh, sudo or rsync had to say, for the one who words it."""
 
     def __init__(self, what: str, *, remedy: str = "", kind: str = "rollout", said: str = "") -> None:
@@ -29,7 +29,7 @@ class Failure(Exception):
         return {"what": self.what, "remedy": self.remedy, "kind": self.kind, "said": self.said}
 
 
-class Privilege(FactBase[tuple[str, str]]):
+class Privilege(FactBase[tuple[str, str]]):  # type: ignore[misc]
     """How to become root on the host ("root", "sudo", "password" or "none"), and the name of the user that we are."""
 
     def command(self) -> str:
@@ -43,7 +43,7 @@ class Privilege(FactBase[tuple[str, str]]):
         return how, user
 
 
-class Held(FactBase[dict[str, Any]]):
+class Held(FactBase[dict[str, Any]]):  # type: ignore[misc]
     """What a host has already of a wanted release: the answer of receiver.py's `inspect`."""
 
     def command(self, receive: str) -> str:
@@ -61,7 +61,7 @@ def script(name: str) -> str:
 def as_root(host: Host) -> tuple[list[str], list[str], str]:
     """(words before a command, lines before its standard input, our user). Found once for each host.
 
-    The password goes through standard input, not as pyinfra's own `_sudo_password` does, in a command line that others can see.
+    The password goes through standard input: pyinfra's own `_sudo_password` is in a command line that others can see.
     """
     known: tuple[list[str], list[str], str] | None = host.connector_data.get("cluster_ai_root")
     if known is None:

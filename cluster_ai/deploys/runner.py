@@ -1,7 +1,8 @@
 """pyinfra's process: runs a deploy on hosts by pyinfra's API, and tells what happens as JSON, a line for each thing.
 
-`python -m cluster_ai.deploys.runner`, started by provision/pyinfra.py. Standard input has one JSON object: what to do, the targets,
-how to reach each, and the sudo password. Lines out: {"event": {...}}, and at the end {"outcomes": {host: {...}}}.
+`python -m cluster_ai.deploys.runner`, started by provision/pyinfra.py. Standard input has one JSON object: what to do,
+the targets, how to reach each, and the sudo password. Lines out: {"event": {...}}, and at the end
+{"outcomes": {host: {...}}}.
 """
 
 from gevent import monkey
@@ -21,25 +22,25 @@ from pyinfra.api.exceptions import PyinfraError  # noqa: E402
 from pyinfra.api.operations import run_ops  # noqa: E402
 
 from cluster_ai.deploys import data, events  # noqa: E402
-from cluster_ai.deploys.operations import failure_of  # noqa: E402
 from cluster_ai.deploys.openssh import OpenSSH  # noqa: E402
+from cluster_ai.deploys.operations import failure_of  # noqa: E402
 from cluster_ai.deploys.release import push, switch  # noqa: E402
 from cluster_ai.deploys.remote import Failure  # noqa: E402
 
 
-class Connections(BaseStateCallback):
+class Connections(BaseStateCallback):  # type: ignore[misc]
     """Connecting is a step too."""
 
     def __init__(self) -> None:
         self.refused: dict[str, Failure] = {}
 
-    def host_before_connect(self, state: State, host: Host) -> None:  # type: ignore[override]
+    def host_before_connect(self, state: State, host: Host) -> None:
         events.tell(host, "connect", "start")
 
-    def host_connect(self, state: State, host: Host) -> None:  # type: ignore[override]
+    def host_connect(self, state: State, host: Host) -> None:
         events.tell(host, "connect", "ok")
 
-    def host_connect_error(self, state: State, host: Host, error: Exception) -> None:  # type: ignore[override]
+    def host_connect_error(self, state: State, host: Host, error: Exception) -> None:
         lines = str(error).splitlines() or ["can't be reached"]
         self.refused[host.name] = Failure(lines[-1], kind="host", said=str(error))
         events.tell(host, "connect", "failed", lines[-1])

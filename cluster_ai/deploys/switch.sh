@@ -4,6 +4,7 @@
 #
 #   switch [--timeout SECONDS] DIGEST    switch to releases/DIGEST; back again when it doesn't become healthy
 #   switch [--timeout SECONDS] --back    the same, to what `previous` names
+#   switch --check DIGEST                exit 0 when a switch to it would change nothing
 #   switch --prune KEEP                  remove old releases, parts and model files, but for the KEEP newest
 #
 # It runs as a transient unit of systemd (cluster-ai-switch.service), so it goes on, and back, when the connection is lost.
@@ -122,14 +123,16 @@ link_units() { # DIGEST
     systemctl daemon-reload
 }
 
-start_units() { # DIGEST: exactly those whose inputs changed, or which don't run
-    changed=
+changed_units() { # DIGEST: those that were started with other inputs, or don't run
     for unit in $(units_of "$1"); do
         case "$unit" in *.target) continue ;; esac
-        if [ "$(cat "$STATE/units/$unit" 2>/dev/null)" != "$(stamp "$unit" "$1")" ] || ! systemctl is-active --quiet "$unit"; then
-            changed="$changed $unit"
-        fi
+        [ "$(cat "$STATE/units/$unit" 2>/dev/null)" = "$(stamp "$unit" "$1")" ] && systemctl is-active --quiet "$unit" && continue
+        printf ' %s' "$unit"
     done
+}
+
+start_units() { # DIGEST
+    changed=$(changed_units "$1")
     sockets=
     for unit in $changed; do # a socket can't be started while its service runs
         case "$unit" in *.socket) ;; *) continue ;; esac
@@ -266,6 +269,15 @@ change() { # DIGEST
     go_back
 }
 
+check() { # DIGEST
+    [ "$(led_to current)" = "$1" ] && [ "$(cat "$STATE/confirmed" 2>/dev/null)" = "$1" ] && complete "$1" || exit 1
+    for unit in $(units_of "$1"); do
+        [ "$(readlink "$SYSTEM/$unit")" = "$ROOT/current/units/$unit" ] || exit 1
+    done
+    [ -z "$(changed_units "$1")" ] || exit 1
+    exit 0
+}
+
 # --- old releases -------------------------------------------------------------------------------------------------------------------
 
 prune() { # KEEP
@@ -305,6 +317,7 @@ usage() {
     echo "switch must be run by root" >&2
     exit 64
 }
+[ "$#:$1" != 2:--check ] || check "$2"
 [ "$1" = --inside ] || outside "$@"
 LOG=$2
 shift 2

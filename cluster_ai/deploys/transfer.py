@@ -1,4 +1,4 @@
-"""Large files to a host: OpenSSH and rsync, which are many times faster than paramiko's SFTP, and go on where they were cut off."""
+"""Large files to a host: rsync over OpenSSH: much faster than paramiko's SFTP, and it goes on where it was cut off."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def send(host: Host, files: Sequence[tuple[str, str]], user: str, on_percent: Ca
 
 
 def _ssh(host: Host) -> tuple[list[str], str]:
-    """OpenSSH's command line, and the address: as it was given, else from the same data that pyinfra's own connector has."""
+    """OpenSSH's command line, and the address: as given, else from the data that pyinfra's own connector has."""
     given = host.data.get("cluster_ai_rsync")
     if given:
         return list(given[:-2]), given[-1]  # without "--", address

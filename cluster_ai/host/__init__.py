@@ -1,1 +1,1 @@
-"""The agent that a release carries: makes its models be there, says whether the host is healthy, and whether it has drifted."""
+"""The agent that a release carries: makes its models be there, says whether the host is healthy, and what drifted."""

@@ -1,4 +1,4 @@
-"""Is this host healthy? The real thing is asked: units, a generated token of each model, the scheduler, the services' own health."""
+"""Is this host healthy? The real thing is asked: units, a token of each model, the scheduler, each service's health."""
 
 from __future__ import annotations
 

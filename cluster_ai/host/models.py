@@ -1,4 +1,4 @@
-"""Makes every model that is placed on this host exist in its engine, as it was placed; does nothing where all is right."""
+"""Makes every model that is placed on this host exist in its engine, as it was placed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def make(
 
 
 def wanted(model: PlacedModel) -> dict[str, Any]:
-    """What makes a model the one that was placed. On a host with cards, a model for the processor must be kept off them."""
+    """What makes a model the one that was placed. One for the processor must be kept off the cards that are there."""
     options = {"num_gpu": 0, **model.options} if model.processor == "cpu" else dict(model.options)
     return {"blob": model.blob, "options": options}
 

@@ -1,4 +1,4 @@
-"""The engine's API as the agent needs it: plain, blocking, with the standard library alone, so that it starts at once."""
+"""The engine's API as the agent needs it: blocking, and with the standard library alone, so that it starts at once."""
 
 from __future__ import annotations
 

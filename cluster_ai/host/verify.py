@@ -20,7 +20,7 @@ OURS = frozenset({"manifest.json", "units.txt"})  # of a release, but not listed
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What isn't as it should be. files: path -> changed, missing, extra or mode. units: unit -> what is wrong with it."""
+    """What isn't as it should be. files: path -> changed, missing, extra, mode; units: unit -> what is wrong."""
 
     digest: str
     files: dict[str, str]
@@ -79,10 +79,10 @@ def unit_faults(told: HostSettings, manifest: dict[str, Any], system: Path) -> d
             found[unit] = f"{state.active} ({state.sub})"
     for unit in manifest["units"]:
         link, target = system / unit, str(layout.CURRENT / "units" / unit)
-        if not link.is_symlink() or os.readlink(link) != target:
+        if not link.is_symlink() or str(link.readlink()) != target:
             found[unit] = f"{link} doesn't lead to {target}"
     for link in system.glob("cluster-ai*"):
-        stale = link.is_symlink() and os.readlink(link).startswith(f"{layout.CURRENT}/")
+        stale = link.is_symlink() and str(link.readlink()).startswith(f"{layout.CURRENT}/")
         if stale and link.name not in manifest["units"]:
             found[link.name] = "a unit that the release doesn't have"
     return found

@@ -1,7 +1,7 @@
 """pyinfra's edge: deploys run in a process of their own, since pyinfra patches the interpreter it lives in (gevent).
 
-`push` brings everything to the hosts and verifies it, without touching what runs; `switch` makes a pushed release the current one.
-Both go on with the other hosts when one fails, and tell of each host apart.
+`push` brings everything to the hosts and verifies it, without touching what runs; `switch` makes a pushed release the
+current one. Both go on with the other hosts when one fails, and tell of each host apart.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from cluster_ai.config.model import Config
 from cluster_ai.deploys import data
 from cluster_ai.deploys.data import Event, HostTarget
-from cluster_ai.errors import ClusterAIError, HostError, RolloutError
+from cluster_ai.errors import HostError, RolloutError
 from cluster_ai.inventory.ssh import ssh_argv
 from cluster_ai.provision import ssh
 
@@ -36,14 +36,14 @@ class HostOutcome:
 def push(
     config: Config, targets: Sequence[HostTarget], *, sudo_password: str | None, on_event: Callable[[Event], None]
 ) -> dict[str, HostOutcome]:
-    """Parts, blobs, credentials and the switch script to all targets at once; every file's SHA-256 is checked on the host."""
+    """Parts, blobs, credentials and the switch script to all at once; every file's SHA-256 is checked on the host."""
     return _run("push", config, targets, sudo_password, on_event)
 
 
 def switch(
     config: Config, hosts: Sequence[HostTarget], *, sudo_password: str | None, on_event: Callable[[Event], None]
 ) -> dict[str, HostOutcome]:
-    """Make each host's pushed release its current one, all `hosts` at once. A host whose gate fails is back on what it had before."""
+    """Make each host's pushed release its current one, all at once. One whose gate fails is back on what it had."""
     return _run("switch", config, hosts, sudo_password, on_event)
 
 

@@ -1,4 +1,4 @@
-"""What pyinfra's own command deploys: `python -m cluster_ai.rollout.targets CONFIG`, run by deploy.py in its own process.
+"""What pyinfra's own command deploys: `python -m cluster_ai.rollout.targets CONFIG`, run in a process of its own.
 
 Prints JSON, with private keys in it where a host's certificate is due: it is for a pipe. Hosts that can't be asked are
 told on standard error, and left out.
