@@ -22,6 +22,7 @@ from cluster_ai.gateway.native import GenerateReply, GenerateRequest
 from cluster_ai.settings import GatewaySettings
 
 PREFIX = "/api/v1"
+WorkerName = Annotated[str, Path(description="As in cluster.yaml.", examples=["gpu-worker-01"])]
 
 
 class Error(BaseModel):
@@ -226,7 +227,6 @@ def build(settings: GatewaySettings, fleet: Fleet, membership: Membership) -> Fa
         docs_url=None,
         redoc_url=None,
     )
-    worker_name = Annotated[str, Path(description="As in cluster.yaml.", examples=["gpu-worker-01"])]
     errors: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
 
     @app.get(f"{PREFIX}/models", tags=["models"], summary="Every model of the cluster, and where it is")
@@ -249,7 +249,7 @@ def build(settings: GatewaySettings, fleet: Fleet, membership: Membership) -> Fa
         summary="Give a worker no new requests; it finishes what it has. Lasts until resume, or the gateway's restart",
         responses=errors,
     )
-    async def drain(name: worker_name) -> WorkerInfo:
+    async def drain(name: WorkerName) -> WorkerInfo:
         return _drained(name, True)
 
     @app.post(
@@ -258,7 +258,7 @@ def build(settings: GatewaySettings, fleet: Fleet, membership: Membership) -> Fa
         summary="Give a drained worker requests again",
         responses=errors,
     )
-    async def resume(name: worker_name) -> WorkerInfo:
+    async def resume(name: WorkerName) -> WorkerInfo:
         return _drained(name, False)
 
     def _drained(name: str, drained: bool) -> WorkerInfo:

