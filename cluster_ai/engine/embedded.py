@@ -68,7 +68,7 @@ async def _serve(options: argparse.Namespace) -> int:
     code = await _run(models, stopped)
     await runner.cleanup()
     logging.shutdown()
-    # Not by way of llama.cpp's destructors: they can't interrupt a load, and were seen to wait for ever. Nothing is lost.
+    # Not by way of llama.cpp's destructors: they can't interrupt a load, and were seen to wait for ever.
     os._exit(code)
 
 

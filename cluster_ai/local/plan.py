@@ -150,7 +150,8 @@ def _worker(paths: Paths, addresses: Addresses, worker: settings.WorkerSettings)
     command = (
         *(sys.executable, "-m", "distributed.cli.dask_worker", worker.scheduler, "--name", worker.name),
         *("--host", "tls://127.0.0.1", "--nthreads", str(worker.cpu), "--memory-limit", str(worker.memory)),
-        *("--resources", f"GPU={worker.gpu},MEMORY={worker.memory}", "--no-nanny", "--no-dashboard"),
+        *("--resources", f"GPU={worker.gpu},MEMORY={worker.memory}", "--no-nanny"),
+        *("--no-dashboard", "--dashboard-address", "127.0.0.1:0"),  # its HTTP server listens all the same
         *("--local-directory", str(paths.local / "dask"), "--preload", "cluster_ai.cluster.worker_plugin"),
     )
     return Component(
