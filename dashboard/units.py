@@ -33,7 +33,7 @@ def share(value: float | None) -> str:
     if value is None or not _known(value):
         return NOTHING
     percent = 100 * value
-    return f"{percent:.0f} %" if percent >= 10 or percent == 0 else f"{percent:.1f} %"
+    return f"{percent:.0f} %" if round(percent, 1) >= 10 or percent == 0 else f"{percent:.1f} %"
 
 
 def seconds(value: float | None) -> str:

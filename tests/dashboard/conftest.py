@@ -1,0 +1,166 @@
+"""A real Prometheus, the real dashboard and a real Chromium around a gateway that says what the test wants."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import requests
+
+from cluster_ai import settings
+from tests.dashboard.fake_gateway import FakeGateway, busy
+
+ROOT = Path(__file__).parents[2]
+DEADLINE = 60  # seconds a program may take to answer
+Dashboard = Callable[[str, str], str]  # (gateway's URL, Prometheus' URL) -> its own
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def wait_for(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -> Any:
+    end = time.monotonic() + deadline
+    while not (result := condition()):
+        if time.monotonic() > end:
+            pytest.fail(f"{what}: not within {deadline} s")
+        time.sleep(0.1)
+    return result
+
+
+def answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=2).ok
+    except requests.RequestException:
+        return False
+
+
+def ended(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(20)
+
+
+class RealPrometheus:
+    """Scrapes one gateway once a second."""
+
+    def __init__(self, folder: Path, gateway: FakeGateway) -> None:
+        self.url = f"http://127.0.0.1:{free_port()}"
+        jobs = [
+            {"job_name": "gateway", "static_configs": [{"targets": [gateway.url.removeprefix("http://")]}]},
+            {
+                "job_name": "node",
+                "static_configs": [{"targets": [f"127.0.0.1:{free_port()}"], "labels": {"host": "far-host"}}],
+            },
+        ]
+        (folder / "prometheus.yml").write_text(
+            json.dumps({"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": jobs})
+        )
+        self._argv = [
+            "prometheus",
+            f"--config.file={folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address={self.url.removeprefix('http://')}",
+            "--log.level=error",
+        ]
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._argv)
+        wait_for(lambda: answers(f"{self.url}/-/ready"), "Prometheus' start")
+
+    def stop(self) -> None:
+        ended(self._process)
+
+    def value(self, query: str) -> float | None:
+        answer = requests.get(f"{self.url}/api/v1/query", params={"query": query}, timeout=5).json()["data"]["result"]
+        return float(answer[0]["value"][1]) if answer else None
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[FakeGateway]:
+    with FakeGateway() as fake:
+        busy(fake, 20)
+        yield fake
+
+
+@pytest.fixture(scope="module")
+def prometheus(gateway: FakeGateway, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometheus]:
+    """Has seen the gateway work, so that rates are more than nothing."""
+    if shutil.which("prometheus") is None:
+        pytest.skip("no prometheus here (Debian: apt install prometheus)")
+    real = RealPrometheus(tmp_path_factory.mktemp("prometheus"), gateway)
+    wait_for(lambda: real.value("cluster_total_tasks_total"), "the first scrape")
+    before = real.value("cluster_total_tasks_total") or 0
+    busy(gateway, 20)
+    wait_for(lambda: (real.value("cluster_total_tasks_total") or 0) > before, "the scrape after some work")
+    wait_for(lambda: real.value("sum(rate(cluster_total_tasks_total[60s] offset 5s))"), "a rate at the end of a chart")
+    yield real
+    real.stop()
+
+
+@pytest.fixture
+def dashboard(tmp_path: Path) -> Iterator[Dashboard]:
+    started = []
+
+    def start(gateway_url: str, prometheus_url: str) -> str:
+        told = settings.DashboardSettings("test-cluster", gateway_url, prometheus_url, "http://127.0.0.1:8787")
+        (tmp_path / "dashboard.json").write_text(settings.dump(told))
+        port = free_port()
+        environment = {
+            **os.environ,
+            "HOME": str(tmp_path),
+            "PYTHONPATH": str(ROOT),
+            "CLUSTER_AI_DASHBOARD_SETTINGS": str(tmp_path / "dashboard.json"),
+        }
+        argv = ["-m", "streamlit", "run", "dashboard/app.py", "--server.port", str(port)]
+        started.append(
+            subprocess.Popen(
+                [sys.executable, *argv, "--server.address", "127.0.0.1"],
+                cwd=ROOT,
+                env=environment,
+                stdout=subprocess.DEVNULL,
+            )
+        )
+        url = f"http://127.0.0.1:{port}"
+        wait_for(lambda: answers(f"{url}/_stcore/health"), "the dashboard's start")
+        return url
+
+    yield start
+    for process in started:
+        ended(process)
+
+
+@pytest.fixture(scope="session")
+def shots() -> ModuleType:
+    """docs/screenshots.py, which knows how to walk through the pages."""
+    if not (shutil.which("chromium") or shutil.which("chromium-browser")) or not shutil.which("chromedriver"):
+        pytest.skip("no Chromium here (Debian: apt install chromium chromium-driver)")
+    spec = importlib.util.spec_from_file_location("screenshots", ROOT / "docs" / "screenshots.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def browser(shots: ModuleType) -> Iterator[Any]:
+    with shots.chromium() as driver:
+        yield driver

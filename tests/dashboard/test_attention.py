@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dashboard.attention import notices
+from dashboard.gateway import Served, ServedModel, WorkerState
+from dashboard.queries import Host, Overview
+
+NOW = 1_000_000.0
+WELL = Overview(
+    newest=NOW - 5,
+    workers_up=2,
+    workers_down=(),
+    targets_down=(),
+    requests=1.0,
+    tokens=100.0,
+    p50=0.5,
+    p95=1.5,
+    finished=1000.0,
+    failed=0.0,
+    failovers=0.0,
+    hosts=(Host("head", 0.2, 10.0, 100.0, 50.0, 100.0),),
+    charts={},
+)
+MODEL = ServedModel("llama2:13b", None, None, None, None, 2, ("a", "b"), ("a",))
+SERVED = Served((MODEL,), (WorkerState("a", "active", None, ()), WorkerState("b", "active", None, ())), None)
+
+
+def said(overview: Overview = WELL, served: Served | None = SERVED) -> list[tuple[str, str]]:
+    found = notices(overview, served, now=NOW)
+    assert all(n.remedy for n in found)
+    return [(n.level, n.what) for n in found]
+
+
+def test_a_cluster_that_is_well_needs_nothing() -> None:
+    assert said() == []
+    assert said(served=None) == []
+
+
+def test_a_lost_worker_is_named_with_the_reason_that_the_gateway_knows() -> None:
+    served = replace(SERVED, workers=(WorkerState("b", "down", "connection refused", ()),))
+    lost = replace(WELL, workers_up=1, workers_down=("b",))
+    assert said(lost, served) == [("error", "Worker **b** (connection refused) does not answer.")]
+
+
+def test_many_lost_workers_are_named_up_to_five() -> None:
+    lost = replace(WELL, workers_down=tuple(f"w{n}" for n in range(8)))
+    assert said(lost) == [("error", "Workers **w0**, **w1**, **w2**, **w3**, **w4** and 3 more do not answer.")]
+
+
+def test_a_model_on_no_worker_is_said_but_not_when_no_worker_is_left() -> None:
+    served = replace(SERVED, models=(replace(MODEL, present=()),))
+    assert said(served=served) == [("error", "Model **llama2:13b** is on no worker that answers.")]
+    dead = replace(WELL, workers_up=0, workers_down=("a", "b"))
+    assert said(dead, served) == [("error", "No worker answers: **a** and **b**.")]
+
+
+def test_failed_requests_are_a_warning_and_above_five_percent_an_error() -> None:
+    assert said(replace(WELL, failed=10.0)) == [("warning", "1.0 % of the requests failed (10 of 1\u202f000).")]
+    assert said(replace(WELL, failed=100.0))[0][0] == "error"
+
+
+def test_full_hosts_are_named() -> None:
+    hosts = (
+        Host("h1", None, 95.0, 100.0, 50.0, 100.0),
+        Host("h2", None, None, None, 5.0, 100.0),
+        Host("h3", *[None] * 5),
+    )
+    assert said(replace(WELL, hosts=hosts)) == [
+        ("warning", "Host **h1** has less than 10 % of memory left."),
+        ("warning", "Host **h2** has less than 10 % of disk left."),
+    ]
+
+
+def test_old_values_are_an_error_and_come_before_warnings() -> None:
+    assert [level for level, _ in said(replace(WELL, newest=NOW - 300, failovers=2.0))] == ["error", "warning"]
+
+
+def test_a_target_that_cannot_be_read_is_named_and_the_gateway_only_once() -> None:
+    away = replace(WELL, targets_down=("gateway on head", "node on h2"))
+    assert said(away) == [("warning", "Prometheus can't read **node on h2**.")]
+
+
+def test_draining_workers_and_an_absent_scheduler_are_said() -> None:
+    served = replace(SERVED, workers=(WorkerState("a", "draining", "drained", ()),), scheduler="connection refused")
+    assert [what for _, what in said(served=served)] == [
+        "Worker **a** gets no new requests: drained.",
+        "Dask's scheduler is away: connection refused.",
+    ]

@@ -1,0 +1,172 @@
+"""The pages in a real Chromium. What is asserted is what a person would see."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from tests.dashboard.conftest import Dashboard, RealPrometheus, free_port, wait_for
+from tests.dashboard.fake_gateway import FakeGateway
+
+pytestmark = pytest.mark.browser
+
+
+def text(browser: Any) -> str:
+    return str(browser.execute_script("return document.body.innerText"))
+
+
+def sees(browser: Any, *wanted: str) -> None:
+    def there() -> bool:
+        return all(w in text(browser) for w in wanted)
+
+    wait_for(there, f"{wanted} on the page, which says:\n{text(browser)}", 30)
+
+
+def is_clean(browser: Any) -> None:
+    """No exception box, and nothing in the console that the browser calls an error."""
+    assert not browser.find_elements(By.CSS_SELECTOR, '[data-testid="stException"]')
+    assert [e for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []
+
+
+def test_every_page_draws_what_prometheus_and_the_gateway_say(
+    browser: Any, shots: ModuleType, dashboard: Dashboard, gateway: FakeGateway, prometheus: RealPrometheus
+) -> None:
+    shots.sign_in(browser, dashboard(gateway.url, prometheus.url), None)
+    sees(browser, "test-cluster", "2 of 3", "gpu-worker-02 (connection refused)", "Data ")
+    is_clean(browser)
+    for page in ("workers", "models"):
+        shots.go(browser, page)
+        assert browser.find_elements(By.CSS_SELECTOR, '[data-testid="stDataFrame"] canvas')
+        assert len(browser.find_elements(By.CSS_SELECTOR, '[data-testid="stVegaLiteChart"]')) >= 2
+        is_clean(browser)
+
+
+def test_a_prompt_is_answered_on_the_page_with_the_worker_and_its_speed(
+    browser: Any, shots: ModuleType, dashboard: Dashboard, gateway: FakeGateway, prometheus: RealPrometheus
+) -> None:
+    shots.sign_in(browser, dashboard(gateway.url, prometheus.url), None)
+    shots.go(browser, "playground")
+    box = browser.find_element(By.CSS_SELECTOR, "textarea")
+    box.send_keys(Keys.CONTROL, "a")
+    box.send_keys(Keys.DELETE)
+    box.send_keys("Why is the sky blue?")
+    browser.find_element(By.CSS_SELECTOR, '[data-testid="stFormSubmitButton"] button').click()
+    sees(browser, "Blue light is scattered most.", "cpu-worker-01", "123 ms", "98.7 /s", "Answers so far")
+    assert gateway.prompts[-1] == "Why is the sky blue?"
+    is_clean(browser)
+
+
+def test_an_answer_that_breaks_off_says_so_and_the_page_stays(
+    browser: Any, shots: ModuleType, dashboard: Dashboard
+) -> None:
+    with FakeGateway(breaks_after=1) as fake:
+        shots.sign_in(browser, dashboard(fake.url, f"http://127.0.0.1:{free_port()}"), None)
+        shots.go(browser, "playground")
+        browser.find_element(By.CSS_SELECTOR, '[data-testid="stFormSubmitButton"] button').click()
+        sees(browser, "The answer broke off: the worker was lost")
+        fake.breaks_after = None
+        browser.find_element(By.CSS_SELECTOR, '[data-testid="stFormSubmitButton"] button').click()
+        sees(browser, "Blue light is scattered most.")
+        is_clean(browser)
+
+
+def test_a_chart_is_not_drawn_anew_when_new_values_come(
+    browser: Any, shots: ModuleType, dashboard: Dashboard, gateway: FakeGateway, prometheus: RealPrometheus
+) -> None:
+    shots.sign_in(browser, dashboard(gateway.url, prometheus.url), None)
+    sees(browser, "2 of 3")
+    mark = 'document.querySelectorAll(\'[data-testid="stVegaLiteChart"] canvas, [data-testid="stVegaLiteChart"] svg\')'
+    marked = browser.execute_script(f"const all = {mark}; all.forEach(c => c.dataset.seen = 1); return all.length")
+    assert marked >= 4
+    gateway.metric["worker_up"].labels("gpu-worker-02").set(1)
+    try:
+        sees(browser, "3 of 3")
+        assert browser.execute_script(f"return [...{mark}].filter(c => c.dataset.seen).length") == marked
+    finally:
+        gateway.metric["worker_up"].labels("gpu-worker-02").set(0)
+
+
+def test_without_prometheus_each_page_says_so_and_the_playground_answers(
+    browser: Any, shots: ModuleType, dashboard: Dashboard, gateway: FakeGateway
+) -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    shots.sign_in(browser, dashboard(gateway.url, nowhere), None)
+    for page in ("overview", "workers", "models"):
+        shots.go(browser, page)
+        sees(browser, "Prometheus doesn't answer", nowhere, "systemctl start cluster-ai-prometheus")
+        is_clean(browser)
+    shots.ask(browser)
+    sees(browser, "Blue light is scattered most.")
+
+
+def test_when_prometheus_goes_away_the_last_values_stay_with_their_age(
+    browser: Any, shots: ModuleType, dashboard: Dashboard, gateway: FakeGateway, prometheus: RealPrometheus
+) -> None:
+    shots.sign_in(browser, dashboard(gateway.url, prometheus.url), None)
+    sees(browser, "2 of 3")
+    prometheus.stop()
+    try:
+        sees(browser, "Prometheus doesn't answer", "What follows is", "2 of 3")
+    finally:
+        prometheus.start()
+    wait_for(lambda: "Prometheus doesn't answer" not in text(browser), "the message's end", 30)
+    is_clean(browser)
+
+
+def test_when_the_gateway_goes_away_each_page_says_so_and_shows_the_rest(
+    browser: Any, shots: ModuleType, dashboard: Dashboard, prometheus: RealPrometheus
+) -> None:
+    with FakeGateway() as fake:
+        shots.sign_in(browser, dashboard(fake.url, prometheus.url), None)
+        sees(browser, "2 of 3")
+    for page in ("overview", "workers", "models", "playground"):
+        shots.go(browser, page)
+        sees(browser, "The gateway doesn't answer", fake.url, "systemctl start cluster-ai-gateway")
+        is_clean(browser)
+    shots.go(browser, "overview")
+    sees(browser, "2 of 3")
+
+
+def test_nobody_is_let_in_while_a_gateway_that_never_answered_is_away(
+    browser: Any, shots: ModuleType, dashboard: Dashboard, prometheus: RealPrometheus
+) -> None:
+    port = free_port()
+    browser.get(dashboard(f"http://127.0.0.1:{port}", prometheus.url))
+    sees(browser, "Waiting for test-cluster", "The gateway doesn't answer")
+    assert "2 of 3" not in text(browser)
+    with FakeGateway(port=port):
+        sees(browser, "Overview", "2 of 3")
+
+
+def test_a_token_is_asked_for_refused_when_wrong_and_forgotten_on_signing_out(
+    browser: Any, shots: ModuleType, dashboard: Dashboard, prometheus: RealPrometheus
+) -> None:
+    with FakeGateway(token="right") as fake:
+        url = dashboard(fake.url, prometheus.url)
+        browser.get(url)
+        sees(browser, "Sign in to test-cluster")
+        assert "Overview" not in text(browser)
+        field = browser.find_element(By.CSS_SELECTOR, 'input[type="password"]')
+        field.send_keys("wrong", Keys.ENTER)
+        sees(browser, "does not know this token")
+        shots.sign_in(browser, url, "right")
+        sees(browser, "2 of 3")
+        shots.ask(browser)
+        sees(browser, "Blue light is scattered most.")
+        browser.find_element(By.XPATH, "//button[contains(., 'Sign out')]").click()
+        sees(browser, "Sign in to test-cluster")
+        assert [e for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []
+
+
+def test_a_token_that_is_withdrawn_is_asked_for_again(
+    browser: Any, shots: ModuleType, dashboard: Dashboard, prometheus: RealPrometheus
+) -> None:
+    with FakeGateway(token="first") as fake:
+        shots.sign_in(browser, dashboard(fake.url, prometheus.url), "first")
+        sees(browser, "2 of 3")
+        fake.token = "second"
+        sees(browser, "Sign in to test-cluster")

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster_ai.errors import UnavailableError
+from cluster_ai.metrics.names import METRICS
+from dashboard import queries
+from dashboard.queries import Prometheus, Span
+from tests.dashboard.conftest import RealPrometheus, free_port, wait_for
+from tests.dashboard.fake_gateway import FakeGateway
+
+
+def test_every_metric_that_is_asked_for_is_one_that_the_gateway_has() -> None:
+    source = Path(queries.__file__).read_text()
+    asked = set(re.findall(r"\b(?:cluster|worker|model|gateway)_[a-z_]{3,}", source))
+    asked |= {f"cluster_{kind}_tasks_total" for kind in ("total", "failed")}
+    known = {m.name for m in METRICS}
+    known |= {f"{m.name}{end}" for m in METRICS if m.kind == "histogram" for end in ("_bucket", "_sum", "_count")}
+    assert asked - known - {"cluster_ai"} <= {"cluster_"}
+
+
+@given(seconds=st.integers(60, 10**6), scrape=st.floats(0.5, 120), now=st.floats(1e9, 2e9))
+def test_a_grid_is_even_ends_now_and_has_no_more_points_than_a_chart_can_show(
+    seconds: int, scrape: float, now: float
+) -> None:
+    span = Span(seconds, scrape)
+    grid = span.grid(now)
+    assert now - span.step < grid[-1] <= now
+    assert grid[-1] - grid[0] <= seconds
+    assert len(grid) <= queries.POINTS + 1
+    assert all(at % span.step == 0 for at in grid)
+
+
+@given(scrape=st.floats(0.5, 120))
+def test_a_rate_looks_over_at_least_four_scrapes_and_one_step(scrape: float) -> None:
+    span = Span(86400, scrape)
+    window = int(span.rate_window.removesuffix("s"))
+    assert window >= max(4 * scrape, span.step)
+
+
+def test_a_series_keeps_the_whole_grid_with_gaps_as_gaps() -> None:
+    answer = [{"metric": {"worker": "a"}, "values": [[10, "1"], [30, "NaN"]]}]
+    frame = queries.parse_range(answer, range(10, 40, 10), lambda m: m["worker"])
+    assert list(frame["series"]) == ["a", "a", "a"]
+    assert frame["value"][0] == 1
+    assert frame["value"][1:].isna().all()
+    assert frame["time"][0].isoformat() == "1970-01-01T00:00:10+00:00"
+
+
+def test_no_series_is_an_empty_frame_of_the_same_form() -> None:
+    frame = queries.parse_range([], range(10, 40, 10), lambda m: m["worker"])
+    assert frame.empty
+    assert list(frame.columns) == ["time", "series", "value"]
+
+
+@pytest.mark.parametrize("text", ["NaN", "+Inf", "-Inf"])
+def test_a_value_that_is_no_number_is_not_known(text: str) -> None:
+    assert queries.parse_instant([{"metric": {}, "value": [1, text]}])[0].value is None
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("15s", 15), ("1m30s", 90), ("500ms", 0.5), ("1d2h", 93600)])
+def test_prometheus_durations_are_read(text: str, seconds: float) -> None:
+    assert queries.duration(text) == pytest.approx(seconds)
+
+
+@given(st.text())
+def test_anything_else_is_no_duration(text: str) -> None:
+    if re.fullmatch(r"(\d+(\.\d+)?(ms|[smhdwy]))+", text):
+        return
+    with pytest.raises(ValueError, match="not a duration"):
+        queries.duration(text)
+
+
+def test_an_absent_prometheus_is_said_with_its_address_and_a_remedy() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(UnavailableError) as caught:
+        Prometheus(url).instant("up")
+    assert caught.value.where == url
+    assert caught.value.remedy
+
+
+def test_what_is_not_prometheus_is_said_so(gateway: FakeGateway) -> None:
+    with pytest.raises(UnavailableError):
+        Prometheus(gateway.url).instant("up")
+
+
+@pytest.mark.integration
+def test_the_scrape_interval_is_asked_for(prometheus: RealPrometheus) -> None:
+    assert Prometheus(prometheus.url).scrape_interval() == 1
+
+
+@pytest.mark.integration
+def test_a_query_that_prometheus_refuses_is_an_error_of_ours(prometheus: RealPrometheus) -> None:
+    with pytest.raises(UnavailableError, match="refused a query"):
+        Prometheus(prometheus.url).instant("sum(")
+
+
+@pytest.mark.integration
+def test_the_overview_of_a_real_prometheus(prometheus: RealPrometheus) -> None:
+    seen = queries.overview(Prometheus(prometheus.url), Span(900, 1))
+    assert seen.workers_up == 2
+    assert seen.workers_down == ("gpu-worker-02",)
+    assert seen.targets_down == ("node on far-host",)
+    assert seen.requests is not None
+    assert seen.requests > 0
+    assert seen.p50 is not None
+    assert seen.p95 is not None
+    assert 0 < seen.p50 < seen.p95
+    assert seen.finished > seen.failed
+    assert set(seen.charts["tokens"]["series"]) == {"llama2:13b", "smollm2:135m"}
+    assert all(frame["value"].notna().any() for key, frame in seen.charts.items() if key != "requests")
+
+
+@pytest.mark.integration
+def test_the_workers_of_a_real_prometheus(prometheus: RealPrometheus) -> None:
+    seen = {w.name: w for w in queries.workers(Prometheus(prometheus.url), Span(900, 1)).workers}
+    assert list(seen) == ["cpu-worker-01", "gpu-worker-01", "gpu-worker-02"]
+    cpu, gpu, down = seen.values()
+    assert cpu.gpu_memory is None
+    assert cpu.loaded == ("smollm2:135m",)
+    assert cpu.cpu is not None
+    assert 0 < cpu.cpu < 1
+    assert gpu.gpu_memory is not None
+    assert gpu.gpu_memory_total == 24 * 2**30
+    assert not down.up
+    assert down.memory is None
+
+
+@pytest.mark.integration
+def test_the_models_of_a_real_prometheus(prometheus: RealPrometheus) -> None:
+    seen = queries.models(Prometheus(prometheus.url), Span(900, 1)).models
+    assert [m.name for m in seen] == ["llama2:13b", "smollm2:135m"]
+    for model in seen:
+        assert model.tokens is not None
+        assert model.p50 is not None
+        assert math.isfinite(model.p50)
+        assert model.load_time is None
+
+
+@pytest.mark.integration
+def test_an_empty_prometheus_gives_nothing_and_no_error(tmp_path: Path) -> None:
+    with FakeGateway() as silent:
+        pass  # its port answers no more
+    real = RealPrometheus(tmp_path, silent)
+    try:
+        wait_for(lambda: real.value("count(up == 0)"), "a failed scrape")
+        empty = Prometheus(real.url)
+        seen = queries.overview(empty, Span(900, 1))
+        assert seen.newest is None
+        assert seen.requests is None
+        assert queries.workers(empty, Span(900, 1)).workers == ()
+        assert queries.models(empty, Span(900, 1)).models == ()
+    finally:
+        real.stop()
