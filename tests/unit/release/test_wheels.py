@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_of_our_locks_each_host_gets_each_package_once_and_with_hashes(name: str
 
 def test_pip_is_asked_for_wheels_of_the_hosts_python_and_architecture_alone() -> None:
     arguments = pip_arguments(Path("r.txt"), Path("into"), HostFacts("debian-13", "3.13", "aarch64"))
-    platforms = [after for word, after in zip(arguments, arguments[1:], strict=False) if word == "--platform"]
+    platforms = [after for word, after in pairwise(arguments) if word == "--platform"]
     assert arguments[0] == "download"
     assert {"--require-hashes", "--no-deps", "--only-binary"} < set(arguments)
     assert arguments[arguments.index("--python-version") + 1] == "3.13"

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from cluster_ai.config import load
+from cluster_ai.config.model import Config, hosts
+from cluster_ai.errors import ConfigError
+from cluster_ai.security.credentials import for_host, load_or_create
+from cluster_ai.security.vault import PASSWORD, Vault
+
+CLUSTER = """\
+version: '1.0'
+cluster:
+  name: 'test'
+  scheduler: {host: '10.9.9.1'}
+  workers:
+    - {name: 'b', host: 'b.cluster.test', resources: {cpu: 2, memory: '8GB'}}
+  models: []
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    monkeypatch.setenv(PASSWORD, "test")
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    return load(tmp_path / "cluster.yaml")
+
+
+def test_secrets_are_made_once_and_then_kept(config: Config, tmp_path: Path) -> None:
+    made = load_or_create(config)
+    kept = load_or_create(config)
+    assert (kept.ca_cert, kept.ca_key, kept.gateway_token) == (made.ca_cert, made.ca_key, made.gateway_token)
+    assert (tmp_path / ".cluster-ai/ca.pem").read_bytes() == made.ca_cert
+    assert made.gateway_token not in repr(made)
+
+
+def test_a_secret_that_somebody_put_there_is_kept_and_only_what_lacks_is_made(config: Config, tmp_path: Path) -> None:
+    Vault(tmp_path).write({"gateway_token": "ours", "other": "theirs"})
+    assert load_or_create(config).gateway_token == "ours"
+    assert Vault(tmp_path).read()["other"] == "theirs"
+
+
+def test_half_a_ca_is_refused(config: Config, tmp_path: Path) -> None:
+    Vault(tmp_path).write({"ca_cert": "x"})
+    with pytest.raises(ConfigError, match="ca_key is missing"):
+        load_or_create(config)
+
+
+def test_the_token_goes_to_the_head_and_the_cas_key_nowhere(config: Config) -> None:
+    secrets = load_or_create(config)
+    head, worker = (for_host(secrets, host) for host in hosts(config))
+    assert set(head) == {"ca.pem", "cert.pem", "key.pem", "gateway.token"}
+    assert set(worker) == {"ca.pem", "cert.pem", "key.pem"}
+    assert head["gateway.token"] == f"{secrets.gateway_token}\n".encode()
+    assert secrets.ca_key not in (*head.values(), *worker.values())
+
+
+def test_a_certificate_has_the_hosts_role_and_every_name_that_it_is_reached_by(config: Config) -> None:
+    secrets = load_or_create(config)
+    roles = []
+    for host in hosts(config):
+        cert = x509.load_pem_x509_certificate(for_host(secrets, host)["cert.pem"])
+        roles.append(cert.subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)[0].value)
+        names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        found = {*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))}
+        assert {host.address, host.name, "localhost", "127.0.0.1"} <= found
+    assert roles == ["head", "worker"]
+
+
+def test_importing_it_loads_neither_ansible_nor_cryptography() -> None:
+    code = (
+        "import sys, cluster_ai.security.credentials; "
+        "sys.exit(any(m.split('.')[0] in ('ansible', 'cryptography') for m in sys.modules))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
