@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import re
-import shlex
 import shutil
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from typing import Any, Literal
 
 from cluster_ai.config.model import Config
 from cluster_ai.errors import ClusterAIError, HostError, RolloutError
+from cluster_ai.inventory.groups import for_ansible
 from cluster_ai.provision import debs, host_layer, ssh
 
 Status = Literal["running", "ok", "changed", "skipped", "failed", "unreachable"]
@@ -83,7 +83,7 @@ def converge(
     }
     collector = _Collector(on_event)
     with _private(variables, sudo_password) as folder:
-        status, code, output = _run(folder, inventory(config), playbook, left, check, collector)
+        status, code, output = _run(folder, for_ansible(config), playbook, left, check, collector)
     if status == "canceled":
         raise KeyboardInterrupt
     if code and not collector.failed:
@@ -212,23 +212,6 @@ def failure(task: TaskEvent) -> ClusterAIError:
         where=task.host,
         remedy=remedy or "repair it on the host, then again; docs/host-layer.md says what the role does",
     )
-
-
-def inventory(config: Config) -> dict[str, Any]:
-    """cluster.yaml as Ansible's inventory."""
-    from cluster_ai.config.model import hosts as all_hosts
-    from cluster_ai.inventory.ssh import ssh_options
-    s = config.ssh
-    out = {}
-    for h in all_hosts(config):
-        v = {"ansible_host": h.address, "cluster_ai_roles": sorted(h.roles), "ansible_ssh_common_args": shlex.join(ssh_options(s, persist=False))}
-        if s.user: v["ansible_user"] = s.user
-        if s.port: v["ansible_port"] = s.port
-        if s.key: v["ansible_ssh_private_key_file"] = str(s.key)
-        out[h.name] = v
-    return {"all": {"hosts": out, "vars": host_layer.variables(config), "children": {
-        "head": {"hosts": {h.name: {} for h in all_hosts(config) if "head" in h.roles}},
-        "workers": {"hosts": {h.name: {} for h in all_hosts(config) if "worker" in h.roles}}}}}
 
 
 @contextlib.contextmanager

@@ -7,6 +7,8 @@ as it is.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import hashlib
 import importlib.util
@@ -20,7 +22,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,8 @@ from cluster_ai.provision import host_layer, ssh
 # Cards are told in the words of `lspci -nn`, out of /sys: a host that lacks packages may lack pciutils too.
 _ASK = r"""
 . /etc/os-release
-echo "id=$ID codename=$VERSION_CODENAME arch=$(dpkg --print-architecture) kernel=$(uname -r)"
+arch=$(dpkg --print-architecture 2>/dev/null)
+echo "id=$ID version=${VERSION_ID:-} codename=${VERSION_CODENAME:-} arch=$arch kernel=$(uname -r)"
 for d in /sys/bus/pci/devices/*; do
   [ "$(cat "$d/vendor" 2>/dev/null)" = 0x10de ] || continue
   case "$(cat "$d/class")" in
@@ -100,6 +103,7 @@ def build(config: Config, names: Iterable[str], *, on_step: Callable[[str, str],
     argvs = {name: tuple(ssh_argv(config.ssh, host.address)) for name, host in machines.items()}
     for name in machines:
         step(name, "See which packages it has")
+    read: set[str] = set()  # groups whose package lists are fresh
     folders: dict[str, Path] = {}
     failed: dict[str, ClusterAIError] = {}
     for name, reply in ssh.run(ssh.calls(argvs, _ASK, as_root=False)).items():
@@ -107,7 +111,7 @@ def build(config: Config, names: Iterable[str], *, on_step: Callable[[str, str],
             failed[name] = reply
             continue
         try:
-            folder = _bundle(config, machines[name], parse(reply.stdout), functools.partial(step, name))
+            folder = _bundle(config, machines[name], parse(name, reply.stdout), read, functools.partial(step, name))
         except ClusterAIError as error:
             error.where = error.where or name
             failed[name] = error
@@ -126,20 +130,16 @@ def require_apt() -> None:
         )
 
 
-def parse(answer: bytes) -> Seen:
-    """The answer to _ASK."""
+def parse(host: str, answer: bytes) -> Seen:
+    """The answer to _ASK. Raises HostError where the host's distribution is none that the roles are made for."""
     head, _, status = answer.partition(b"\n\n")
     first, *rest = head.decode(errors="replace").splitlines() or [""]
     facts = dict(word.split("=", 1) for word in first.split() if "=" in word)
-    if not {"id", "codename", "arch", "kernel"} <= facts.keys() or not status:
-        raise BundleError(
-            "is not a Debian or Ubuntu host: it has no dpkg",
-            remedy="take it out of cluster.yaml, or install Debian 12 or 13",
-        )
-    cards = [line for line in rest if "[10de:" in line]
-    return Seen(
-        facts["id"], facts["codename"], facts["arch"], facts["kernel"], "\n".join(cards), "driver" in rest, status
+    host_layer.require_supported(
+        host, f"{facts.get('id') or 'an unknown system'}-{facts.get('version', '')}".rstrip("-")
     )
+    cards = "\n".join(line for line in rest if "[10de:" in line)
+    return Seen(facts["id"], facts["codename"], facts["arch"], facts["kernel"], cards, "driver" in rest, status)
 
 
 def installed(status: bytes) -> frozenset[str]:
@@ -185,12 +185,12 @@ def sources(
     if distribution != seen.distribution or not mine:
         raise BundleError(
             f"this machine has no package sources for {seen.distribution} {seen.codename}",
-            remedy="set packages.mirror in cluster.yaml to one of that distribution, or run cluster-ai on such a machine",
+            remedy="set packages.mirror in cluster.yaml to one of it, or run cluster-ai on a machine that has it",
         )
     return tuple(dict.fromkeys(mine))
 
 
-def _bundle(config: Config, host: Host, seen: Seen, step: Callable[[str], None]) -> Path | None:
+def _bundle(config: Config, host: Host, seen: Seen, read: set[str], step: Callable[[str], None]) -> Path | None:
     packages = wanted_packages(host, seen)
     if not set(packages) - installed(seen.status):
         return None
@@ -204,7 +204,14 @@ def _bundle(config: Config, host: Host, seen: Seen, step: Callable[[str], None])
         folder = store / "bundles" / known.read_text().strip()
         if _whole(folder):
             return folder
-    folder = _make(_Apt(store / "apt" / seen.group, seen, entries), packages, store / "bundles", step)
+    with _locked(store / "apt" / seen.group):
+        apt = _Apt(store / "apt" / seen.group, seen, entries)
+        if seen.group not in read:
+            step("Read package lists")
+            apt.update()
+            read.add(seen.group)
+        step("Fetch the .deb files it lacks")
+        folder = _make(sorted(apt.fetch(packages)), store / "bundles")
     known.parent.mkdir(parents=True, exist_ok=True)
     known.write_text(folder.name + "\n")
     return folder
@@ -217,11 +224,16 @@ def _whole(folder: Path) -> bool:
         return False
 
 
-def _make(apt: _Apt, packages: Sequence[str], bundles: Path, step: Callable[[str], None]) -> Path:
-    step("Read package lists")
-    apt.update()
-    step("Fetch the .deb files it lacks")
-    files = sorted(apt.fetch(packages))
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One at a time: clusters may share a store, and a folder of apt's has the status of one host at a time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _make(files: Sequence[Path], bundles: Path) -> Path:
     index = "".join(_stanza(file) for file in files).encode()
     sums = {"Packages": hashlib.sha256(index).hexdigest(), **{file.name: _sha256(file) for file in files}}
     text = "".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode()
@@ -271,7 +283,7 @@ class _Apt:
         keyring = f"/usr/share/keyrings/{seen.distribution}-archive-keyring.gpg"
         if not Path(keyring).exists():
             raise BundleError(
-                f"{keyring} is missing on this machine, and without it no package of {seen.distribution} can be checked",
+                f"{keyring} is missing on this machine, so packages of {seen.distribution} can't be checked",
                 remedy=f"apt-get install {seen.distribution}-{'archive-' * (seen.distribution == 'debian')}keyring",
             )
         (folder / "status").write_bytes(seen.status)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import yaml
 
 from cluster_ai import layout
 from cluster_ai.config.model import Config, Host, Role, hosts
-from cluster_ai.errors import ClusterAIError
+from cluster_ai.errors import ClusterAIError, HostError
 
 ROOT = Path(__file__).resolve().parents[2]  # the checkout: playbooks/ and roles/ live beside the package
 EVERYWHERE = ("base", "time", "firewall", "node_exporter")  # Ansible roles of every host
@@ -40,6 +40,20 @@ def require_checkout(root: Path = ROOT) -> None:
             f"{', '.join(missing)} of the host layer is missing",
             where=str(root),
             remedy="run cluster-ai from its checkout: git clone it, then pip install -e . there",
+        )
+
+
+def require_supported(host: str, distribution: str) -> None:
+    """Raise where a distribution, such as "debian-12", is not one that the roles are made for."""
+    known = _values("base", "vars")["base__supported"]
+    supported = {
+        f"{name.lower()}-{version}": f"{name} {version}" for name, versions in known.items() for version in versions
+    }
+    if distribution not in supported:
+        raise HostError(
+            f"{distribution.replace('-', ' ', 1)} is not supported",
+            where=host,
+            remedy=f"install one of {', '.join(supported.values())} on this host, or take it out of cluster.yaml",
         )
 
 
@@ -103,10 +117,16 @@ def _services(config: Config) -> list[dict[str, Any]]:
     ]
 
 
-@functools.cache
 def default(role: str, name: str) -> Any:
     """A default of an Ansible role."""
-    return yaml.safe_load((ROOT / "roles" / role / "defaults" / "main.yml").read_text())[name]
+    return _values(role, "defaults")[name]
+
+
+@functools.cache
+def _values(role: str, kind: str) -> Mapping[str, Any]:
+    require_checkout()
+    values: Mapping[str, Any] = yaml.safe_load((ROOT / "roles" / role / kind / "main.yml").read_text())
+    return values
 
 
 @functools.cache
