@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shutil
 import ssl
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -46,10 +48,22 @@ def authority() -> Authority:
     return Authority(ca.create("rig"))
 
 
+def fetch(
+    request: str | urllib.request.Request, *, timeout: float = 10, context: ssl.SSLContext | None = None
+) -> tuple[dict[str, str], bytes]:
+    """Headers, in lower case, and body. Raises HTTPError, whose body can be read and whose connection is closed."""
+    try:
+        with urllib.request.urlopen(request, timeout=timeout, context=context) as reply:
+            return {k.lower(): v for k, v in reply.headers.items()}, reply.read()
+    except urllib.error.HTTPError as e:
+        with e:
+            body = io.BytesIO(e.read())
+        raise urllib.error.HTTPError(e.url, e.code, e.msg, e.headers, body) from None
+
+
 def get(url: str, *, token: str = "", timeout: float = 10) -> Any:
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
-    with urllib.request.urlopen(request, timeout=timeout) as reply:
-        return json.load(reply)
+    return json.loads(fetch(request, timeout=timeout)[1])
 
 
 @cache
@@ -127,8 +141,7 @@ def front(folder: Path, keys: Path, engine_url: str, port: int) -> Iterator[Proc
     context.load_cert_chain(keys / layout.CERT, keys / layout.KEY)
 
     def ready() -> bool:
-        with urllib.request.urlopen(f"https://127.0.0.1:{port}/api/version", context=context, timeout=5) as reply:
-            return bool(reply.status == 200)
+        return bool(fetch(f"https://127.0.0.1:{port}/api/version", context=context, timeout=5))
 
     command = [shutil.which("nginx") or "/usr/sbin/nginx", "-e", "stderr", "-p", str(folder), "-c", str(conf)]
     with running(command, folder / "nginx.log", until_ready=ready) as process:
@@ -187,8 +200,7 @@ def scheduler(folder: Path, keys: Path, port: int) -> Iterator[Process]:
     command += ["--dashboard-address", f"127.0.0.1:{dashboard}", "--preload", "cluster_ai.cluster.scheduler_plugin"]
 
     def ready() -> bool:
-        with urllib.request.urlopen(f"http://127.0.0.1:{dashboard}/health", timeout=2) as reply:
-            return bool(reply.status == 200)
+        return bool(fetch(f"http://127.0.0.1:{dashboard}/health", timeout=2))
 
     with running(command, folder / "scheduler.log", environment=_dask_tls(keys), until_ready=ready) as process:
         yield process
@@ -215,6 +227,7 @@ __all__ = [
     "authority",
     "dask_worker",
     "engine",
+    "fetch",
     "front",
     "gateway",
     "gateway_settings",
