@@ -132,7 +132,7 @@ class Inference:
             (b"content-type", reply.content_type),
             (b"x-cluster-worker", reply.worker.name.encode()),
         ]
-        if reply.done:
+        if reply.done and (call.whole or reply.status != 200 or _ended(route, reply.first)):
             await send_whole(send, reply.status, reply.first, headers)
             line = reply.first
         else:
@@ -154,7 +154,7 @@ class Inference:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
                 tail.feed(piece)
                 piece = await reply.next()
-            if route.api is Api.OLLAMA and DONE not in tail.line and b'"error":' not in tail.line:
+            if not _ended(route, tail.line):
                 raise LostError("it ended before its end")
         except (LostError, asyncio.CancelledError) as e:
             text = e.reason if isinstance(e, LostError) else "the gateway is shutting down"
@@ -164,6 +164,11 @@ class Inference:
             raise
         await send({"type": "http.response.body", "body": b"", "more_body": False})
         return tail.line
+
+
+def _ended(route: Route, line: bytes) -> bool:
+    """Whether a stream's last line is its end; OpenAI's streams show a break only in their connection."""
+    return route.api is not Api.OLLAMA or DONE in line or b'"error":' in line
 
 
 def broken(api: Api, refusal: Refusal, tail: Tail, request_id: str) -> bytes:

@@ -1,0 +1,144 @@
+"""An engine that fails on demand, as a real one won't when a test wants it: it answers checks, and follows a script.
+
+Only for faults: what works is tried on real engines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+MODEL = "fake:latest"
+LINE = b'{"model":"fake","response":"a","done":false}\n'
+LAST = b'{"model":"fake","response":"","done":true,"load_duration":1000,"total_duration":2000,"eval_count":2}\n'
+
+
+class Act(Enum):
+    ANSWER = auto()
+    ERROR_500 = auto()
+    LOST_MODEL = auto()  # 404
+    CLOSE = auto()  # before a header
+    EMPTY_THEN_CLOSE = auto()  # a header, then the connection breaks
+    DIE_MIDWAY = auto()  # a line, then the connection breaks
+    END_EARLY = auto()  # a line, then a clean end that isn't one
+    ERROR_LINE = auto()  # as Ollama tells of a fault in a stream
+    GARBAGE = auto()  # no HTTP
+    SILENT = auto()  # nothing, for ever
+
+
+@dataclass
+class Upstream:
+    """script: what the next requests meet; when it is used up, they are answered."""
+
+    script: list[Act] = field(default_factory=list)
+    deaf: bool = False  # checks get no answer any more
+    asked: list[bytes] = field(default_factory=list)  # bodies
+    left: int = 0  # connections that the gateway closed while it was silent
+    url: str = ""
+
+
+@contextlib.asynccontextmanager
+async def upstream(*script: Act) -> AsyncIterator[Upstream]:
+    state = Upstream(list(script))
+    writers: set[asyncio.StreamWriter] = set()
+    serving: set[asyncio.Task[None]] = set()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        serving.add(task)
+        writers.add(writer)
+        try:
+            while await _request(state, reader, writer):
+                pass
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            serving.discard(task)
+            writers.discard(writer)
+            writer.close()
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    state.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield state
+    finally:
+        server.close()
+        for writer in writers:
+            writer.transport.abort()
+        await asyncio.gather(*serving, return_exceptions=True)
+
+
+async def _request(state: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    """Serves one; says whether the connection is kept."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    size = next((int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)
+    body = await reader.readexactly(size)
+    path = head.split(b" ")[1].decode()
+    if head.startswith(b"GET"):
+        if state.deaf:
+            await reader.read()
+            return False
+        await _send(writer, 200, json.dumps(_CHECKS[path]).encode())
+        return True
+    state.asked.append(body)
+    return await _act(state, state.script.pop(0) if state.script else Act.ANSWER, reader, writer)
+
+
+async def _act(state: Upstream, act: Act, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    match act:
+        case Act.ANSWER:
+            await _stream(writer, LINE, LINE, LAST, end=True)
+            return True
+        case Act.ERROR_500:
+            await _send(writer, 500, b'{"error":"out of memory"}')
+            return True
+        case Act.LOST_MODEL:
+            await _send(writer, 404, b'{"error":"model \'fake\' not found"}')
+            return True
+        case Act.EMPTY_THEN_CLOSE:
+            await _stream(writer, end=False)
+        case Act.DIE_MIDWAY:
+            await _stream(writer, LINE, end=False)
+        case Act.END_EARLY:
+            await _stream(writer, LINE, end=True)
+        case Act.ERROR_LINE:
+            await _stream(writer, LINE, b'{"error":"the runner has stopped"}\n', end=True)
+        case Act.GARBAGE:
+            writer.write(b"\x00\x01 not HTTP at all\r\n\r\n")
+            await writer.drain()
+        case Act.SILENT:
+            await reader.read()
+            state.left += 1
+        case Act.CLOSE:
+            pass
+    return False
+
+
+async def _send(writer: asyncio.StreamWriter, status: int, body: bytes) -> None:
+    head = f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    await writer.drain()
+
+
+async def _stream(writer: asyncio.StreamWriter, *lines: bytes, end: bool) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n")
+    for line in lines:
+        writer.write(b"%x\r\n%s\r\n" % (len(line), line))
+        await writer.drain()
+    if end:
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+
+
+_CHECKS = {
+    "/api/version": {"version": "0.17.4"},
+    "/api/ps": {"models": []},
+    "/api/tags": {
+        "models": [{"name": MODEL, "size": 1, "digest": "d", "modified_at": "2026-01-01T00:00:00.123456789Z"}]
+    },
+}

@@ -1,0 +1,227 @@
+"""What a client sees when engines fail in ways that a real one won't on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import socket
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+import uvicorn
+
+from cluster_ai.cluster.membership import Membership
+from cluster_ai.gateway import health
+from cluster_ai.gateway.app import Gateway
+from cluster_ai.gateway.auth import Guard
+from cluster_ai.gateway.fleet import Fleet
+from cluster_ai.gateway.health import HealthWatch
+from cluster_ai.gateway.log import Log
+from cluster_ai.gateway.relay import session
+from cluster_ai.settings import GatewaySettings, Upstream
+from tests.fakes import upstream as fake
+from tests.fakes.upstream import Act
+
+pytestmark = pytest.mark.integration
+
+ASK = {"model": "fake", "prompt": "x"}
+
+
+async def until(condition: Callable[[], object], within: float = 15) -> None:
+    async with asyncio.timeout(within):
+        while not condition():  # noqa: ASYNC110 (it becomes true in another task)
+            await asyncio.sleep(0.02)
+
+
+class Site:
+    def __init__(self, client: aiohttp.ClientSession, fleet: Fleet, log: io.StringIO) -> None:
+        self.client, self.fleet, self._log = client, fleet, log
+
+    async def ask(self, path: str = "/api/generate", **changed: Any) -> tuple[int, Any, bytes]:
+        async with self.client.post(path, json={**ASK, **changed}) as reply:
+            return reply.status, reply.headers, await reply.read()
+
+    async def metric(self, line: str) -> float:
+        async with self.client.get("/metrics") as reply:
+            rows = (await reply.text()).splitlines()
+        return sum(float(row.rpartition(" ")[2]) for row in rows if row.startswith(line))
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        lines = (json.loads(line) for line in self._log.getvalue().splitlines())
+        return [line for line in lines if line["event"] == event]
+
+
+@contextlib.asynccontextmanager
+async def site(*engines: fake.Upstream) -> AsyncIterator[Site]:
+    """A gateway in this process before scripted engines, in whose order it asks them."""
+    settings = GatewaySettings(
+        cluster="faults",
+        host="127.0.0.1",
+        port=0,
+        policy="round_robin",
+        trusted_networks=("127.0.0.0/8",),
+        scheduler="tcp://127.0.0.1:9",
+        upstreams=tuple(Upstream(f"w{i}", e.url, ("fake", "placed"), 1, 0) for i, e in enumerate(engines, 1)),
+        models={},
+    )
+    fleet, text = Fleet(settings), io.StringIO()
+    log = Log(text)
+    membership = Membership(settings.scheduler, None)
+    listener = socket.create_server(("127.0.0.1", 0))
+    async with session(aiohttp.TCPConnector(limit=0)) as out, HealthWatch(fleet, out, log):
+        app = Gateway(settings, fleet, membership, Guard("", settings.trusted_networks), out, log)
+        config = uvicorn.Config(app, http="httptools", loop="none", ws="none", lifespan="off", log_config=None)
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server._serve([listener]))
+        try:
+            await until(lambda: server.started and len(fleet.active()) == len(engines))
+            base = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            async with aiohttp.ClientSession(base, timeout=aiohttp.ClientTimeout(total=20)) as client:
+                yield Site(client, fleet, text)
+        finally:
+            server.should_exit = True
+            await serving
+
+
+@pytest.mark.parametrize(
+    "act", [Act.ERROR_500, Act.LOST_MODEL, Act.CLOSE, Act.EMPTY_THEN_CLOSE, Act.GARBAGE], ids=lambda a: a.name
+)
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_fault_before_the_first_byte_is_never_seen(act: Act, stream: bool) -> None:
+    async with fake.upstream(act, act) as bad, fake.upstream() as good, site(bad, good) as here:
+        status, headers, body = await here.ask(stream=stream)
+        assert status == 200
+        assert headers["X-Cluster-Worker"] == "w2"
+        assert body == fake.LINE + fake.LINE + fake.LAST
+        assert await here.metric("gateway_failovers_total") == 1
+        assert await here.metric("cluster_failed_tasks_total") == 0
+        assert here.logged("failover")[0]["to"] == "w2"
+
+
+async def test_a_kept_connection_that_had_died_is_no_fault_of_the_worker() -> None:
+    async with fake.upstream(Act.CLOSE) as only, site(only) as here:
+        status, headers, _ = await here.ask()
+        assert (status, headers["X-Cluster-Worker"]) == (200, "w1")
+
+
+async def test_when_every_worker_fails_the_last_answer_is_told() -> None:
+    async with fake.upstream(Act.ERROR_500) as one, fake.upstream(Act.ERROR_500) as two, site(one, two) as here:
+        status, _, body = await here.ask()
+        assert status == 500
+        assert json.loads(body) == {"error": "out of memory"}
+        assert await here.metric("cluster_failed_tasks_total") == 1
+
+
+async def test_when_every_connection_breaks_the_client_is_told_to_come_again() -> None:
+    async with fake.upstream(Act.CLOSE, Act.CLOSE) as only, site(only) as here:
+        status, headers, body = await here.ask()
+        assert status == 502
+        assert headers["Retry-After"]
+        assert "w1" in json.loads(body)["error"]
+
+
+@pytest.mark.parametrize("act", [Act.DIE_MIDWAY, Act.END_EARLY], ids=lambda a: a.name)
+async def test_a_stream_that_breaks_ends_with_a_clear_line_in_ollamas_form(act: Act) -> None:
+    async with fake.upstream(act) as bad, site(bad) as here:
+        status, _, body = await here.ask()
+        assert status == 200
+        first, last = body.splitlines()
+        assert first + b"\n" == fake.LINE
+        assert "broke off on worker w1" in json.loads(last)["error"]
+        assert await here.metric("cluster_failed_tasks_total") == 1
+        assert "broken stream" in here.logged("request")[-1]["error"]
+
+
+async def test_openais_and_the_native_form_of_a_broken_stream() -> None:
+    async with fake.upstream(Act.DIE_MIDWAY, Act.DIE_MIDWAY) as bad, site(bad) as here:
+        _, _, body = await here.ask("/v1/completions", stream=True)
+        last = body.rstrip().splitlines()[-1]
+        assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "stream_broken"
+        _, _, body = await here.ask("/api/v1/generate", stream=True)
+        told = json.loads(body.splitlines()[-1])
+        assert told["error"]["code"] == "stream_broken"
+        assert told["request_id"]
+
+
+async def test_the_engines_own_error_line_passes() -> None:
+    async with fake.upstream(Act.ERROR_LINE, Act.ERROR_LINE, Act.ERROR_LINE) as bad, site(bad) as here:
+        _, _, body = await here.ask()
+        assert json.loads(body.splitlines()[-1]) == {"error": "the runner has stopped"}
+        assert len(body.splitlines()) == 2
+        _, _, body = await here.ask("/api/v1/generate", stream=True)
+        assert json.loads(body.splitlines()[-1])["error"]["message"] == "the runner has stopped"
+        status, _, body = await here.ask("/api/v1/generate")
+        assert (status, json.loads(body)["error"]["code"]) == (502, "engine_error")
+
+
+async def test_a_whole_native_answer_that_breaks_midway_is_asked_for_again() -> None:
+    async with fake.upstream(Act.DIE_MIDWAY) as bad, fake.upstream() as good, site(bad, good) as here:
+        status, _, body = await here.ask("/api/v1/generate")
+        answer = json.loads(body)
+        assert (status, answer["worker"], answer["response"]) == (200, "w2", "aa")
+
+
+async def test_a_host_that_falls_silent_loses_its_requests_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "TIMEOUT", 0.3)
+    monkeypatch.setattr(health, "INTERVAL", 0.1)
+    async with fake.upstream(Act.SILENT) as mute, fake.upstream() as good, site(mute, good) as here:
+        asking = asyncio.create_task(here.ask())
+        await until(lambda: mute.asked)
+        mute.deaf = True
+        status, headers, _ = await asking
+        assert (status, headers["X-Cluster-Worker"]) == (200, "w2")
+        assert here.fleet.workers["w1"].state == "down"
+        assert "no answer" in here.fleet.workers["w1"].reason
+        assert here.fleet.workers["w1"].in_flight == 0
+
+
+async def test_a_client_that_leaves_closes_its_connection_to_the_engine() -> None:
+    async with fake.upstream(Act.SILENT) as mute, site(mute) as here:
+        asking = asyncio.create_task(here.ask())
+        await until(lambda: mute.asked)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        await until(lambda: mute.left == 1, within=1)
+        assert here.fleet.workers["w1"].in_flight == 0
+        await until(lambda: here.logged("request"))
+        assert here.logged("request")[-1]["status"] == 499
+
+
+async def test_a_placed_model_that_nobody_has_is_503_and_an_unknown_one_404() -> None:
+    async with fake.upstream() as engine, site(engine) as here:
+        status, headers, body = await here.ask(model="placed")
+        assert status == 503
+        assert headers["Retry-After"]
+        assert "no healthy worker has model 'placed'" in json.loads(body)["error"]
+        status, _, body = await here.ask(model="nothing")
+        assert (status, json.loads(body)) == (404, {"error": "model 'nothing' not found"})
+        status, _, body = await here.ask("/v1/completions", model="nothing")
+        assert json.loads(body)["error"]["code"] == "model_not_found"
+        assert not engine.asked
+
+
+async def test_a_body_that_is_too_large_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with fake.upstream() as engine, site(engine) as here:
+
+        async def endless() -> AsyncIterator[bytes]:
+            for _ in range(66):
+                yield b"x" * (1024 * 1024)
+
+        with contextlib.suppress(aiohttp.ClientError):  # it may close while we still send
+            async with here.client.post("/api/generate", data=endless()) as reply:
+                assert reply.status == 413
+        assert here.logged("request")[-1]["status"] == 413
+        assert not engine.asked
+
+
+async def test_a_page_of_another_origin_cannot_drive_the_cluster() -> None:
+    async with fake.upstream() as engine, site(engine) as here:
+        async with here.client.post("/api/generate", json=ASK, headers={"Origin": "https://evil.example"}) as reply:
+            assert reply.status == 403
+        async with here.client.get("/api/tags", headers={"Host": "evil.example"}) as reply:
+            assert reply.status == 403
+        assert not engine.asked
