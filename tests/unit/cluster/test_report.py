@@ -1,0 +1,63 @@
+"""What heartbeats carry, and what is made of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster_ai.cluster.membership import Member, parse_members
+from cluster_ai.cluster.report import METRIC, Gpu, Loaded, Report, dump, parse
+from cluster_ai.cluster.scheduler_plugin import TaskCounter
+
+REPORT = Report("w1", 1.0, 0.5, 4, 10, 20, 30, (Gpu(0, "card", 1, 2, None),), "0.17.4", "", (Loaded("m", 3, 0),))
+
+
+def identity(*workers: dict[str, Any]) -> dict[str, Any]:
+    return {"workers": {f"tls://h:{i}": w for i, w in enumerate(workers)}}
+
+
+def worker(name: str, executing: int, report: Report | None) -> dict[str, Any]:
+    metrics: dict[str, Any] = {"task_counts": {"executing": executing}}
+    return {"name": name, "status": "running", "metrics": metrics | ({METRIC: dump(report)} if report else {})}
+
+
+def test_a_report_comes_back_as_it_went() -> None:
+    assert parse(dump(REPORT)) == REPORT
+
+
+@pytest.mark.parametrize("value", [None, 3, {}, {**dump(REPORT), "more": 1}, {**dump(REPORT), "gpus": None}])
+def test_what_is_no_report_is_none(value: Any) -> None:
+    assert parse(value) is None
+
+
+def test_processes_of_one_host_are_one_member() -> None:
+    old = Report("w1", 0.5, 0.1, 4, 10, 20, 30, (), "", "", ())
+    members = parse_members(identity(worker("w1-0", 1, old), worker("w1-1", 2, REPORT)))
+    assert members == {"w1": Member("w1", "tls://h:1", "running", 3, REPORT)}
+
+
+def test_a_worker_without_our_plugin_is_known_by_its_name() -> None:
+    assert parse_members(identity(worker("other", 1, None)))["other"].report is None
+
+
+@given(st.none() | st.dictionaries(st.text(), st.integers()) | st.integers())
+def test_an_identity_without_workers_has_no_members(value: Any) -> None:
+    assert parse_members(value) == {}
+
+
+def test_tasks_are_counted_when_they_end() -> None:
+    counter = TaskCounter()
+    for start, finish in (
+        ("waiting", "processing"),
+        ("processing", "memory"),
+        ("processing", "waiting"),  # a retry
+        ("processing", "erred"),
+        ("waiting", "erred"),
+        ("released", "memory"),  # scattered data is no task
+        ("erred", "released"),
+    ):
+        counter.transition("key", start, finish)
+    assert counter.counts() == {"total": 3, "failed": 2}

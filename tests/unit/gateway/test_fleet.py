@@ -1,0 +1,90 @@
+"""Workers' health, and who can answer."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from cluster_ai.cluster.membership import Membership
+from cluster_ai.engine.client import EngineState, canonical, parse_loaded, parse_present
+from cluster_ai.gateway import catalog
+from cluster_ai.gateway.exposition import Exposition
+from cluster_ai.gateway.fleet import Fleet, Health, State
+from cluster_ai.gateway.http import Refusal
+from cluster_ai.gateway.metering import Meter
+from cluster_ai.metrics.names import METRICS
+from cluster_ai.settings import GatewaySettings, Upstream
+
+UPSTREAMS = tuple(Upstream(n, "http://x", ("M",), 1, 0) for n in ("a", "b"))
+SETTINGS = GatewaySettings("c", "h", 1, "least_loaded", (), "tls://s:1", UPSTREAMS, {"M": 512})
+
+
+def engine(*models: str, version: str = "0.17.4", loaded: tuple[str, ...] = ()) -> EngineState:
+    tags = {"models": [{"name": m, "size": 1, "modified_at": "2026-01-01T00:00:00Z"} for m in models]}
+    return EngineState(version, parse_present(tags), parse_loaded({"models": [{"name": m} for m in loaded]}))
+
+
+def test_one_timeout_is_forgiven_and_a_second_is_not() -> None:
+    once = Health().succeeded().failed("slow", 1.0, certain=False)
+    assert once.answered
+    assert once.failed("slow", 2.0, certain=False) == Health(False, 2, "slow", 1.0)
+
+
+def test_a_refused_connection_is_certain_and_a_success_forgets_all() -> None:
+    down = Health().succeeded().failed("refused", 1.0, certain=True)
+    assert not down.answered
+    assert down.succeeded() == Health().succeeded()
+
+
+def test_a_model_is_answered_by_active_workers_that_have_it() -> None:
+    fleet = Fleet(SETTINGS)
+    a, b = fleet.workers.values()
+    assert a.state is State.JOINING
+    assert fleet.able("m:latest") == ()
+    fleet.answered(a, engine("m:latest"))
+    fleet.answered(b, engine("m:latest", "other:latest"))
+    assert fleet.able("m:latest") == (a, b)
+    fleet.drain(a, True)
+    assert (a.state, fleet.able("m:latest")) == (State.DRAINING, (b,))
+    fleet.drain(a, False)
+    fleet.leaving(["b"])
+    assert (b.state, fleet.able("m:latest")) == (State.DRAINING, (a,))
+    fleet.leaving([])
+    fleet.failed(b, "gone", 1.0, certain=True)
+    assert (b.state, b.reason) == (State.DOWN, "gone")
+    assert fleet.known("other:latest")  # it comes back with its worker
+    with pytest.raises(Refusal, match="model 'X' not found"):
+        fleet.must_know("x:latest", "X")
+
+
+def test_lists_are_merged_over_workers() -> None:
+    fleet = Fleet(SETTINGS)
+    a, b = fleet.workers.values()
+    assert catalog.version(fleet) is None
+    fleet.answered(a, engine("m:latest", version="0.17.10", loaded=("m:latest",)))
+    fleet.answered(b, engine("m:latest", "n:latest", version="0.17.9", loaded=("m:latest",)))
+    assert [m["name"] for m in catalog.tags(fleet)["models"]] == ["m:latest", "n:latest"]
+    assert [m["worker"] for m in catalog.ps(fleet)["models"]] == ["a", "b"]
+    assert catalog.version(fleet) == "0.17.9"
+
+
+@pytest.mark.parametrize(
+    "name", ["Llama3", "llama3:latest", "library/llama3", "registry.ollama.ai/library/llama3:latest"]
+)
+def test_a_model_has_one_spelling(name: str) -> None:
+    assert canonical(name) == "llama3:latest"
+    assert canonical("host:5000/team/model") == "host:5000/team/model:latest"
+
+
+@pytest.mark.parametrize("answer", [None, [], {"models": None}, {"models": [3, {"name": 4}, {}]}])
+def test_a_strange_answer_has_no_models(answer: object) -> None:
+    assert parse_present(answer) == ()
+
+
+def test_what_prometheus_is_told_is_what_the_table_names() -> None:
+    registry = CollectorRegistry()
+    meter = Meter(registry)
+    fleet = Fleet(SETTINGS)
+    registry.register(Exposition(fleet, Membership("tcp://127.0.0.1:9", None), meter))
+    told = {f"{f.name}_total" if f.type == "counter" else f.name: f.type for f in registry.collect()}
+    assert told == {m.name: m.kind for m in METRICS}
