@@ -273,7 +273,7 @@ def _dashboard(paths: Paths, port: int, folder: Path) -> Component:
         env=python_env() | {"CLUSTER_AI_DASHBOARD_SETTINGS": str(paths.etc / "dashboard.json")},
         probe=Probe(f"http://127.0.0.1:{port}/_stcore/health"),
         deadline=_START,
-        remedy="see the log lines above; `interface: {dashboard: false}` in a file for --config goes without it",
+        remedy="see the log lines above; a file for --config with `interface: {dashboard: false}` goes without it",
     )
 
 

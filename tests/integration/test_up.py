@@ -325,9 +325,9 @@ cluster:
   workers:
     - name: 'w'
       resources: {{cpu: 2, memory: '8GB'}}
-gateway: {{port: {ports["gateway"]}}}
-monitoring: {{port: {ports["prometheus"]}}}
-interface: {{dashboard: false}}
+  gateway: {{port: {ports["gateway"]}}}
+  monitoring: {{port: {ports["prometheus"]}}}
+  interface: {{dashboard: false}}
 """
     )
     code, out, err = place.run("--config", str(file), "up", "--engine-port", str(ports["engine"]))
