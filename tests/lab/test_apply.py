@@ -1,0 +1,133 @@
+"""plan, apply, verify and status on real hosts that carry a release. Each test leaves the cluster as it found it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from cluster_ai.errors import ExitCode
+from tests.lab.conftest import Cluster
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+
+DAMAGE = (
+    "cd /opt/cluster-ai/current/ && cp etc/worker.json /run/w && rm etc/worker.json"
+    " && sed 's/}/ }/' /run/w > etc/worker.json && rm etc/nginx.conf && touch etc/extra.json"
+    " && systemctl stop cluster-ai-front.service"
+)
+
+
+@pytest.fixture
+def edited(cluster: Cluster) -> Iterator[Callable[[str, str], None]]:
+    """Change cluster.yaml; afterwards it is, and the hosts are, as before."""
+    before = cluster.config_path.read_text()
+
+    def edit(old: str, new: str) -> None:
+        text = cluster.config_path.read_text()
+        assert old in text
+        cluster.config_path.write_text(text.replace(old, new))
+
+    yield edit
+    cluster.config_path.write_text(before)
+    restored = cluster.run("apply", "--yes")
+    assert restored.returncode == ExitCode.OK, restored.stderr
+
+
+def plan(cluster: Cluster, *arguments: str) -> tuple[int, dict[str, Any]]:
+    done = cluster.run("plan", "--json", *arguments)
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_a_second_apply_says_that_there_is_nothing_to_do(cluster: Cluster) -> None:
+    done = cluster.run("apply", "--yes")
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert done.stdout.startswith("Nothing to do")
+    assert plan(cluster)[0] == ExitCode.OK
+
+
+def test_another_number_of_replicas_is_planned_exactly_and_then_done(
+    cluster: Cluster, edited: Callable[[str, str], None]
+) -> None:
+    edited("replicas: 2", "replicas: 3")
+    code, planned = plan(cluster)
+    assert code == ExitCode.CHANGES
+    head, *workers = planned["hosts"]
+    assert head["changes"]
+    assert [unit["unit"] for unit in head["units"]] == ["cluster-ai-gateway.service"]
+    (gains,) = [host for host in workers if host["changes"]]
+    assert len(gains["models_added"]) == 1
+    assert not gains["models_removed"]
+    assert planned["waves"] == [[head["host"]], [gains["host"]]]
+    assert not any(host["host_layer"] or host["credentials"] for host in planned["hosts"])
+
+    done = cluster.run("apply", "--yes", "--json")
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert set(json.loads(done.stdout)["done"]) == {head["host"], gains["host"]}
+    assert plan(cluster)[0] == ExitCode.OK
+
+
+def test_a_limit_leaves_every_other_host_alone(cluster: Cluster, edited: Callable[[str, str], None]) -> None:
+    edited("num_ctx: 2048", "num_ctx: 1024")
+    changing = [host["host"] for host in plan(cluster)[1]["hosts"] if host["changes"]]
+    chosen, others = changing[-1], changing[:-1]
+    done = cluster.run("apply", "--yes", "--json", "--limit", chosen)
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert json.loads(done.stdout)["done"] == [chosen]
+    assert [host["host"] for host in plan(cluster)[1]["hosts"] if host["changes"]] == others
+
+
+def test_a_host_that_is_down_is_named_and_the_others_are_finished(
+    cluster: Cluster, edited: Callable[[str, str], None]
+) -> None:
+    down = cluster.hosts[-1]
+    edited("num_ctx: 2048", "num_ctx: 1536")
+    cluster.lab("kill", down)
+    try:
+        done = cluster.run("apply", "--yes")
+        assert done.returncode == ExitCode.HOST
+        assert f"error: {down}: " in done.stderr
+        code, planned = plan(cluster)
+        assert code == ExitCode.HOST
+        assert [error["where"] for error in planned["errors"]] == [down]
+        assert not planned["changes"]
+    finally:
+        cluster.lab("start", down)
+
+
+def test_what_was_changed_on_a_host_is_found_by_verify_and_put_right_by_apply(cluster: Cluster) -> None:
+    host = cluster.hosts[-1]
+    assert cluster.run("verify").returncode == ExitCode.OK
+    cluster.lab.run_on(host, DAMAGE)
+    found = cluster.run("verify", "--json", "--limit", host)
+    planned = plan(cluster)[1]
+    done = cluster.run("apply", "--yes")
+
+    assert found.returncode == ExitCode.CHANGES, found.stderr
+    (it,) = json.loads(found.stdout)["hosts"]
+    assert {path: it["drift"].get(path) for path in ("etc/worker.json", "etc/nginx.conf", "etc/extra.json")} == {
+        "etc/worker.json": "changed",
+        "etc/nginx.conf": "missing",
+        "etc/extra.json": "extra",
+    }
+    assert it["drift"]["cluster-ai-front.service"].startswith("inactive")
+    assert [it["host"] for it in planned["hosts"] if it["changes"]] == [host]
+    assert done.returncode == ExitCode.OK, done.stderr
+    again = cluster.run("verify")
+    assert again.returncode == ExitCode.OK, again.stdout
+
+
+def test_status_tells_of_every_host_and_of_the_gateway(cluster: Cluster) -> None:
+    done = cluster.run("status", "--json")
+    assert done.returncode == ExitCode.OK, done.stderr
+    told = json.loads(done.stdout)
+    assert len(told["hosts"]) == len(cluster.hosts)
+    assert told["gateway"]["active_workers"] == told["gateway"]["total_workers"]
+
+
+def test_a_host_that_is_not_in_the_file_is_a_mistake_of_the_file_or_the_command(cluster: Cluster) -> None:
+    done = cluster.run("plan", "--limit", "nobody")
+    assert done.returncode == ExitCode.CONFIG
+    assert "there is no host 'nobody'" in done.stderr
