@@ -1,4 +1,4 @@
-"""The tree of errors that a user can meet. Each carries where, what and what to do; cli/main.py alone words and prints them."""
+"""The tree of errors that a user can meet. Each carries where, what and what to do; cli/main.py alone prints them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class ExitCode(IntEnum):
 class ClusterAIError(Exception):
     """What every error for a user derives from.
 
-    where: file:line:column, a host's name, or a part's name; may be empty. what: what is wrong. remedy: what to do; may be empty.
+    where: file:line:column, a host's name, or a part's name; may be empty. what: what is wrong.
+    remedy: what to do; may be empty.
     """
 
     exit_code = ExitCode.INTERNAL
@@ -37,7 +38,7 @@ class ClusterAIError(Exception):
         return f"{head}\n  -> {self.remedy}" if self.remedy else head
 
 
-class ErrorGroup(ClusterAIError):
+class ErrorGroup(ClusterAIError):  # noqa: N818 (it is a group, as ExceptionGroup is)
     """Several errors that are told at once; the exit code is that of the first."""
 
     def __init__(self, errors: Iterable[ClusterAIError]) -> None:

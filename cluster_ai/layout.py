@@ -17,7 +17,7 @@ INCOMING = STATE / "incoming"  # archives on their way in
 HOST_STAMP = STATE / "host-layer"  # digest of roles, variables and distribution that the host was converged to
 
 CREDENTIALS = PurePosixPath("/etc/cluster-ai")  # 0600; passed to units by LoadCredential=
-CA_CERT, CERT, KEY, GATEWAY_TOKEN = "ca.pem", "cert.pem", "key.pem", "gateway.token"  # noqa: S105 (a file's name)
+CA_CERT, CERT, KEY, GATEWAY_TOKEN = "ca.pem", "cert.pem", "key.pem", "gateway.token"
 
 TARGET = "cluster-ai.target"
 SCHEDULER, GATEWAY_SOCKET, GATEWAY, PROMETHEUS, DASHBOARD = (

@@ -1,6 +1,7 @@
-"""What each component on a host is told, as JSON in its release (etc/<component>.json): rendered by release/, read by the component.
+"""What each component on a host is told, as JSON in its release (etc/<component>.json).
 
-Keys and tokens are not in here: they are files in $CREDENTIALS_DIRECTORY, under the names in layout.py.
+Rendered by release/, read by the component. Keys and tokens are not in here: they are files in $CREDENTIALS_DIRECTORY,
+under the names in layout.py.
 """
 
 from __future__ import annotations
@@ -98,7 +99,8 @@ def load(kind: type[T], path: Path) -> T:
 def _build(kind: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
-        return typing.cast(Any, kind)(**{f.name: _build(hints[f.name], value[f.name]) for f in dataclasses.fields(kind)})
+        values = {f.name: _build(hints[f.name], value[f.name]) for f in dataclasses.fields(kind)}
+        return typing.cast(Any, kind)(**values)
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple:
         return tuple(_build(args[0], item) for item in value)

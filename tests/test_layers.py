@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "release": {"config", "placement", "settings"},
     "deploys": set(),
     "provision": {"config", "inventory", "deploys"},
-    "rollout": {"config", "placement", "release", "provision", "inventory", "security", "settings"},
+    "rollout": {"config", "placement", "release", "provision", "inventory", "security", "settings", "deploys"},
     "host": {"settings", "engine"},
     "engine": {"settings"},
     "cluster": {"settings", "engine", "metrics"},
@@ -40,14 +40,15 @@ def modules(package: str) -> Iterator[Path]:
 
 def imports(path: Path) -> Iterator[str]:
     """Full names of the modules that a file imports, relative ones resolved; `if TYPE_CHECKING` included."""
-    base = ("cluster_ai", *path.relative_to(PACKAGE).with_suffix("").parts)
+    base = path.relative_to(ROOT).with_suffix("").parts
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             prefix = ".".join(base[: len(base) - node.level]) + "." if node.level else ""
             module = prefix + (node.module or "")
-            yield from (f"{module}.{alias.name}" for alias in node.names) if module.strip(".") == "cluster_ai" else (module,)
+            from_ours = module.strip(".") == "cluster_ai"  # then the names are modules
+            yield from (f"cluster_ai.{alias.name}" for alias in node.names) if from_ours else (module,)
 
 
 def ours(path: Path) -> set[str]:

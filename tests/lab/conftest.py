@@ -1,4 +1,4 @@
-"""Real systemd hosts for tests: `make_lab` boots some, `cluster` is a whole applied cluster of a head and three workers."""
+"""Real systemd hosts for tests: `make_lab` boots some, `cluster` is an applied one of a head and three workers."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Lab:
 
 @pytest.fixture(scope="session")
 def make_lab() -> Iterator[Callable[[str, int, int], Lab]]:
-    """make_lab(tag, subnet, hosts): boots a lab; all are taken down at the end. The base system is built once and kept."""
+    """make_lab(tag, subnet, hosts): boots a lab; all are taken down at the end. The base is built once and kept."""
     if reason := why_no_lab():
         pytest.skip(reason)
     labs: list[Lab] = []
