@@ -10,8 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-_here = Path(__file__).resolve()  # the folder, where pyinfra was given that (config.py)
-_root = _here if (_here / "cluster_ai").is_dir() else next(p for p in _here.parents if (p / "cluster_ai").is_dir())
+_root = next(p for p in Path(__file__).resolve().parents if (p / "cluster_ai").is_dir())
 _python = _root / ".venv" / "bin" / "python"
 _config = os.environ.get("CLUSTER_AI_CONFIG") or str(_root / "cluster.yaml")
 _command = [str(_python if _python.exists() else sys.executable), "-m", "cluster_ai.inventory", _config]

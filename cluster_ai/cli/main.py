@@ -72,6 +72,7 @@ def main(arguments: Sequence[str]) -> int:
         result = typer.main.get_command(application).main(
             list(arguments), prog_name="cluster-ai", standalone_mode=False
         )
+        sys.stdout.flush()
         return result if isinstance(result, int) else ExitCode.OK
     except ClusterAIError as error:
         _say(str(error))
@@ -82,8 +83,12 @@ def main(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         _say("stopped")
         return 130
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (BrokenPipeError, SystemExit) as error:
+        if isinstance(error, SystemExit) and not isinstance(
+            error.__context__, BrokenPipeError
+        ):  # typer turns one into one
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader, such as head, has seen enough
         return ExitCode.OK
     except Exception:
         import traceback

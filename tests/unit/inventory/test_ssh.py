@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from cluster_ai.config.model import Ssh
+from cluster_ai.errors import ClusterAIError
+from cluster_ai.inventory import ssh_argv
+from cluster_ai.inventory.ssh import control_dir
+
+NOTHING = Ssh(None, None, None, None, None)
+
+
+@pytest.fixture(autouse=True)
+def runtime(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = Path("/tmp") / tmp_path_factory.mktemp("r").relative_to("/tmp")
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(path))
+    return path
+
+
+def options(argv: list[str]) -> dict[str, str]:
+    return dict(argv[i + 1].split("=", 1) for i, word in enumerate(argv) if word == "-o")
+
+
+def test_nothing_asks_and_host_keys_are_always_checked() -> None:
+    for persist in (True, False):
+        found = options(ssh_argv(NOTHING, "h1", persist=persist))
+        assert found["BatchMode"] == "yes"
+        assert found["StrictHostKeyChecking"] == "yes"
+        assert found["ConnectTimeout"] == "10"
+
+
+def test_what_is_not_said_is_left_to_openssh() -> None:
+    argv = ssh_argv(NOTHING, "h1", persist=False)
+    assert not {"-l", "-p", "-i", "-J"} & set(argv)
+    assert "UserKnownHostsFile" not in options(argv)
+    assert argv[-2:] == ["--", "h1"]
+
+
+def test_what_is_said_stands_in_the_command() -> None:
+    ssh = Ssh("admin", 2222, Path("/k/id"), Path("/k/known hosts"), "me@bastion:22")
+    argv = ssh_argv(ssh, "10.0.0.1", persist=False)
+    text = " ".join(argv)
+    assert "-l admin" in text
+    assert "-p 2222" in text
+    assert "-i /k/id" in text
+    assert "-J me@bastion:22" in text
+    assert options(argv)["UserKnownHostsFile"] == '"/k/known hosts"'
+    assert options(argv)["IdentitiesOnly"] == "yes"
+
+
+def test_connections_are_shared_through_short_sockets_that_others_cannot_reach(runtime: Path) -> None:
+    path = options(ssh_argv(NOTHING, "h1"))["ControlPath"]
+    folder = Path(path).parent
+    assert folder.is_relative_to(runtime)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert "ControlPath" not in options(ssh_argv(NOTHING, "h1", persist=False))
+
+
+def test_the_runtime_directory_is_taken_where_it_is_short(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/nowhere")
+    assert control_dir().is_relative_to(runtime)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run" if Path("/run/cluster-ai").is_dir() else str(runtime)[:41])
+    assert len(str(control_dir())) <= 104 - 18 - 41
+
+
+def test_a_folder_that_others_can_open_is_refused() -> None:
+    control_dir().chmod(0o755)
+    with pytest.raises(ClusterAIError, match="open to others"):
+        ssh_argv(NOTHING, "h1")
