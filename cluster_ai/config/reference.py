@@ -46,8 +46,8 @@ Long contexts (`num_ctx`), `engine.parallel` above 1, and weights of more than 4
 with `resources`.
 
 Workers with fewer models come first; among equals each model has an order of workers of its own, so that a worker that
-comes or goes moves few of the models that were not on it, and one that had none moves none. `replicas: all` takes every worker where the model fits,
-after all others have their places.
+comes or goes moves few of the models that were not on it, and one that had none moves none. `replicas: all` takes every
+worker where the model fits, after all others have their places.
 `cluster-ai validate` prints the placement.
 """
 
