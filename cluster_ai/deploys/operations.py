@@ -132,9 +132,8 @@ def prepare(target: HostTarget) -> Generator[Callable[[], str], None, None]:
             user=remote.as_root(host)[2],
             script=remote.script("switch.sh"),
             unpacked=sum(unpacked_size(path) for _, path in parts),
-            brought=sum(size.values())
-            - there
-            + sum(size[sha] for sha, _ in blobs),  # the engine keeps a copy of each model file
+            brought=sum(size.values()) - there,
+            copied=sum(size[sha] for sha, _ in blobs),  # the engine keeps a copy of each model file
         )
         return ""
 

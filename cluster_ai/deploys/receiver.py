@@ -160,9 +160,11 @@ def prepare(order: Order) -> Order:
 
 def room(order: Order) -> None:
     """Refuse what the disks can't hold, with numbers, before anything is brought."""
-    needed: dict[int, tuple[str, int]] = {}
-    for folder, size in ((order["root"], order["unpacked"]), (order["state"], order["brought"])):
-        device = Path(folder).stat().st_dev
+    root, state = Path(order["root"]), Path(order["state"])
+    needed: dict[int, tuple[Path, int]] = {}
+    wants = ((root / "parts", order["unpacked"]), (state / "incoming", order["brought"]), (state, order["copied"]))
+    for folder, size in wants:
+        device = folder.stat().st_dev
         needed[device] = (folder, needed.get(device, (folder, 0))[1] + size)
     for folder, size in needed.values():
         disk = os.statvfs(folder)
@@ -170,7 +172,7 @@ def room(order: Order) -> None:
         if size and free < wanted:
             raise RefusedError(
                 f"no room on the disk of {folder}: {mib(wanted)} are needed, {mib(free)} are free",
-                f"free {mib(wanted - free)} there; old releases go with: sudo {order['root']}/libexec/switch --prune 1",
+                f"free {mib(wanted - free)} there; old releases go with: sudo {root}/libexec/switch --prune 1",
                 kind="host",
             )
 

@@ -205,6 +205,7 @@ healthy() { # DIGEST
     fi
     if ! agent "$1" models; then
         say "the models can't be made"
+        tell_units "$1"
         return 1
     fi
     if ! agent "$1" gate --timeout "$TIMEOUT"; then

@@ -1,0 +1,244 @@
+"""Push, switch and the way back, on the real hosts of an applied cluster: what is broken never becomes what runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster_ai import layout
+from cluster_ai.config import Config, load
+from cluster_ai.deploys.data import Event, HostTarget
+from cluster_ai.errors import HostError, RolloutError
+from cluster_ai.inventory.ssh import ssh_argv
+from cluster_ai.provision.pyinfra import HostOutcome, push, switch
+from cluster_ai.rollout.targets import targets
+from tests.lab.conftest import ROOT, Cluster
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+
+LIMIT = 20  # seconds that a gate may take here
+
+
+@pytest.fixture
+def config(cluster: Cluster) -> Config:
+    config = load(cluster.config_path)
+    return dataclasses.replace(config, rollout=dataclasses.replace(config.rollout, gate_timeout=LIMIT))
+
+
+@pytest.fixture
+def target(cluster: Cluster) -> HostTarget:
+    """What the last host runs."""
+    return next(t for t in targets(cluster.config_path, None)[0] if t.name == cluster.hosts[-1])
+
+
+@pytest.fixture
+def events() -> list[Event]:
+    return []
+
+
+def broken(target: HostTarget, folder: Path, path: str, change: Callable[[bytes], bytes]) -> HostTarget:
+    """A whole, right release, but for a file of its host's own part, and the unit that runs from it."""
+    name, _, archive = next(part for part in target.parts if part[0] == "host")
+    manifest = json.loads(Path(target.manifest_path).read_text())
+    out = io.BytesIO()
+    with tarfile.open(archive) as old, tarfile.open(fileobj=out, mode="w") as new:
+        for member in old:
+            file = old.extractfile(member) if member.isfile() else None
+            content = file.read() if file else b""
+            if member.name == path:
+                content = change(content)
+                member.size = len(content)
+                manifest["files"][path]["sha256"] = hashlib.sha256(content).hexdigest()
+                if path.startswith("units/"):
+                    manifest["units"][Path(path).name] = hashlib.sha256(content).hexdigest()
+            new.addfile(member, io.BytesIO(content) if file else None)
+    packed = gzip.compress(out.getvalue(), mtime=0)
+    sha = hashlib.sha256(packed).hexdigest()
+    (folder / "host.tar.gz").write_bytes(packed)
+    manifest["parts"]["host"] = sha
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
+    (folder / "manifest.json").write_bytes(text)
+    parts = (*(p for p in target.parts if p[0] != "host"), (name, sha, str(folder / "host.tar.gz")))
+    digest = hashlib.sha256(text).hexdigest()
+    return dataclasses.replace(target, digest=digest, manifest_path=str(folder / "manifest.json"), parts=parts)
+
+
+def current(cluster: Cluster, host: str) -> str:
+    return cluster.lab.run_on(host, f"readlink {layout.CURRENT}").strip().rpartition("/")[2]
+
+
+def is_whole(cluster: Cluster, host: str) -> bool:
+    """The release that is current is as its manifest says, and all its units run."""
+    agent = f"{layout.CURRENT}/bin/launch python3 -m cluster_ai.host verify --json etc/host.json"
+    return not json.loads(cluster.lab.run_on(host, agent, check=False))["drift"]
+
+
+def pushed(config: Config, target: HostTarget, events: list[Event]) -> HostOutcome:
+    return push(config, [target], sudo_password=None, on_event=events.append)[target.name]
+
+
+def switched(config: Config, target: HostTarget, events: list[Event]) -> HostOutcome:
+    return switch(config, [target], sudo_password=None, on_event=events.append)[target.name]
+
+
+def until(true: Callable[[], bool], seconds: float = 120) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if true():
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def test_what_runs_already_is_neither_pushed_nor_switched_again(
+    cluster: Cluster, config: Config, target: HostTarget, events: list[Event]
+) -> None:
+    assert pushed(config, target, events) == HostOutcome(ok=True, changed=False)
+    assert switched(config, target, events) == HostOutcome(ok=True, changed=False)
+    assert {event.status for event in events} == {"start", "ok"}
+
+
+def test_a_release_whose_unit_dies_is_put_back(
+    cluster: Cluster, config: Config, target: HostTarget, events: list[Event], tmp_path: Path
+) -> None:
+    bad = broken(
+        target,
+        tmp_path,
+        f"units/{layout.ENGINE}",
+        lambda text: text.replace(b"engine/bin/ollama serve", b'sh -c "echo the engine is broken on purpose; exit 1"'),
+    )
+    assert pushed(config, bad, events).ok
+    outcome = switched(config, bad, events)
+    assert isinstance(outcome.error, RolloutError)
+    assert outcome.error.where == target.name
+    assert "runs the one before again" in str(outcome.error)
+    assert "the engine is broken on purpose" in str(outcome.error)
+    assert current(cluster, target.name) == target.digest
+    assert is_whole(cluster, target.name)
+
+
+def test_a_part_whose_hash_does_not_match_is_refused_before_anything_is_switched(
+    cluster: Cluster, config: Config, target: HostTarget, events: list[Event], tmp_path: Path
+) -> None:
+    made = broken(target, tmp_path, "etc/worker.json", lambda text: text + b" ")
+    path = tmp_path / "host.tar.gz"
+    path.write_bytes(path.read_bytes() + b"x")
+    outcome = pushed(config, made, events)
+    expected = next(sha for name, sha, _ in made.parts if name == "host")
+    assert isinstance(outcome.error, RolloutError)
+    assert "part host" in outcome.error.what
+    assert f"expected {expected}" in outcome.error.what
+    assert hashlib.sha256(path.read_bytes()).hexdigest() in outcome.error.what
+    assert made.digest not in cluster.lab.run_on(target.name, f"ls -A {layout.RELEASES} {layout.PARTS}")
+    assert current(cluster, target.name) == target.digest
+
+
+@pytest.fixture
+def small_disk(cluster: Cluster) -> Iterator[None]:
+    """The last host, with a disk for incoming files and parts on which nearly nothing is left."""
+    host = cluster.hosts[-1]
+    cluster.lab.run_on(host, f"mount -t tmpfs -o size=70m tmpfs {layout.STATE}/incoming")
+    cluster.lab.run_on(host, f"mount -t tmpfs -o size=70m tmpfs {layout.PARTS}")
+    yield
+    cluster.lab.run_on(host, f"umount {layout.STATE}/incoming; umount {layout.PARTS}")
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_a_full_disk_is_told_with_numbers_and_leaves_nothing_half_written(
+    cluster: Cluster, config: Config, target: HostTarget, events: list[Event], tmp_path: Path
+) -> None:
+    made = broken(target, tmp_path, "etc/worker.json", lambda text: text + b"  ")
+    outcome = pushed(config, made, events)
+    assert isinstance(outcome.error, HostError)
+    assert outcome.error.where == target.name
+    assert "MiB are needed" in outcome.error.what
+    assert "MiB are free" in outcome.error.what
+    assert cluster.lab.run_on(target.name, f"ls -A {layout.PARTS} {layout.STATE}/incoming").split() == [
+        f"{layout.PARTS}:",
+        f"{layout.STATE}/incoming:",
+    ]
+    assert current(cluster, target.name) == target.digest
+
+
+def test_a_switch_goes_on_when_the_connection_is_lost(
+    cluster: Cluster, config: Config, target: HostTarget, events: list[Event], tmp_path: Path
+) -> None:
+    bad = broken(
+        target, tmp_path, f"units/{layout.ENGINE}", lambda text: text.replace(b"ollama serve", b"ollama nothing")
+    )
+    assert pushed(config, bad, events).ok
+    argv = ssh_argv(config.ssh, target.address, persist=False)
+    client = subprocess.Popen(
+        [*argv, f"sudo {layout.LIBEXEC}/switch --timeout {LIMIT} {bad.digest}"], stdout=subprocess.DEVNULL
+    )
+    try:
+        assert until(lambda: current(cluster, target.name) == bad.digest)
+    finally:
+        client.kill()
+        client.wait()
+    assert until(lambda: current(cluster, target.name) == target.digest)
+    assert until(lambda: is_whole(cluster, target.name))
+
+
+def test_a_changed_file_is_put_right_by_a_push(
+    cluster: Cluster, config: Config, target: HostTarget, events: list[Event]
+) -> None:
+    release = layout.RELEASES / target.digest
+    cluster.lab.run_on(
+        target.name, f"echo >>{release}/etc/worker.json; touch {release}/etc/more; rm {release}/bin/launch"
+    )
+    assert pushed(config, target, events) == HostOutcome(ok=True, changed=True)
+    assert is_whole(cluster, target.name)
+
+
+def test_a_wrong_sudo_password_a_refused_key_and_a_host_that_is_down_are_told_while_others_are_done(
+    cluster: Cluster, config: Config, target: HostTarget, events: list[Event], tmp_path: Path
+) -> None:
+    lab, (_, down, refusing, asking) = cluster.lab, cluster.hosts
+    hosts = {t.name: t for t in targets(cluster.config_path, None)[0]}
+    close = [sys.executable, "-c", "import os, sys; os.execvp('ssh', ['ssh', '-O', 'exit', *sys.argv[1:]])"]
+    for name in (down, refusing, asking):  # connections that are open already would not see it
+        subprocess.run([*close, *ssh_argv(config.ssh, hosts[name].address)[1:]], capture_output=True, cwd=ROOT)
+    lab("kill", down)
+    lab.run_on(refusing, "mv /home/deploy/.ssh/authorized_keys /home/deploy/.ssh/away")
+    lab.run_on(asking, "echo 'deploy:right' | chpasswd; sed -i s/NOPASSWD:// /etc/sudoers.d/deploy")
+    try:
+        found = push(config, list(hosts.values()), sudo_password="wrong", on_event=events.append)
+        right = push(config, [hosts[asking]], sudo_password="right", on_event=events.append)
+    finally:
+        lab("start", down)
+        lab.run_on(refusing, "mv /home/deploy/.ssh/away /home/deploy/.ssh/authorized_keys")
+        lab.run_on(asking, "echo 'deploy ALL=(ALL) NOPASSWD:ALL' >/etc/sudoers.d/deploy")
+    assert found[cluster.hosts[0]].ok
+    for name, word in ((down, "can't be reached"), (refusing, "refuses our SSH key"), (asking, "sudo refuses")):
+        error = found[name].error
+        assert isinstance(error, HostError)
+        assert error.where == name
+        assert word in error.what
+        assert error.remedy
+    assert right[asking].ok
+
+
+def test_old_releases_go_but_never_those_that_run_or_lead_back(cluster: Cluster, target: HostTarget) -> None:
+    host = target.name
+    cluster.lab.run_on(
+        host, f"mkdir -p {layout.RELEASES}/aaaa {layout.PARTS}/bbbb; touch -d 2000-01-01 {layout.RELEASES}/aaaa"
+    )
+    kept = cluster.lab.run_on(host, f"readlink {layout.CURRENT} {layout.ROOT}/previous", check=False).split()
+    cluster.lab.run_on(host, f"{layout.LIBEXEC}/switch --prune 1")
+    left = cluster.lab.run_on(host, f"ls {layout.RELEASES} {layout.PARTS}").split()
+    assert "aaaa" not in left
+    assert "bbbb" not in left
+    assert {link.rpartition("/")[2] for link in kept} <= set(left)
+    assert is_whole(cluster, host)
