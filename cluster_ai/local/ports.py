@@ -57,12 +57,11 @@ def holder_of(port: int) -> str:
     """The process that listens there, as far as this user may know it."""
     import psutil
 
-    try:
-        for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
-                process = psutil.Process(connection.pid)
-                command = " ".join(process.cmdline())[:80] or process.name()
-                return f"process {connection.pid} ({command})"
-    except psutil.Error:
-        pass
+    for process in psutil.process_iter():
+        try:
+            connections = process.net_connections("tcp")
+            if any(c.status == psutil.CONN_LISTEN and c.laddr[1:] == (port,) for c in connections):
+                return f"process {process.pid} ({' '.join(process.cmdline())[:80] or process.name()})"
+        except (psutil.Error, OSError):
+            continue  # it has ended meanwhile, or is another user's
     return ""
