@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from cluster_ai.config.model import Config
 from cluster_ai.errors import ClusterAIError, HostError, RolloutError
 from cluster_ai.inventory.groups import for_ansible
@@ -223,9 +225,10 @@ def _private(variables: Mapping[str, Any], sudo_password: str | None) -> Iterato
         env.mkdir(mode=0o700)
         lines = [f"{name}: {json.dumps(value)}\n" for name, value in variables.items()]
         if sudo_password is not None:
-            lines.append(f"ansible_become_password: !unsafe {json.dumps(sudo_password)}\n")
+            quoted = yaml.safe_dump(sudo_password, default_style='"', width=sys.maxsize)
+            lines.append(f"ansible_become_password: !unsafe {quoted}")
         handle = os.open(env / "extravars", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as file:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.writelines(lines)
         yield folder
     finally:

@@ -34,13 +34,26 @@ def render(folder: Path, roles: list[str], **more: Any) -> list[str]:
     file = folder / "rules.nft"
     template = f"src={ROOT}/roles/firewall/templates/cluster-ai.nft.j2 dest={file} mode=0600"
     program = str(Path(sys.executable).with_name("ansible"))
-    argv = [program, "localhost", "-c", "local", "-e", f"@{folder}/vars.json", "-m", "template", "-a", template]
+    # By -i, not by $ANSIBLE_INVENTORY: that is a list of paths, and Ansible runs executable files that it finds there.
+    argv = [
+        program,
+        "localhost",
+        "-i",
+        "localhost,",
+        "-c",
+        "local",
+        "-e",
+        f"@{folder}/vars.json",
+        "-m",
+        "template",
+        "-a",
+        template,
+    ]
     env = {
         **os.environ,
         "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
         "ANSIBLE_HOME": str(folder),
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        "ANSIBLE_INVENTORY": "localhost,",
         "LC_ALL": "C.UTF-8",
     }
     done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
