@@ -82,7 +82,13 @@ format: $(VENV)/.dev
 apt-test:
 	$(call apt,$(TEST_PACKAGES))
 
-test: apt-test $(VENV)/.dev
+# The real Ollama, where this machine can build it; without it the embedded engine takes its place in integration tests.
+OLLAMA := .cluster-ai/build/ollama
+$(OLLAMA): lab/build_ollama.sh
+	@if [ -e /usr/include/nlohmann/json.hpp ] && [ -e /usr/include/stb/stb_image.h ]; then PYTHON=$(BIN)/python lab/build_ollama.sh $@; \
+	  else echo "not building Ollama: nlohmann-json3-dev and libstb-dev are missing"; fi
+
+test: apt-test $(VENV)/.dev $(OLLAMA)
 	$(BIN)/pytest
 
 test-unit: $(VENV)/.dev
@@ -90,7 +96,7 @@ test-unit: $(VENV)/.dev
 
 # --- benchmarks and documentation ----------------------------------------------------------------------------------------------------
 
-bench-apply: apt-test $(VENV)/.dev
+bench-apply: apt-test $(VENV)/.dev $(OLLAMA)
 	$(BIN)/python benchmarks/bench_apply.py
 
 docs: $(VENV)/.dev

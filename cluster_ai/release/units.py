@@ -271,7 +271,7 @@ def _worker(config: Config, worker: Worker) -> Unit:
         *("--name", worker.name, "--nthreads", str(resources.cpu), "--memory-limit", str(resources.memory)),
         *("--resources", f"GPU={resources.gpu},MEMORY={resources.memory}"),
         *("--listen-address", url("tls", listen, port), "--contact-address", url("tls", worker.host, port)),
-        *("--nanny-port", f"{nanny[0]}:{nanny[1]}", "--no-dashboard"),
+        *("--nanny-port", f"{nanny[0]}:{nanny[1]}", "--no-dashboard", "--dashboard-address", "127.0.0.1:0"),
         *("--local-directory", str(layout.STATE / "worker"), "--preload", "cluster_ai.cluster.worker_plugin"),
     ]
     text = _service(
