@@ -89,7 +89,7 @@ $(OLLAMA): lab/build_ollama.sh
 	  else echo "not building Ollama: nlohmann-json3-dev and libstb-dev are missing"; fi
 
 test: apt-test $(VENV)/.dev $(OLLAMA)
-	$(BIN)/pytest
+	@[ ! -x $(OLLAMA) ] || export CLUSTER_AI_OLLAMA=$(CURDIR)/$(OLLAMA); exec $(BIN)/pytest
 
 test-unit: $(VENV)/.dev
 	$(BIN)/pytest tests/unit
