@@ -10,6 +10,7 @@ import importlib.util
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -66,6 +67,11 @@ class Bench:
         for name, target in (("ollama", binary), ("smollm2.gguf", model)):
             (FOLDER / name).unlink(missing_ok=True)
             (FOLDER / name).symlink_to(target)
+        store, kept = FOLDER / ".cluster-ai/store", ROOT / ".cluster-ai/lab-tests/store"
+        if not store.exists():  # wheels and packages are fetched once for all labs
+            kept.mkdir(exist_ok=True)
+            store.parent.mkdir(exist_ok=True)
+            store.symlink_to(kept)
         workers = "".join(
             f"    - {{name: h{number}, host: {NET}.{10 + number}, resources: {{cpu: 1, memory: 2GB}}}}\n"
             for number in range(2, self.hosts + 1)
@@ -216,6 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if os.geteuid():
         raise SystemExit("bench: lab hosts need root")
     FOLDER.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the lab is taken down then too
     quicks: dict[int, dict[str, float]] = {}
     slows: dict[str, float] = {}
     try:
