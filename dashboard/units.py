@@ -43,7 +43,9 @@ def seconds(value: float | None) -> str:
 
 
 def gib(value: float | None) -> str:
-    return f"{significant(value / GIB)} GiB" if value is not None and _known(value) else NOTHING
+    if value is None or not _known(value):
+        return NOTHING
+    return f"{significant(value / GIB)} GiB" if value >= GIB or value == 0 else f"{value / 2**20:.0f} MiB"
 
 
 def of_gib(used: float | None, total: float | None) -> str | None:

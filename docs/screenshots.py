@@ -23,7 +23,7 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 
 PAGES = ("overview", "workers", "models", "playground")
-ANSWER = 120  # seconds that a first answer may take: the model may have to be loaded
+ANSWER = 300  # seconds that a first answer may take: the model may have to be loaded, on a slow machine
 DRAWN = 30  # seconds that a page may take
 
 

@@ -76,7 +76,6 @@ def _table(served: tuple[ServedModel, ...], measured: tuple[queries.Model, ...])
                 "Model": name,
                 "Size": units.gib(place.size) if place and place.size else None,
                 "Kind": " ".join(t for t in (place.parameters, place.quantization) if t) or None if place else None,
-                "Context": place.context if place else None,
                 "Ready": f"{len(place.present)} of {max(place.replicas, len(place.present))}" if place else None,
                 "Present": ", ".join(place.present) if place else None,
                 "Loaded": (", ".join(place.loaded) or "none now") if place else None,
@@ -89,7 +88,6 @@ def _table(served: tuple[ServedModel, ...], measured: tuple[queries.Model, ...])
         )
     config = {
         "Kind": st.column_config.TextColumn("Kind", help="Parameters and quantization."),
-        "Context": st.column_config.NumberColumn("Context", format="%d", help="Tokens that prompt and answer share."),
         "Ready": st.column_config.TextColumn(
             "Ready", help="Workers that can answer with it, of those it is placed on."
         ),
@@ -99,8 +97,8 @@ def _table(served: tuple[ServedModel, ...], measured: tuple[queries.Model, ...])
         ),
         "Tokens": st.column_config.NumberColumn("Tokens/s", format="%.1f", help="Over the last minute."),
         "Generated": st.column_config.NumberColumn("Tokens", format="localized", help="Generated in the time shown."),
-        "p50": st.column_config.NumberColumn("Typical", format="%.2f s", help="Half of the answers took less."),
-        "p95": st.column_config.NumberColumn("95 % within", format="%.2f s", help="Time of inference."),
+        "p50": st.column_config.NumberColumn("Typical", format="%.1f s", help="Half of the answers took less."),
+        "p95": st.column_config.NumberColumn("95 % within", format="%.1f s", help="Time of inference."),
         "Load": st.column_config.NumberColumn("To load", format="%.1f s", help="Mean time to get it into memory."),
     }
     frame = pd.DataFrame(rows)

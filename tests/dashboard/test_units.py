@@ -38,6 +38,7 @@ def test_a_number_has_three_significant_digits_at_most(value: float, text: str) 
         (units.seconds(0.0415), "42 ms"),
         (units.seconds(1.25), "1.25 s"),
         (units.gib(8 * units.GIB), "8 GiB"),
+        (units.gib(98_000_000), "93 MiB"),
         (units.of_gib(8 * units.GIB, 32 * units.GIB), "8.0 of 32.0 GiB"),
         (units.of_gib(8 * units.GIB, None), "8 GiB"),
         (units.of_gib(None, 32 * units.GIB), None),
@@ -62,7 +63,7 @@ def test_what_is_not_known_is_a_dash(write: object, value: float | None) -> None
 @given(NUMBERS)
 def test_no_number_is_written_with_an_exponent(value: float) -> None:
     for text in (units.significant(value), units.seconds(value), units.share(value), units.gib(value)):
-        assert "e" not in text.removesuffix(" GiB").removesuffix(" s")
+        assert "e" not in text.removesuffix(" GiB").removesuffix(" MiB").removesuffix(" s")
 
 
 @given(NUMBERS.filter(lambda v: v >= 0.1))
