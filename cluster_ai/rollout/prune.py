@@ -1,4 +1,4 @@
-"""Remove old releases from hosts, after a rollout that went well."""
+"""Remove what no host needs any more, after a rollout that went well: old releases, and models placed elsewhere."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ from cluster_ai.provision import ssh
 
 
 def prune(argv: Mapping[str, tuple[str, ...]], keep: int, *, sudo_password: str | None) -> dict[str, str]:
-    """Keep `keep` releases on each host. Returns what went wrong, by host; none of it harms a cluster that runs."""
-    script = shlex.join((str(layout.LIBEXEC / "switch"), "--prune", str(keep)))
+    """Keep `keep` releases on each host, and only the models that are placed there of those that a rollout brought.
+
+    Returns what went wrong, by host; none of it harms a cluster that runs.
+    """
+    releases = shlex.join((str(layout.LIBEXEC / "switch"), "--prune", str(keep)))
+    models = f"{layout.CURRENT}/bin/launch python3 -m cluster_ai.host models --prune etc/host.json"
+    script = f"set -e; {releases}; [ ! -e {layout.CURRENT}/units/{layout.ENGINE} ] || {models}"
     wrong = {}
     for host, reply in ssh.run(ssh.calls(argv, script), sudo_password=sudo_password).items():
         if isinstance(reply, HostError):

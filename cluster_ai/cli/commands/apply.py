@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cluster_ai.cli.building import building
 from cluster_ai.cli.session import AskPassword, Json, Limit, Session, look, say
 from cluster_ai.errors import ExitCode
 
@@ -38,7 +39,8 @@ def command(
         session = look(ctx.obj, limit, ask_sudo_password)
         from cluster_ai.rollout import survey
 
-        found = survey.take(session.scope, session.placement, session.seen, converge=converge)
+        with building(sys.stderr) as progress:
+            found = survey.take(session.scope, session.placement, session.seen, converge=converge, progress=progress)
         report = _carry_out(session, found, yes, as_json) if found.plan.changes else None
     if as_json:
         import json

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
+from cluster_ai.cli.building import building
 from cluster_ai.cli.session import AskPassword, Json, Limit, look, say
 from cluster_ai.errors import ExitCode
 
@@ -21,7 +24,8 @@ def command(
     session = look(ctx.obj, limit, ask_sudo_password)
     from cluster_ai.rollout import survey
 
-    plan = survey.take(session.scope, session.placement, session.seen).plan
+    with building(sys.stderr) as progress:
+        plan = survey.take(session.scope, session.placement, session.seen, progress=progress).plan
     if as_json:
         import json
 

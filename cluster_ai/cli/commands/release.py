@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import typer
 
+from cluster_ai.cli.building import building
 from cluster_ai.cli.session import AskPassword, Json, look, say
 from cluster_ai.errors import ExitCode, HostError
 
 app = typer.Typer(no_args_is_help=True)
-
-Progress = Callable[[str, int, int | None], None]
 
 
 @app.command()
@@ -90,37 +87,3 @@ def show(
     for path in sorted(path for path in manifest["files"] if path.startswith(("etc/", "units/", "bin/"))):
         print(f"file    {path}")
     print(f"        {len(manifest['files'])} files in all")
-
-
-@contextlib.contextmanager
-def building(stream: TextIO) -> Iterator[Progress]:
-    """What is built or fetched, as it goes on: bars on a terminal, lines elsewhere."""
-    if not stream.isatty():
-        yield _Lines(stream)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
-
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn())
-    with Progress(TextColumn("{task.description}", markup=False), *columns, console=Console(file=stream)) as bars:
-        tasks: dict[str, int] = {}
-
-        def progress(what: str, done: int, total: int | None) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)  # type: ignore[arg-type]
-
-        yield progress
-
-
-class _Lines:
-    """A line when something begins, and one at each further tenth of it."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream, self._told = stream, dict[str, int]()
-
-    def __call__(self, what: str, done: int, total: int | None) -> None:
-        tenth = 10 * done // total if total else 0
-        if self._told.get(what, -1) < tenth:
-            self._told[what] = tenth
-            print(f"{what}: {10 * tenth} %" if total else what, file=self._stream, flush=True)
