@@ -79,7 +79,10 @@ def _headers(distribution: str, kernel: str) -> tuple[str, ...]:
     """For the kernel that runs, and for those that come by later upgrades."""
     flavour = kernel.rpartition("-")[2]
     later = {"Debian": {"amd64", "arm64"}, "Ubuntu": {"generic", "aws", "azure", "gcp", "oracle", "lowlatency"}}
-    return (f"linux-headers-{kernel}", *([f"linux-headers-{flavour}"] if flavour in later.get(distribution, set()) else []))
+    return (
+        f"linux-headers-{kernel}",
+        *([f"linux-headers-{flavour}"] if flavour in later.get(distribution, set()) else []),
+    )
 
 
 class FilterModule:
@@ -93,4 +96,9 @@ class FilterModule:
 
 
 def _plain(made: Plan) -> dict[str, Any]:
-    return {"action": made.action, "packages": list(made.packages), "headers": list(made.headers), "message": made.message}
+    return {
+        "action": made.action,
+        "packages": list(made.packages),
+        "headers": list(made.headers),
+        "message": made.message,
+    }
