@@ -28,7 +28,7 @@ ROUNDS, SLOW_ROUNDS = 7, 3
 STEPS = 10  # folders, and as many files: 20 tasks
 CLEAN = """
 systemctl stop 'cluster-ai-*' 2>/dev/null
-rm -f /etc/systemd/system/cluster-ai* /etc/systemd/system/*.wants/cluster-ai*; systemctl daemon-reload
+rm -rf /etc/systemd/system/cluster-ai* /etc/systemd/system/*.wants/cluster-ai*; systemctl daemon-reload
 cd /opt/cluster-ai && rm -rf parts/* releases/* current previous /etc/cluster-ai/*
 cd /var/lib/cluster-ai && rm -rf blobs/* units/* confirmed
 """
