@@ -158,7 +158,7 @@ def bring(target: HostTarget) -> Generator[Callable[[], str], None, None]:
         transfer.send(
             host, list(files.items()), remote.as_root(host)[2], lambda n: tell(host, "transfer", "start", f"{n} %")
         )
-        return f"{size / 1e6:.0f} MB"
+        return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
     yield work
 

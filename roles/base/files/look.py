@@ -1,4 +1,4 @@
-"""Say as JSON how this host stands to what is asked for (JSON in the first argument): one process instead of a task for each thing."""
+"""Say as JSON how this host stands to what is asked for (JSON in the first argument): one process, not a task each."""
 
 import grp
 import json

@@ -1,4 +1,4 @@
-"""Say as JSON what the rules need to know of this host: where sshd listens, what names mean here, which other firewall is on."""
+"""Say as JSON what the rules need to know: where sshd listens, what names mean here, which other firewall is on."""
 
 import ipaddress
 import json
@@ -34,7 +34,7 @@ def resolve(name):
         found = {entry[4][0] for entry in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)}
     except socket.gaierror:
         return None
-    # A host that finds its own name at loopback needs no rule for it; link-local addresses are no use without their interface.
+    # A host that finds its own name at loopback needs no rule for it; link-local addresses need their interface.
     return sorted(a for a in found if "%" not in a and not ipaddress.ip_address(a).is_loopback)
 
 
