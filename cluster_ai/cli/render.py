@@ -135,4 +135,4 @@ def error_json(error: ClusterAIError) -> dict[str, str]:
 
 def print_error(error: ClusterAIError) -> None:
     """In the same words as main does, for errors beside which a command goes on."""
-    print(f"error: {error}", file=sys.stderr)
+    print(error, file=sys.stderr)

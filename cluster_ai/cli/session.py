@@ -72,4 +72,4 @@ def look(invocation: Invocation, limit: Sequence[str] | None, ask_sudo_password:
 
 def say(error: ClusterAIError) -> None:
     """An error beside which the command goes on."""
-    print(f"error: {error}", file=sys.stderr)
+    print(error, file=sys.stderr)

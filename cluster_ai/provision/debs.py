@@ -172,7 +172,7 @@ def sources(
     if components is None:
         raise BundleError(
             f"there are no bundles for {seen.distribution} {seen.codename}",
-            remedy="use Debian 12 or 13, or Ubuntu 22.04 or 24.04",
+            remedy="use Debian 12 or 13, or Ubuntu 24.04",
         )
     if mirror:
         return tuple(Source(mirror, seen.codename + tail, components) for tail in _MIRROR_SUITES[seen.distribution])

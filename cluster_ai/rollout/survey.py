@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cluster_ai.placement import Placement
 
 OLDEST_PYTHON = (3, 11)
-SUPPORTED = ("debian-12", "debian-13", "ubuntu-22.04", "ubuntu-24.04")  # as roles/base has it
+SUPPORTED = ("debian-12", "debian-13", "ubuntu-24.04")  # as roles/base has it
 TEXTS = ("etc/", "units/")  # what of a release people want to see the difference of
 
 

@@ -28,7 +28,7 @@ def targets(path: Path, sudo_password: str | None) -> tuple[tuple[data.HostTarge
     placement = place(config)
     found = survey.take(scope, placement, probe.results(), progress=lambda what, done, of: None)
     for error in found.plan.errors:
-        print(f"error: {error}", file=sys.stderr)
+        print(error, file=sys.stderr)
     executor = Executor(scope, placement, on_stage=lambda title, names: None, on_event=lambda event: None)
     made = (executor._target(found, host, renew=True) for host in scope.hosts if host.name in found.releases)
     return tuple(made), int(config.rollout.gate_timeout)
@@ -38,7 +38,7 @@ def main() -> int:
     try:
         wanted, timeout = targets(Path(sys.argv[1]), os.environ.get("CLUSTER_AI_SUDO_PASSWORD"))
     except ClusterAIError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(error, file=sys.stderr)
         return error.exit_code
     print(json.dumps({"targets": data.dump(wanted), "timeout": timeout}))
     return 0

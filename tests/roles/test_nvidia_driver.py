@@ -164,7 +164,7 @@ def test_every_debian_package_is_in_its_real_index(tmp_path: Path, codename: str
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("codename", ["jammy", "noble"])
+@pytest.mark.parametrize("codename", ["noble"])
 def test_every_ubuntu_package_is_in_its_real_index(tmp_path: Path, codename: str) -> None:
     mirror = os.environ.get("CLUSTER_AI_UBUNTU_MIRROR")
     if not mirror:

@@ -89,7 +89,7 @@ def _carry_out(session: Session, found: Survey, yes: bool, as_json: bool) -> Rep
 
 def _print(session: Session, report: Report) -> None:
     for model, what in report.models.items():
-        print(f"error: {model}: {what}", file=sys.stderr)
+        print(f"{model}: {what}", file=sys.stderr)
     if report.done:
         print(f"Done: {', '.join(report.done)}")
     if report.untouched:

@@ -1,6 +1,6 @@
 """Which NVIDIA cards `lspci -nn` lists, and what is to be done for them: pure, so that it can be tried over recordings.
 
-PCI device numbers rise with the generations, and are right even where a host's pci.ids is too old to know a card's name.
+PCI device numbers rise with the generations, and are right even where a host's pci.ids is too old to name a card.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 _CARD = re.compile(
-    r"^(?P<slot>\S+) (?:VGA compatible controller|3D controller) \[03(?:00|02)\]: (?P<name>.*?) \[10de:(?P<id>[0-9a-f]{4})\]",
+    r"^(?P<slot>\S+) (?:VGA compatible controller|3D controller) \[03(?:00|02)\]: "
+    r"(?P<name>.*?) \[10de:(?P<id>[0-9a-f]{4})\]",
     re.MULTILINE,
 )
 _MAXWELL = 0x1340  # the oldest generation that today's branches, and Ollama, still drive
@@ -56,7 +57,7 @@ def plan(seen: dict[str, Any], distribution: str, ubuntu_branch: str) -> Plan:
     open_only = [card for card in usable if card.open_only]
     if open_only and distribution == "Debian" and not seen["works"]:
         return Plan(
-            message=f"{open_only[0].name}: newer than Debian's driver -> install NVIDIA's own driver (570 or later, open "
+            message=f"{open_only[0].name}: newer than Debian's driver -> install NVIDIA's own (570 or later, open "
             "kernel modules) by hand: one that works is left as it is"
         )
     packages = _packages(distribution, ubuntu_branch, bool(open_only))

@@ -94,12 +94,12 @@ def test_a_stamp_costs_next_to_nothing_once_the_roles_were_read() -> None:
     assert (time.process_time() - begin) / 20 < 0.02
 
 
-@pytest.mark.parametrize("distribution", ["debian-12", "debian-13", "ubuntu-22.04", "ubuntu-24.04"])
+@pytest.mark.parametrize("distribution", ["debian-12", "debian-13", "ubuntu-24.04"])
 def test_supported_distributions_pass(distribution: str) -> None:
     host_layer.require_supported("h1", distribution)
 
 
-@pytest.mark.parametrize("distribution", ["debian-11", "ubuntu-23.10", "fedora-40", "arch", ""])
+@pytest.mark.parametrize("distribution", ["debian-11", "ubuntu-22.04", "fedora-40", "arch", ""])
 def test_other_distributions_are_refused_by_name_with_a_remedy(distribution: str) -> None:
     with pytest.raises(HostError) as caught:
         host_layer.require_supported("h1", distribution)
