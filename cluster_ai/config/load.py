@@ -10,10 +10,12 @@ from cluster_ai.config.document import Document, read
 from cluster_ai.config.model import (
     Config,
     Engine,
+    Firewall,
     Gateway,
     Interface,
     Model,
     Monitoring,
+    Opening,
     Packages,
     Resources,
     Rollout,
@@ -68,6 +70,7 @@ def _build(data: dict[str, Any], path: Path) -> Config:
     folder = path.absolute().parent
     scheduler, ssh, engine, gateway = cluster["scheduler"], cluster["ssh"], cluster["engine"], cluster["gateway"]
     rollout, monitoring, packages = cluster["rollout"], cluster["monitoring"], cluster["packages"]
+    firewall = cluster["firewall"]
     return Config(
         path=path.absolute(),
         version=data["version"],
@@ -104,6 +107,7 @@ def _build(data: dict[str, Any], path: Path) -> Config:
         ),
         interface=Interface(cluster["interface"]["dashboard"], cluster["interface"]["dashboard_port"]),
         packages=Packages(packages["source"], packages.get("mirror")),
+        firewall=Firewall(firewall["manage"], tuple(_opening(text) for text in firewall["allow"])),
     )
 
 
@@ -131,6 +135,11 @@ def _model(model: dict[str, Any], folder: Path) -> Model:
         source=_path(model.get("source"), folder),
         options=model["options"],
     )
+
+
+def _opening(text: str) -> Opening:
+    ports, protocol, source = units.parse_opening(text)
+    return Opening(ports, protocol, source)
 
 
 def _size(text: str | None) -> int | None:

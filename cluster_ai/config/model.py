@@ -107,6 +107,21 @@ class Packages:
 
 
 @dataclass(frozen=True, slots=True)
+class Opening:
+    """Ports of every host that are open beside the cluster's."""
+
+    ports: str  # "8000", or "60000-61000"
+    protocol: Literal["tcp", "udp"]
+    source: str | None  # address, network or host name that may reach them; None: anyone
+
+
+@dataclass(frozen=True, slots=True)
+class Firewall:
+    manage: bool
+    allow: tuple[Opening, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     path: Path  # the file it was read from; relative paths in it are resolved against its folder
     version: str
@@ -121,6 +136,7 @@ class Config:
     monitoring: Monitoring
     interface: Interface
     packages: Packages
+    firewall: Firewall
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,14 @@ def _is_host(value: Any) -> bool:
     return len(value) <= 253 and re.fullmatch(_HOST, value, re.ASCII) is not None
 
 
+def _is_opening(value: Any) -> bool:
+    try:
+        source = units.parse_opening(value)[2] if isinstance(value, str) else ""
+    except ValueError:
+        return False
+    return source is None or _is_network(source) or _is_host(source)
+
+
 _HOST = r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*"
 
 FORMS: dict[str, Form] = {
@@ -112,6 +120,11 @@ FORMS: dict[str, Form] = {
         "a network such as '10.0.0.0/8' or 'fd00::/8', without bits set after the prefix",
         _is_network,
         {"type": "string", "pattern": "^[0-9a-fA-F:.]+(/[0-9]{1,3})?$"},
+    ),
+    "opening": Form(
+        "ports and their protocol, such as '8000/tcp', '60000-61000/udp' or '2049/tcp from 10.0.0.0/8'",
+        _is_opening,
+        {"type": "string", "pattern": r"^[0-9]{1,5}(-[0-9]{1,5})?/(tcp|udp)( from \S+)?$"},
     ),
     "url": _text(r"https?://[^\s/]+(/\S*)?", "an address that begins with http:// or https://"),
     "sha256": _text(r"[0-9a-fA-F]{64}", "the 64 hexadecimal digits of a SHA-256"),
@@ -361,6 +374,27 @@ CLUSTER: Rules = {
                 default="distribution",
             ),
             "mirror": _key("Address of the mirror, for `source: mirror`.", form="url", absent="no mirror"),
+        },
+    ),
+    "firewall": _section(
+        "Who may reach the hosts. **By default all input is closed on every host**, but SSH, ICMP and the cluster's "
+        "own ports: whatever else a machine serves (a web server, NFS, a database) can't be reached from outside any "
+        "more until it stands in `allow`. Connections that hosts begin themselves, and what they forward (containers, "
+        "virtual machines), are not touched.",
+        {
+            "manage": _key(
+                "`false`: the hosts' firewall is left alone, and our rules are removed where they were. The ports in "
+                "ARCHITECTURE.md are yours to open then, and to close to everybody else.",
+                type="boolean",
+                default=True,
+            ),
+            "allow": _key(
+                "Ports that every host opens beside the cluster's; without `from`, to anyone. `from` takes an address, "
+                "a network, or a host name, which each host resolves when it is converged.",
+                type="list",
+                default=[],
+                schema={"form": "opening", "meta": {"doc": "Ports of a service."}},
+            ),
         },
     ),
 }

@@ -1,14 +1,19 @@
-"""Sizes and durations as people write them. Both need their unit: to one, `memory: 32` is bytes, to another GB."""
+"""Sizes, durations and ports as people write them.
+
+Sizes and durations need their unit: to one, `memory: 32` is bytes, to another GB.
+"""
 
 from __future__ import annotations
 
 import re
+from typing import Literal, cast
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGT]i?)?B", re.ASCII)
 _STEPS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?\s*(?:ms|[smhd])\s*)+", re.ASCII)
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhd])", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_OPENING = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?/(tcp|udp)(?: from (\S+))?", re.ASCII)
 
 
 def parse_size(text: str) -> int:
@@ -47,3 +52,15 @@ def format_duration(seconds: float) -> str:
         if count:
             parts.append(f"{count}{unit}")
     return "".join(parts) or "0s"
+
+
+def parse_opening(text: str) -> tuple[str, Literal["tcp", "udp"], str | None]:
+    """Ports, protocol, and from where: "8000/tcp", "60000-61000/udp", "2049/tcp from 10.0.0.0/8". Raises ValueError."""
+    match = _OPENING.fullmatch(text)
+    if not match:
+        raise ValueError(f"not a port with its protocol: {text!r}")
+    low, high = int(match[1]), int(match[2] or match[1])
+    if not (1 <= low < high <= 65535 or (match[2] is None and 1 <= low <= 65535)):
+        raise ValueError(f"not a port, or range of ports: {text!r}")
+    ports = str(low) if match[2] is None else f"{low}-{high}"
+    return ports, cast("Literal['tcp', 'udp']", match[3]), match[4]

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from cluster_ai import layout
-from cluster_ai.config.model import Config, Host, Role, hosts
+from cluster_ai.config.model import Config, Host, Opening, Role, hosts
 from cluster_ai.errors import ClusterAIError, HostError
 
 ROOT = Path(__file__).resolve().parents[2]  # the checkout: playbooks/ and roles/ live beside the package
@@ -95,7 +95,14 @@ def _inputs(config: Config) -> dict[str, Any]:
             "head": [config.scheduler.host],
             "cluster": sorted({machine.address for machine in machines}),
         },
+        "firewall_manage": config.firewall.manage,
+        "firewall_extra": [_extra(opening) for opening in config.firewall.allow],
     }
+
+
+def _extra(opening: Opening) -> dict[str, Any]:
+    anyone: dict[str, Any] = {"ports": opening.ports, "protocol": opening.protocol}
+    return anyone if opening.source is None else {**anyone, "from": [opening.source]}
 
 
 def _services(config: Config) -> list[dict[str, Any]]:

@@ -9,26 +9,25 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from cluster_ai.config.load import load_text
+from cluster_ai.config.model import Config
 from cluster_ai.provision import host_layer
-from tests.unit.provision.test_host_layer import CONFIG
+from tests.unit.provision.test_host_layer import CONFIG, TEXT
 
 from .plugins import ROOT
 
-ADDRESSES = {"10.0.0.1": ["10.0.0.1"], "10.0.0.2": ["10.0.0.2"], "10.0.0.3": ["10.0.0.3", "fd00::3"]}
+ADDRESSES = {it: [it] for it in ("10.0.0.1", "10.0.0.2", "10.0.0.0/8")} | {"10.0.0.3": ["10.0.0.3", "fd00::3"]}
 
 
-def render(folder: Path, roles: list[str], **more: Any) -> list[str]:
+def render(folder: Path, roles: list[str], config: Config = CONFIG) -> list[str]:
     variables = {
-        **host_layer.variables(CONFIG),
+        **host_layer.variables(config),
         "firewall_roles": roles,
         "firewall__ssh": [22, 2222],
         "firewall__seen": {"addresses": ADDRESSES},
-        "firewall_extra": [],
-        **more,
     }
     (folder / "vars.json").write_text(json.dumps(variables))
     file = folder / "rules.nft"
@@ -93,10 +92,16 @@ def test_a_worker_lets_the_head_to_its_engine_and_the_cluster_to_its_dask_ports(
 
 
 def test_ports_of_ones_own_are_opened_too(tmp_path: Path) -> None:
-    extra = [{"ports": "80"}, {"ports": "5353", "protocol": "udp", "from": ["10.0.0.3"]}]
-    rules = render(tmp_path, ["worker"], firewall_extra=extra)
-    assert 'tcp dport 80 accept comment "extra"' in rules
-    assert 'ip saddr { 10.0.0.3 } udp dport 5353 accept comment "extra"' in rules
+    allow = "['80/tcp', '60000-61000/udp', '2049/tcp from 10.0.0.0/8', '5353/udp from 10.0.0.3']"
+    config = load_text(TEXT + f"  firewall: {{allow: {allow}}}\n", "cluster.yaml")
+    rules = [rule for rule in render(tmp_path, ["worker"], config) if '"extra"' in rule]
+    assert rules == [
+        'tcp dport 80 accept comment "extra"',
+        'udp dport 60000-61000 accept comment "extra"',
+        'ip saddr { 10.0.0.0/8 } tcp dport 2049 accept comment "extra"',
+        'ip saddr { 10.0.0.3 } udp dport 5353 accept comment "extra"',
+        'ip6 saddr { fd00::3 } udp dport 5353 accept comment "extra"',
+    ]
 
 
 @pytest.mark.parametrize("roles", [["head"], ["worker"], ["head", "worker"]])

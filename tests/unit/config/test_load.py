@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cluster_ai.config import hosts, load, load_text
-from cluster_ai.config.model import Engine, Gateway, Interface, Monitoring, Packages, Rollout, Scheduler, Ssh
+from cluster_ai.config.model import Engine, Firewall, Gateway, Interface, Monitoring, Packages, Rollout, Scheduler, Ssh
 from cluster_ai.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -50,6 +50,7 @@ def test_what_the_seed_leaves_out_has_its_default() -> None:
     assert config.monitoring == Monitoring(9090, 5.0, 15 * 86400.0)
     assert config.interface == Interface(True, 8501)
     assert config.packages == Packages("distribution", None)
+    assert config.firewall == Firewall(True, ())
 
 
 def test_two_files_share_no_defaults() -> None:

@@ -114,6 +114,15 @@ def test_every_default_is_itself_allowed() -> None:
             "allowed: a network such as '10.0.0.0/8' or 'fd00::/8', without bits set after the prefix",
         ),
         (
+            SEED + "  firewall:\n    allow: ['80/tcp', 8000]\n",
+            "cluster.yaml:17:23: cluster.firewall.allow[1]: found 8000 (a whole number), allowed: "
+            "ports and their protocol, such as '8000/tcp', '60000-61000/udp' or '2049/tcp from 10.0.0.0/8'",
+        ),
+        (
+            SEED + "  firewall: {manage: maybe}\n",
+            "cluster.yaml:16:22: cluster.firewall.manage: found 'maybe', allowed: true or false",
+        ),
+        (
             SEED + "gateway: {port: 1}\n",
             "cluster.yaml:16:1: gateway: found an unknown key, allowed: version, cluster\n"
             "  -> it belongs under cluster:, indented",
@@ -210,6 +219,31 @@ def test_a_dashboard_that_is_off_takes_no_port() -> None:
         ("name", ["a", "gpu-worker-01", "A.b"], ["", "-a", "a-", "a/b", "ä", "a" * 64, "../x"]),
         ("jump", ["bastion", "me@bastion:2222", "a,b@c:1"], ["", "a b", "-oProxyCommand=x", "a;b"]),
         ("user", ["root", "j.doe"], ["", "-x", "a b"]),
+        (
+            "opening",
+            [
+                "8000/tcp",
+                "60000-61000/udp",
+                "2049/tcp from 10.0.0.0/8",
+                "53/udp from fd00::/8",
+                "80/tcp from proxy.lan",
+            ],
+            [
+                "8000",
+                8000,
+                "0/tcp",
+                "65536/tcp",
+                "2-1/tcp",
+                "1-1/tcp",
+                "80/sctp",
+                "80/tcp\n",
+                "a-b/tcp",
+                "-80/tcp",
+                "80/tcp from",
+                "80/tcp from 10.0.0.1/8",
+                "80/tcp from a;b",
+            ],
+        ),
         ("url", ["http://m/debian", "https://m"], ["ftp://m", "m/debian", "http:// m"]),
         ("share", [1, 20, "25%", "100%"], [0, "0%", "101%", "x", 0.5, True]),
         ("replicas", [1, 7, "all"], [0, -1, "7", 1.5, True]),

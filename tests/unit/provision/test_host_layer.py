@@ -49,6 +49,26 @@ def test_a_cluster_without_a_dashboard_opens_no_port_for_it() -> None:
     assert "dashboard" not in {service["name"] for service in host_layer.variables(without)["firewall_services"]}
 
 
+def test_openings_of_the_configuration_are_the_firewalls_extra_ports() -> None:
+    text = TEXT + "  firewall: {allow: ['8000/tcp', '60000-61000/udp', '2049/tcp from 10.0.0.0/8']}\n"
+    config = load_text(text, Path("/nowhere/cluster.yaml"))
+    assert host_layer.variables(config)["firewall_extra"] == [
+        {"ports": "8000", "protocol": "tcp"},
+        {"ports": "60000-61000", "protocol": "udp"},
+        {"ports": "2049", "protocol": "tcp", "from": ["10.0.0.0/8"]},
+    ]
+    assert host_layer.stamp(config, ONE, DEBIAN) != host_layer.stamp(CONFIG, ONE, DEBIAN)
+
+
+def test_a_firewall_that_is_not_ours_is_said_to_the_role() -> None:
+    config = load_text(TEXT + "  firewall: {manage: false}\n", Path("/nowhere/cluster.yaml"))
+    assert (host_layer.variables(CONFIG)["firewall_manage"], host_layer.variables(config)["firewall_manage"]) == (
+        True,
+        False,
+    )
+    assert host_layer.stamp(config, ONE, DEBIAN) != host_layer.stamp(CONFIG, ONE, DEBIAN)
+
+
 def test_packages_follow_the_roles_of_a_host() -> None:
     head, worker = host_layer.packages(["head"]), host_layer.packages(["worker"])
     assert {"prometheus", "nginx"} & set(head) == {"prometheus"}
