@@ -1,8 +1,8 @@
-"""Carry a plan out: the host layer, push to all, switch in waves, the last gate, and tidying up."""
+"""Carry a plan out: the host layer, reboots for drivers, push to all, switch in waves, the last gate, tidying up."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -11,14 +11,14 @@ from cluster_ai.errors import ClusterAIError, HostError
 from cluster_ai.placement import Placement
 from cluster_ai.provision.pyinfra import Event, HostTarget, push, switch
 from cluster_ai.release.store import Store
-from cluster_ai.rollout import credentials, gate, survey
+from cluster_ai.rollout import credentials, driver, gate, survey
 from cluster_ai.rollout.observe import Observed
 from cluster_ai.rollout.prune import prune
 from cluster_ai.rollout.scope import Scope
 from cluster_ai.rollout.survey import Survey
 
 if TYPE_CHECKING:
-    from cluster_ai.provision.ansible import TaskEvent
+    from cluster_ai.provision.ansible import AnsibleResult, TaskEvent
 
 Status = Literal["start", "ok", "changed", "failed"]
 OnEvent = Callable[[Event], None]
@@ -55,7 +55,10 @@ class Executor:
         converging = [host.host for host in plan.hosts if host.host_layer]
         changing = [host.host for host in plan.hosts if host.release_changes]
         if converging:
-            report.failed |= self._converge(found, converging)
+            failed, waiting = self._converge(found, converging)
+            report.failed |= failed
+            if waiting and not report.failed:
+                report.failed |= self._reboot(found, waiting)
             if not report.failed:
                 found = self._look_again(found, converging)
                 plan = found.plan
@@ -75,18 +78,42 @@ class Executor:
             self._finish(found, report)
         return report
 
-    def _converge(self, found: Survey, names: Sequence[str]) -> dict[str, ClusterAIError]:
+    def _converge(self, found: Survey, names: Sequence[str]) -> tuple[dict[str, ClusterAIError], frozenset[str]]:
+        """What failed, and which hosts wait for a reboot."""
+        self.on_stage("host layer", names)
+        result = self._play(found, names, "site.yml")
+        return dict(result.failed), result.reboot
+
+    def _play(self, found: Survey, names: Sequence[str], playbook: str) -> AnsibleResult:
         from cluster_ai.provision.ansible import converge
 
-        self.on_stage("host layer", names)
-        result = converge(
+        return converge(
             self.scope.config,
             names,
             stamps={name: found.stamps[name] for name in names},
             sudo_password=self.scope.sudo_password,
             on_event=lambda it: self.on_event(_event(it)),
+            playbook=playbook,
         )
-        return dict(result.failed)
+
+    def _reboot(self, found: Survey, waiting: Iterable[str]) -> dict[str, ClusterAIError]:
+        """One after the other, until one fails. What isn't rebooted has no stamp yet, so the next run comes to it."""
+        names = driver.order(waiting, self.scope.head.name)
+        self.on_stage("driver", names)
+        gateway = self.scope.gateway(credentials.token(self.scope.config))
+
+        def one(wave: Sequence[str]) -> dict[str, ClusterAIError | None]:
+            (name,) = wave
+            return {
+                name: driver.reboot(
+                    driver.Traffic(gateway.ask, name),
+                    lambda: self._play(found, wave, driver.PLAYBOOK).failed.get(name),
+                    lambda step, status, detail: self.on_event(Event(name, step, status, detail)),
+                    back=self.scope.config.rollout.gate_timeout,
+                )
+            }
+
+        return switch_in_waves([[name] for name in names], one).failed
 
     def _look_again(self, found: Survey, converged: Sequence[str]) -> Survey:
         """The host layer may have brought another Python; what was asked before is asked anew where it ran."""
