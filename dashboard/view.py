@@ -21,8 +21,8 @@ Unit = Literal["per_second", "seconds", "share", "gib", "count"]
 # How each unit's axis and tooltip write a number (d3's formats), and the least top of the axis: an idle cluster's line
 # lies at the bottom, instead of noise filling the height.
 _UNITS: dict[Unit, tuple[str, str, float]] = {
-    "per_second": ("~s", ".3~s", 0.1),
-    "seconds": ("~s", ".3~s", 0.1),
+    "per_second": ("~g", ".3~g", 0.1),
+    "seconds": ("~g", ".3~g", 0.1),
     "share": (".0%", ".1%", 1),
     "gib": (".3~r", ".2f", 1),
     "count": ("~r", ".2~r", 2),
