@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -30,7 +31,7 @@ def ssh_options(ssh: Ssh, *, persist: bool = True) -> list[str]:
     if persist:
         options |= {
             "ControlMaster": "auto",
-            "ControlPath": f"{_quoted(control_dir())}/%C",
+            "ControlPath": f"{_quoted(control_dir())}/{_identity(ssh)}%C",
             "ControlPersist": f"{PERSIST}s",
         }
     words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
@@ -55,7 +56,7 @@ def ssh_argv(ssh: Ssh, address: str, *, persist: bool = True) -> list[str]:
 def control_dir() -> Path:
     """Where shared connections have their sockets: short (a socket's path may have 104 bytes) and closed to others."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime and len(runtime) <= 40 and Path(runtime).is_dir():
+    if runtime and len(runtime) <= 24 and Path(runtime).is_dir():
         path = Path(runtime) / "cluster-ai"
     else:
         path = Path(tempfile.gettempdir()) / f"cluster-ai-{os.getuid()}"
@@ -66,6 +67,11 @@ def control_dir() -> Path:
             "belongs to another user, or is open to others", where=str(path), remedy=f"remove it: rm -r {path}"
         )
     return path
+
+
+def _identity(ssh: Ssh) -> str:
+    """Who asks, and whom it believes: with another key or known_hosts no connection is shared, as %C alone would have it."""
+    return hashlib.sha256(f"{ssh.key}\0{ssh.known_hosts}".encode()).hexdigest()[:8]
 
 
 def _quoted(path: Path) -> str:

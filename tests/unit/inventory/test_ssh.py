@@ -60,6 +60,11 @@ def test_connections_are_shared_through_short_sockets_that_others_cannot_reach(r
     assert "ControlPath" not in options(ssh_argv(NOTHING, "h1", persist=False))
 
 
+def test_another_key_shares_no_connection_that_an_earlier_one_opened() -> None:
+    mine, other = (Ssh("admin", None, Path(key), None, None) for key in ("/k/mine", "/k/other"))
+    assert options(ssh_argv(mine, "h1"))["ControlPath"] != options(ssh_argv(other, "h1"))["ControlPath"]
+
+
 def test_the_runtime_directory_is_taken_where_it_is_short(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/nowhere")
     assert control_dir().is_relative_to(runtime)
