@@ -70,7 +70,7 @@ def control_dir() -> Path:
 
 
 def _identity(ssh: Ssh) -> str:
-    """Who asks, and whom it believes: with another key or known_hosts no connection is shared, as %C alone would have it."""
+    """Who asks, and whom it believes: %C alone would share a connection with one who has another key or known_hosts."""
     return hashlib.sha256(f"{ssh.key}\0{ssh.known_hosts}".encode()).hexdigest()[:8]
 
 
