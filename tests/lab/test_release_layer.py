@@ -220,7 +220,7 @@ def test_a_wrong_sudo_password_a_refused_key_and_a_host_that_is_down_are_told_wh
         lab("start", down)
         lab.run_on(refusing, "mv /home/deploy/.ssh/away /home/deploy/.ssh/authorized_keys")
         lab.run_on(asking, "echo 'deploy ALL=(ALL) NOPASSWD:ALL' >/etc/sudoers.d/deploy")
-    assert found[cluster.hosts[0]].ok
+    assert found[lab.address(cluster.hosts[0])].ok  # the head host has its address for a name
     for name, word in ((down, "refuses connections"), (refusing, "refuses our SSH key"), (asking, "sudo refuses")):
         error = found[name].error
         assert isinstance(error, HostError)
