@@ -235,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if count == counts[0]:
                 slows = slow(bench)
                 print(f"bench: {slows}", flush=True)
-        write(section(quicks, slows))
+            write(section(quicks, slows))
     finally:
         Bench(0).lab("down")
         shutil.rmtree(FOLDER / "hosts", ignore_errors=True)
