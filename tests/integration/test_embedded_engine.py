@@ -174,12 +174,12 @@ async def test_models_are_told_from_their_file(session: aiohttp.ClientSession) -
 
 
 async def test_ollamas_own_client_works(engine: str, session: aiohttp.ClientSession) -> None:
-    client = ollama.AsyncClient(engine)
-    answer = await client.chat(MODEL, messages=HELLO, options={"num_predict": 4})
-    assert answer.message.content
-    assert [m.model for m in (await client.list()).models] == [MODEL]
-    with pytest.raises(ollama.ResponseError, match="model 'nope' not found"):
-        await client.generate("nope", "x")
+    async with ollama.AsyncClient(engine) as client:
+        answer = await client.chat(MODEL, messages=HELLO, options={"num_predict": 4})
+        assert answer.message.content
+        assert [m.model for m in (await client.list()).models] == [MODEL]
+        with pytest.raises(ollama.ResponseError, match="model 'nope' not found"):
+            await client.generate("nope", "x")
 
 
 async def test_openais_chat_passes_through(session: aiohttp.ClientSession) -> None:

@@ -100,8 +100,7 @@ def test_a_whole_answer_says_the_same_as_the_stream(url: str) -> None:
 
 
 def test_ollamas_own_client_works_with_the_address_and_the_token(url: str) -> None:
-    client = ollama.Client(url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
-    with contextlib.closing(client._client):
+    with ollama.Client(url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60) as client:
         _use(client)
 
 
