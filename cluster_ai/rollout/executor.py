@@ -130,13 +130,13 @@ class Executor:
 
     def _push(self, found: Survey, names: Sequence[str]) -> dict[str, ClusterAIError]:
         self.on_stage("push", names)
-        targets = [self._target(found, host, renew=True) for host in self._hosts(names)]
+        targets = [self.target(found, host, renew=True) for host in self._hosts(names)]
         outcomes = push(self.scope.config, targets, sudo_password=self.scope.sudo_password, on_event=self.on_event)
         return {name: outcome.error for name, outcome in outcomes.items() if outcome.error}
 
     def _switch(self, found: Survey, names: Sequence[str]) -> dict[str, ClusterAIError | None]:
         self.on_stage("switch", names)
-        targets = [self._target(found, host, renew=False) for host in self._hosts(names)]
+        targets = [self.target(found, host, renew=False) for host in self._hosts(names)]
         outcomes = switch(self.scope.config, targets, sudo_password=self.scope.sudo_password, on_event=self.on_event)
         return {name: outcome.error for name, outcome in outcomes.items()}
 
@@ -161,7 +161,8 @@ class Executor:
     def _hosts(self, names: Sequence[str]) -> list[Host]:
         return [host for host in self.scope.hosts if host.name in names]
 
-    def _target(self, found: Survey, host: Host, *, renew: bool) -> HostTarget:
+    def target(self, found: Survey, host: Host, *, renew: bool) -> HostTarget:
+        """What a host is to become; with its certificate and keys when `renew` and the plan want new ones."""
         release = found.releases[host.name]
         plan = next(plan for plan in found.plan.hosts if plan.host == host.name)
         store = Store.of(self.scope.config)

@@ -30,7 +30,7 @@ def targets(path: Path, sudo_password: str | None) -> tuple[tuple[data.HostTarge
     for error in found.plan.errors:
         print(error, file=sys.stderr)
     executor = Executor(scope, placement, on_stage=lambda title, names: None, on_event=lambda event: None)
-    made = (executor._target(found, host, renew=True) for host in scope.hosts if host.name in found.releases)
+    made = (executor.target(found, host, renew=True) for host in scope.hosts if host.name in found.releases)
     return tuple(made), int(config.rollout.gate_timeout)
 
 

@@ -196,7 +196,7 @@ def test_the_engine_is_free_again_after_its_client_has_left(url: str, site: Site
     assert all(reply.readline() for _ in range(20))
     reply.close()
     connection.close()
-    until(lambda: metric(url, f'gateway_in_flight{{worker="{worker}"}}') == 0, within=10)
+    until(lambda: metric(url, f'gateway_in_flight{{worker="{worker}"}}') == 0, within=2)
     left = time.monotonic()
     post(site.engines[int(worker[1]) - 1], "/api/generate", {**asked, "options": {"num_predict": 1}, "stream": False})
     assert time.monotonic() - left < 60
@@ -209,7 +209,7 @@ def test_a_client_that_leaves_before_the_first_token_frees_the_worker_too(url: s
     connection.request("POST", "/api/generate", body, HEADERS)
     until(lambda: metric(url, "gateway_in_flight{") == 1, within=5)
     connection.close()
-    until(lambda: metric(url, "gateway_in_flight{") == 0, within=10)
+    until(lambda: metric(url, "gateway_in_flight{") == 0, within=1)
 
 
 def test_a_lost_worker_costs_no_request(site: Site) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -153,8 +152,3 @@ def cluster(make_lab: Callable[[str, int, int], Lab], ollama: Path, gguf: Path) 
     made = Cluster(lab, write_config(lab, ollama, gguf), ("h1", "h2", "h3", "h4"))
     made.run("apply", "--yes", check=True)
     return made
-
-
-@pytest.fixture
-def digest_of() -> Callable[[Path], str]:
-    return lambda path: hashlib.sha256(path.read_bytes()).hexdigest()
