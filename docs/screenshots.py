@@ -20,8 +20,10 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
+from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
+SEND = '[data-testid="stFormSubmitButton"] button'
 PAGES = ("overview", "workers", "models", "playground")
 ANSWER = 300  # seconds that a first answer may take: the model may have to be loaded, on a slow machine
 DRAWN = 30  # seconds that a page may take
@@ -84,6 +86,13 @@ def settled(driver: WebDriver) -> None:
     WebDriverWait(driver, DRAWN, poll_frequency=0.4).until(quiet, "the page did not get ready")
 
 
+def element(driver: WebDriver, selector: str) -> WebElement:
+    """The first that fits the CSS selector; waits for it, for a page is drawn piece by piece."""
+    return WebDriverWait(driver, DRAWN).until(
+        lambda d: d.find_element(By.CSS_SELECTOR, selector), f"nothing on the page is {selector}"
+    )
+
+
 def sign_in(driver: WebDriver, url: str, token: str | None) -> None:
     driver.get(url)
     settled(driver)
@@ -100,7 +109,7 @@ def sign_in(driver: WebDriver, url: str, token: str | None) -> None:
 def go(driver: WebDriver, page: str) -> None:
     """By the navigation's link: a new address would be a new session, which would have to sign in again."""
     link = f'[data-testid="stSidebarNav"] a[href$="/{"" if page == "overview" else page}"]'
-    driver.find_element(By.CSS_SELECTOR, link).click()
+    element(driver, link).click()
     WebDriverWait(driver, DRAWN).until(
         lambda d: d.find_elements(By.XPATH, f"//h1[normalize-space()='{page.capitalize()}']"), f"no page {page}"
     )
@@ -110,7 +119,7 @@ def go(driver: WebDriver, page: str) -> None:
 def ask(driver: WebDriver) -> None:
     """Sends the playground's example prompt and waits for the whole answer."""
     go(driver, "playground")
-    driver.find_element(By.CSS_SELECTOR, '[data-testid="stFormSubmitButton"] button').click()
+    element(driver, SEND).click()
     WebDriverWait(driver, ANSWER).until(
         lambda d: "First token" in d.find_element(By.TAG_NAME, "body").text, "no answer came"
     )

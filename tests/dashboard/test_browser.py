@@ -50,11 +50,11 @@ def test_a_prompt_is_answered_on_the_page_with_the_worker_and_its_speed(
 ) -> None:
     shots.sign_in(browser, dashboard(gateway.url, prometheus.url), None)
     shots.go(browser, "playground")
-    box = browser.find_element(By.CSS_SELECTOR, "textarea")
+    box = shots.element(browser, "textarea")
     box.send_keys(Keys.CONTROL, "a")
     box.send_keys(Keys.DELETE)
     box.send_keys("Why is the sky blue?")
-    browser.find_element(By.CSS_SELECTOR, '[data-testid="stFormSubmitButton"] button').click()
+    shots.element(browser, shots.SEND).click()
     sees(browser, "Blue light is scattered most.", "cpu-worker-01", "123 ms", "98.7 /s", "Answers so far")
     assert gateway.prompts[-1] == "Why is the sky blue?"
     is_clean(browser)
@@ -66,10 +66,10 @@ def test_an_answer_that_breaks_off_says_so_and_the_page_stays(
     with FakeGateway(breaks_after=1) as fake:
         shots.sign_in(browser, dashboard(fake.url, f"http://127.0.0.1:{free_port()}"), None)
         shots.go(browser, "playground")
-        browser.find_element(By.CSS_SELECTOR, '[data-testid="stFormSubmitButton"] button').click()
+        shots.element(browser, shots.SEND).click()
         sees(browser, "The answer broke off: the worker was lost")
         fake.breaks_after = None
-        browser.find_element(By.CSS_SELECTOR, '[data-testid="stFormSubmitButton"] button').click()
+        shots.element(browser, shots.SEND).click()
         sees(browser, "Blue light is scattered most.")
         is_clean(browser)
 
@@ -150,8 +150,7 @@ def test_a_token_is_asked_for_refused_when_wrong_and_forgotten_on_signing_out(
         browser.get(url)
         sees(browser, "Sign in to test-cluster")
         assert "Overview" not in text(browser)
-        field = browser.find_element(By.CSS_SELECTOR, 'input[type="password"]')
-        field.send_keys("wrong", Keys.ENTER)
+        shots.element(browser, 'input[type="password"]').send_keys("wrong", Keys.ENTER)
         sees(browser, "does not know this token")
         shots.sign_in(browser, url, "right")
         sees(browser, "2 of 3")

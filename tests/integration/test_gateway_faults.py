@@ -185,7 +185,7 @@ async def test_a_client_that_leaves_closes_its_connection_to_the_engine() -> Non
         await until(lambda: mute.asked)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
-        await until(lambda: mute.left == 1, within=1)
+        await until(lambda: mute.left == 1)
         assert here.fleet.workers["w1"].in_flight == 0
         await until(lambda: here.logged("request"))
         assert here.logged("request")[-1]["status"] == 499
