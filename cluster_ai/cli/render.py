@@ -74,7 +74,7 @@ def summary(plan: Plan) -> str:
     if transfer:
         steps.append(f"{size(transfer)} to send")
     if len(plan.waves) > 1:
-        steps.append("Waves: " + "; ".join(", ".join(wave) for wave in plan.waves))
+        steps.append("Waves: " + "; ".join(", ".join(wave.hosts) for wave in plan.waves))
     return ". ".join(steps) + "."
 
 
@@ -124,7 +124,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "cluster": plan.cluster,
         "changes": plan.changes,
         "hosts": [{**asdict(host), "changes": host.changes} for host in plan.hosts],
-        "waves": [list(wave) for wave in plan.waves],
+        "waves": [wave.as_dict() for wave in plan.waves],
         "errors": [error_json(error) for error in plan.errors],
     }
 

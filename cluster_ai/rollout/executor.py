@@ -71,7 +71,7 @@ class Executor:
         if report.failed:
             report.untouched = changing
             return report
-        switched = switch_in_waves(plan.waves, lambda wave: self._switch(found, wave))
+        switched = switch_in_waves([wave.hosts for wave in plan.waves], lambda wave: self._switch(found, wave))
         report.done = [host.host for host in plan.hosts if host.host in switched.done or host.host in converging]
         report.failed, report.untouched = switched.failed, switched.untouched
         if switched.done and not report.failed:

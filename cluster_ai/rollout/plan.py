@@ -13,7 +13,7 @@ from cluster_ai.config.model import Role
 from cluster_ai.errors import HostError
 from cluster_ai.rollout.certificate import validity
 from cluster_ai.rollout.observe import Observed
-from cluster_ai.rollout.waves import budget, waves
+from cluster_ai.rollout.waves import Wave, budget, waves
 
 CREDENTIAL_NAMES = {layout.CA_CERT: "the cluster's CA", layout.GATEWAY_TOKEN: "the gateway's token"}
 
@@ -131,7 +131,7 @@ class HostPlan:
 class Plan:
     cluster: str
     hosts: tuple[HostPlan, ...]
-    waves: tuple[tuple[str, ...], ...]
+    waves: tuple[Wave, ...]
     errors: tuple[HostError, ...]  # hosts of which nothing is known
 
     @property

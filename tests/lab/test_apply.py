@@ -60,7 +60,7 @@ def test_another_number_of_replicas_is_planned_exactly_and_then_done(
     (gains,) = [host for host in workers if host["changes"]]
     assert len(gains["models_added"]) == 1
     assert not gains["models_removed"]
-    assert planned["waves"] == [[head["host"]], [gains["host"]]]
+    assert [wave["hosts"] for wave in planned["waves"]] == [[head["host"]], [gains["host"]]]
     assert not any(host["host_layer"] or host["credentials"] for host in planned["hosts"])
 
     done = cluster.run("apply", "--yes", "--json")

@@ -17,6 +17,7 @@ from cluster_ai.errors import HostError
 from cluster_ai.provision.ssh import Reply
 from cluster_ai.rollout.observe import UnitState
 from cluster_ai.rollout.plan import FileChange, HostPlan, Plan, Transfer, UnitChange
+from cluster_ai.rollout.waves import Wave
 from tests.unit.rollout.test_plan import NOW, seen
 
 HOST = HostPlan(
@@ -34,7 +35,7 @@ SAME = HostPlan("h1", "10.0.0.1", ("head",), "a" * 64, "a" * 64)
 
 
 def plan(*hosts: HostPlan, errors: tuple[HostError, ...] = ()) -> Plan:
-    return Plan("lab", hosts, (("h2",),), errors)
+    return Plan("lab", hosts, (Wave(("h2",), "rolling"),), errors)
 
 
 def test_a_plan_names_each_change_and_no_host_without_one(capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,7 +72,7 @@ def test_a_plan_as_json_has_all_of_it(capsys: pytest.CaptureFixture[str]) -> Non
     assert [host["changes"] for host in data["hosts"]] == [False, True]
     assert data["hosts"][1]["units"][0] == asdict(HOST.units[0])
     assert data["errors"] == [{"where": "h3", "what": "doesn't answer", "remedy": "see"}]
-    assert data["waves"] == [["h2"]]
+    assert data["waves"] == [{"hosts": ["h2"], "kind": "rolling", "pause": 0.0, "bake": 0.0}]
 
 
 def test_sizes_are_for_people() -> None:
