@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import PurePosixPath
 
 ROOT = PurePosixPath("/opt/cluster-ai")
@@ -15,11 +16,17 @@ STATE = PurePosixPath("/var/lib/cluster-ai")  # <component>/: StateDirectory of 
 BLOBS = STATE / "blobs"  # <sha256>: GGUF files
 INCOMING = STATE / "incoming"  # archives on their way in
 HOST_STAMP = STATE / "host-layer"  # digest of roles, variables and distribution that the host was converged to
+DRIFTED = "drift: "  # how the stamp begins instead, after the host's own check found that it isn't so any more
+PACKAGES = STATE / "packages"  # what the host layer installed: a name and a version a line
+VERIFIED = STATE / "verify.json"  # what the host's own check found, for people
+DRIFT = STATE / "drift"  # of that, what a push and a switch put right, one a line; absent where there is nothing
 
 CREDENTIALS = PurePosixPath("/etc/cluster-ai")  # 0600; passed to units by LoadCredential=
 CA_CERT, CERT, KEY, GATEWAY_TOKEN = "ca.pem", "cert.pem", "key.pem", "gateway.token"
 
 TARGET = "cluster-ai.target"
+SWITCHING = "cluster-ai-switch.service"  # transient: a switch under way
+VERIFY, VERIFY_TIMER = "cluster-ai-verify.service", "cluster-ai-verify.timer"
 SCHEDULER, GATEWAY_SOCKET, GATEWAY, PROMETHEUS, DASHBOARD = (
     "cluster-ai-scheduler.service",
     "cluster-ai-gateway.socket",
@@ -44,6 +51,13 @@ USERS = (
 
 ENGINE_PORT = 11434  # Ollama, loopback only
 FRONT_PORT = 11443  # nginx before it: TLS 1.3, client certificate asked for
-NODE_EXPORTER_PORT = 9100
+NODE_EXPORTER, NODE_EXPORTER_PORT = "prometheus-node-exporter.service", 9100
+TEXTFILES = PurePosixPath("/var/lib/prometheus/node-exporter")  # where Debian's node_exporter reads metrics of others
 DASK_WORKER_PORTS = (8790, 8799)
 DASK_NANNY_PORTS = (8800, 8809)
+
+
+def triggered(units: Collection[str]) -> frozenset[str]:
+    """Those services of `units` that a timer among them starts: they needn't be active."""
+    timers = {name.removesuffix(".timer") for name in units if name.endswith(".timer")}
+    return frozenset(name for name in units if name.endswith(".service") and name.removesuffix(".service") in timers)

@@ -71,6 +71,16 @@ units_of() { # DIGEST
     cut -d' ' -f1 "$ROOT/releases/$1/units.txt"
 }
 
+running_of() { # DIGEST: those that run all the time, so neither the target, nor a service that a timer starts
+    for unit in $(units_of "$1"); do
+        case "$unit" in
+        *.target) ;;
+        *.service) [ -e "$ROOT/releases/$1/units/${unit%.service}.timer" ] || echo "$unit" ;;
+        *) echo "$unit" ;;
+        esac
+    done
+}
+
 listed() { # WORD LIST
     case " $2 " in *" $1 "*) return 0 ;; *) return 1 ;; esac
 }
@@ -97,7 +107,23 @@ stamp() { # UNIT DIGEST
     inputs "$1" "$2" | sha256sum | cut -d' ' -f1
 }
 
+# What others laid over our units, or opened to others, is taken away: a release runs as its own files say.
+undo_overrides() {
+    for folder in "$SYSTEM"/cluster-ai*.d "$SYSTEM".control/cluster-ai*.d /run/systemd/system*/cluster-ai*.d; do
+        [ -d "$folder" ] || continue
+        unit=${folder##*/} unit=${unit%.d}
+        kept=$STATE/removed/$unit.d-$(date +%s%N)
+        mkdir -p "$STATE/removed" && mv -T "$folder" "$kept" || return 1
+        say "moved away: $folder (kept as $kept)"
+        case "$unit" in *-.*) rm -f "$STATE/units/"* ;; *) rm -f "$STATE/units/$unit" ;; esac # so that it starts anew
+    done
+    for file in /etc/cluster-ai/*; do
+        [ ! -f "$file" ] || { chown root:root "$file" && chmod 0600 "$file"; } || return 1
+    done
+}
+
 link_units() { # DIGEST
+    undo_overrides || return 1
     units=$(units_of "$1" | tr '\n' ' ')
     for link in "$SYSTEM"/cluster-ai*; do # units that this release doesn't have
         unit=${link##*/}
@@ -124,8 +150,7 @@ link_units() { # DIGEST
 }
 
 changed_units() { # DIGEST: those that were started with other inputs, or don't run
-    for unit in $(units_of "$1"); do
-        case "$unit" in *.target) continue ;; esac
+    for unit in $(running_of "$1"); do
         [ "$(cat "$STATE/units/$unit" 2>/dev/null)" = "$(stamp "$unit" "$1")" ] && systemctl is-active --quiet "$unit" && continue
         printf ' %s' "$unit"
     done
@@ -157,15 +182,19 @@ start_units() { # DIGEST
         for unit in $changed; do write "$STATE/units/$unit" "$(stamp "$unit" "$1")"; done
     fi
     for unit in $(units_of "$1"); do
-        case "$unit" in *.target) systemctl start --no-block "$unit" ;; esac
+        case "$unit" in
+        *.target) systemctl start --no-block "$unit" ;;
+        *.timer) systemctl restart "$unit" ;; # what it starts is soon done again, for what runs now
+        esac
     done
+    rm -f "$STATE/drift" # which the host's own check had found; it is put right
 }
 
 all_active() { # DIGEST: within half a minute, and twice in a row
     tries=60 seen=0
     while [ "$tries" -gt 0 ]; do
         # shellcheck disable=SC2046
-        if systemctl is-active --quiet $(units_of "$1" | grep -v '\.target$'); then seen=$((seen + 1)); else seen=0; fi
+        if systemctl is-active --quiet $(running_of "$1"); then seen=$((seen + 1)); else seen=0; fi
         [ "$seen" -lt 3 ] || return 0
         tries=$((tries - 1))
         sleep 0.5
@@ -174,8 +203,7 @@ all_active() { # DIGEST: within half a minute, and twice in a row
 }
 
 tell_units() { # DIGEST: why it isn't running
-    for unit in $(units_of "$1"); do
-        case "$unit" in *.target) continue ;; esac
+    for unit in $(running_of "$1"); do
         restarts=$(systemctl show -p NRestarts --value "$unit")
         if ! systemctl is-active --quiet "$unit" || [ "${restarts:-0}" -gt 0 ]; then last_words "$unit"; fi
     done | while IFS= read -r line; do say "$line"; done
@@ -272,6 +300,7 @@ change() { # DIGEST
 
 check() { # DIGEST
     [ "$(led_to current)" = "$1" ] && [ "$(cat "$STATE/confirmed" 2>/dev/null)" = "$1" ] && complete "$1" || exit 1
+    [ ! -e "$STATE/drift" ] || exit 1 # the host's own check found something
     for unit in $(units_of "$1"); do
         [ "$(readlink "$SYSTEM/$unit")" = "$ROOT/current/units/$unit" ] || exit 1
     done
