@@ -5,39 +5,40 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from cluster_ai import layout
 from cluster_ai.errors import HostError
 
-UNITS = (layout.TARGET, *layout.HEAD_UNITS, *layout.WORKER_UNITS)
 _BEGIN, _END = "cluster-ai-probe=1", "cluster-ai-probe=end"
 MANY = 20  # changed files that are told one by one
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_SUM = re.compile(r"([0-9a-f]{64}) [ *]([a-z.]+)")
 
 # Only what a minimal Debian has. Values are on one line each; what is missing is an empty value, or no line at all.
+# Each program that it starts costs every host some milliseconds in a run with nothing to do, so it starts few.
 # A release is complete when its units.txt is written, so what in it is newer was changed by somebody since. (A change
 # that hides its time is found by `verify`, which reads every file.)
 SCRIPT = f"""
 echo {_BEGIN}
-( . /etc/os-release; echo "os_id=$ID"; echo "os_version=$VERSION_ID"; echo "os_like=$ID_LIKE" ) 2>/dev/null
-echo "python=$(python3 -V 2>/dev/null)"
-echo "arch=$(uname -m)"
-echo "clock=$(date +%s)"
-for link in current previous; do echo "$link=$(readlink {layout.ROOT}/$link 2>/dev/null)"; done
-cd {layout.CURRENT} 2>/dev/null && find . -mindepth 1 -newer units.txt | head -n {MANY} | sed 's/^/newer=/'
-echo "stamp=$(cat {layout.HOST_STAMP} 2>/dev/null)"
-for dir in {layout.PARTS} {layout.RELEASES} {layout.BLOBS}; do
-echo "${{dir##*/}}=$(ls $dir 2>/dev/null | tr '\\n' ' ')"
-done
-cd {layout.CREDENTIALS} 2>/dev/null && {{
-echo "certificate=$(base64 -w0 {layout.CERT} 2>/dev/null)"
-sha256sum {layout.CA_CERT} {layout.GATEWAY_TOKEN} 2>/dev/null | while read sum name; do echo "sum_$name=$sum"; done
+{{
+if [ -r /etc/os-release ]; then . /etc/os-release; fi
+echo "os_id=$ID"; echo "os_version=$VERSION_ID"
+python3 -V | {{ read -r said; echo "python=$said"; }}
+uname -m | {{ read -r said; echo "arch=$said"; }}
+date +clock=%s
+find {layout.CURRENT} {layout.PREVIOUS} -maxdepth 0 -printf '%f=%l\\n'
+find {layout.PARTS} {layout.RELEASES} {layout.BLOBS} -mindepth 1 -maxdepth 1 -printf '%h=%f\\n'
+cd {layout.CURRENT} && find . -mindepth 1 -newer units.txt -printf 'newer=%P\\n'
+stamp=; read -r stamp <{layout.HOST_STAMP}; echo "stamp=$stamp"
+cd {layout.CREDENTIALS} && {{
+while read -r line; do echo "certificate=$line"; done <{layout.CERT}
+sha256sum {layout.CA_CERT} {layout.GATEWAY_TOKEN}
 }}
-df -Pk {layout.ROOT} 2>/dev/null | tail -n 1 | grep -q . || ROOT_IS=/
-echo "free=$(df -Pk ${{ROOT_IS:-{layout.ROOT}}} 2>/dev/null | tail -n 1)"
-systemctl show -p Id,LoadState,ActiveState,SubState,NRestarts {" ".join(UNITS)} 2>/dev/null | sed 's/^/unit./'
+df -Pk / {layout.ROOT} | while read -r line; do echo "free=$line"; done
+systemctl list-units --all --plain --no-legend --no-pager 'cluster-ai*' | while read -r line; do echo "unit=$line"; done
+}} 2>/dev/null
 echo {_END}
 """
 
@@ -92,8 +93,13 @@ def parse(host: str, text: str) -> Observed:
             where=host,
             remedy=f"see what a plain command prints there: ssh {host} true",
         ) from None
-    pairs = [(key, value.strip()) for key, mark, value in (ln.partition("=") for ln in lines[begin + 1 : end]) if mark]
+    told = lines[begin + 1 : end]
+    pairs = [(key, value.strip()) for key, mark, value in (ln.partition("=") for ln in told) if mark]
     values = dict(pairs)
+
+    def all_of(wanted: object) -> Iterator[str]:
+        return (value for key, value in pairs if key == str(wanted))
+
     return Observed(
         host=host,
         os_id=values.get("os_id", ""),
@@ -104,17 +110,13 @@ def parse(host: str, text: str) -> Observed:
         current=_digest(values.get("current", "")),
         previous=_digest(values.get("previous", "")),
         stamp=values.get("stamp") or None,
-        releases=_digests(values.get("releases", "")),
-        parts=_digests(values.get("parts", "")),
-        blobs=_digests(values.get("blobs", "")),
-        certificate=_der(values.get("certificate", "")),
-        sums={
-            key.removeprefix("sum_"): value
-            for key, value in pairs
-            if key.startswith("sum_") and _DIGEST.fullmatch(value)
-        },
-        units=_units(pairs),
-        newer=tuple(value.removeprefix("./") for key, value in pairs if key == "newer"),
+        releases=_digests(all_of(layout.RELEASES)),
+        parts=_digests(all_of(layout.PARTS)),
+        blobs=_digests(all_of(layout.BLOBS)),
+        certificate=_der(all_of("certificate")),
+        sums={found[2]: found[1] for found in map(_SUM.fullmatch, told) if found},
+        units=_units(all_of("unit")),
+        newer=tuple(all_of("newer"))[:MANY],
         free=_free(values.get("free", "")),
     )
 
@@ -130,8 +132,8 @@ def _digest(link: str) -> str | None:
     return name if _DIGEST.fullmatch(name) else None
 
 
-def _digests(text: str) -> frozenset[str]:
-    return frozenset(word for word in text.split() if _DIGEST.fullmatch(word))
+def _digests(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(name for name in names if _DIGEST.fullmatch(name))
 
 
 def _number(text: str) -> int | None:
@@ -145,28 +147,27 @@ def _free(line: str) -> int | None:
     return None if kibibytes is None else kibibytes * 1024
 
 
-def _der(text: str) -> bytes | None:
-    """The first certificate of a PEM file that came as base64."""
+def _der(lines: Iterable[str]) -> bytes | None:
+    """The first certificate of a PEM file."""
+    body = re.search(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", "".join(lines))
     try:
-        pem = base64.b64decode(text, validate=True).decode("ascii")
-        body = re.search(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", pem, re.DOTALL)
-        return base64.b64decode("".join(body[1].split()), validate=True) if body else None
-    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return base64.b64decode(body[1], validate=True) if body else None
+    except (binascii.Error, ValueError):
         return None
 
 
-def _units(pairs: list[tuple[str, str]]) -> dict[str, UnitState]:
-    """`systemctl show` prints a block for each unit; the properties of a block come in any order."""
-    blocks: list[dict[str, str]] = [{}]
-    for key, value in pairs:
-        if not key.startswith("unit."):
+def _units(lines: Iterable[str]) -> dict[str, UnitState]:
+    """Lines of `systemctl list-units`: unit, load state, active, sub, description; a mark before it where it failed.
+
+    An instance is told by its template's name; of several instances the one that is up counts.
+    """
+    found: dict[str, UnitState] = {}
+    for line in lines:
+        words = line.removeprefix("●").split()
+        if len(words) < 4 or words[1] in ("not-found", "error"):
             continue
-        name = key.removeprefix("unit.")
-        if name in blocks[-1]:  # the next block begins
-            blocks.append({})
-        blocks[-1][name] = value
-    return {
-        block["Id"]: UnitState(block.get("ActiveState", ""), block.get("SubState", ""))
-        for block in blocks
-        if block.get("Id") and block.get("LoadState") not in (None, "not-found")
-    }
+        name = re.sub(r"@.*(?=\.)", "@", words[0])
+        state = UnitState(words[2], words[3])
+        if name not in found or state.up:
+            found[name] = state
+    return found
