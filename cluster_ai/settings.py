@@ -64,12 +64,19 @@ class WorkerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Listener:
+    port: int
+    unit: str  # whose process listens there
+
+
+@dataclass(frozen=True, slots=True)
 class HostSettings:
     """For the host's own agent (cluster_ai.host): what must be true here before a release counts as healthy."""
 
     name: str
     roles: tuple[Literal["head", "worker"], ...]
-    units: tuple[str, ...]
+    units: tuple[str, ...]  # those that run all the time
+    listeners: tuple[Listener, ...]
     scheduler: str
     gateway_url: str | None  # on the head host
     prometheus_url: str | None  # on the head host

@@ -29,6 +29,7 @@ _DIRECTORIES = (
     (layout.BLOBS, "0755"),
     (layout.INCOMING, "0700"),
     (layout.CREDENTIALS, "0700"),
+    (layout.TEXTFILES, "0755"),
 )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster_ai import layout, settings
 from cluster_ai.config.model import Config, Host, Model, Worker, hosts
+from cluster_ai.release.ports import ports
 from cluster_ai.release.units import Unit, address, url
 
 if TYPE_CHECKING:
@@ -80,13 +81,16 @@ def _host(
     config: Config, placement: Placement, host: Host, wanted: tuple[Unit, ...], blobs: Mapping[str, str]
 ) -> settings.HostSettings:
     head = "head" in host.roles
+    names = [unit.name for unit in wanted]
+    listeners = {layout.NODE_EXPORTER_PORT: layout.NODE_EXPORTER, **ports(config, host)}
     dashboard = head and config.interface.dashboard
     models = {model.name: model for model in config.models}
     placed = placement.on(host.worker.name) if host.worker else ()
     return settings.HostSettings(
         name=host.name,
         roles=tuple(sorted(host.roles)),
-        units=tuple(unit.name for unit in wanted if unit.name != layout.TARGET),
+        units=tuple(name for name in names if name not in {layout.TARGET, *layout.triggered(names)}),
+        listeners=tuple(settings.Listener(port, unit) for port, unit in sorted(listeners.items())),
         scheduler=_scheduler_url(config),
         gateway_url=url("http", "127.0.0.1", config.gateway.port) if head else None,
         prometheus_url=url("http", "127.0.0.1", config.monitoring.port) if head else None,

@@ -129,7 +129,9 @@ def units(config: Config, host: Host) -> tuple[Unit, ...]:
         found += [_dashboard(config)] if config.interface.dashboard else []
     if host.worker is not None:
         found += [_engine(config, host.worker), _front(host.worker), _worker(config, host.worker)]
-    return (*found, _target(tuple(unit.name for unit in found)))
+    found += [_verify(), _verify_timer()]
+    names = [unit.name for unit in found]
+    return (*found, _target(tuple(name for name in names if name not in layout.triggered(names))))
 
 
 def _target(wanted: tuple[str, ...]) -> Unit:
@@ -285,3 +287,27 @@ def _worker(config: Config, worker: Worker) -> Unit:
         service="KillMode=mixed\n",  # the nanny ends its worker
     )
     return Unit(layout.WORKER, text, ("etc/worker.json",), ("app", "lib"))
+
+
+def _verify() -> Unit:
+    """As root, since it reads what is every component's; it may write what it found, and nothing else."""
+    text = (
+        f"[Unit]\nDescription=Cluster AI: look for drift\nAfter={layout.TARGET}\n\n"
+        f"[Service]\nType=oneshot\nExecStart={LAUNCH} python3 -m cluster_ai.host verify etc/host.json\n"
+        "SuccessExitStatus=2\n"  # it found some
+        "TimeoutStartSec=30min\nNice=19\nCPUSchedulingPolicy=idle\nIOSchedulingClass=idle\nCPUWeight=1\n"
+        f"IOWeight=1\nMemoryMax={512 * MIB}\nCacheDirectory=cluster-ai/verify\nPrivateDevices=yes\n"
+        f"MemoryDenyWriteExecute=yes\n{_SANDBOX}"
+        "ProtectProc=default\nCapabilityBoundingSet=CAP_DAC_READ_SEARCH CAP_SYS_PTRACE\n"  # whose a socket is
+        f"ReadWritePaths={layout.STATE} -{layout.TEXTFILES}\n"
+    )
+    return Unit(layout.VERIFY, text)  # what it runs from restarts nothing: each run of it is a new one
+
+
+def _verify_timer() -> Unit:
+    text = (
+        f"[Unit]\nDescription=Cluster AI: look for drift every hour\nPartOf={layout.TARGET}\n\n"
+        "[Timer]\nOnBootSec=5min\nOnUnitActiveSec=1h\nRandomizedDelaySec=10min\nAccuracySec=1min\n\n"
+        f"[Install]\nWantedBy={layout.TARGET}\n"
+    )
+    return Unit(layout.VERIFY_TIMER, text, launched=False)

@@ -10,6 +10,7 @@ from typing import Literal
 from cluster_ai import layout
 from cluster_ai.config.model import Config, Host
 from cluster_ai.errors import HostError
+from cluster_ai.release.ports import ports
 from cluster_ai.rollout import observe
 from cluster_ai.rollout.certificate import validity
 from cluster_ai.rollout.observe import Observed
@@ -136,23 +137,6 @@ def _resources(host: Host, machine: Machine) -> Iterator[Finding]:
             f"the NVIDIA driver shows {machine.driver} of {machine.cards} cards",
             "cluster-ai apply --converge installs it; a new driver needs a reboot (docs/host-layer.md)",
         )
-
-
-def ports(config: Config, host: Host) -> dict[int, str]:
-    """Port -> the unit of ours that needs it."""
-    needed: dict[int, str] = {}
-    if "head" in host.roles:
-        needed |= {
-            config.gateway.port: layout.GATEWAY_SOCKET,
-            config.scheduler.port: layout.SCHEDULER,
-            config.scheduler.dashboard_port: layout.SCHEDULER,
-            config.monitoring.port: layout.PROMETHEUS,
-        }
-        if config.interface.dashboard:
-            needed[config.interface.dashboard_port] = layout.DASHBOARD
-    if host.worker is not None:
-        needed |= {layout.ENGINE_PORT: layout.ENGINE, layout.FRONT_PORT: layout.FRONT}
-    return needed
 
 
 def _ports(config: Config, host: Host, seen: Observed, machine: Machine) -> Iterator[Finding]:

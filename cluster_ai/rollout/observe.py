@@ -19,7 +19,7 @@ _SUM = re.compile(r"([0-9a-f]{64}) [ *]([a-z.]+)")
 # Only what a minimal Debian has. Values are on one line each; what is missing is an empty value, or no line at all.
 # Each program that it starts costs every host some milliseconds in a run with nothing to do, so it starts few.
 # A release is complete when its units.txt is written, so what in it is newer was changed by somebody since. (A change
-# that hides its time is found by `verify`, which reads every file.)
+# that hides its time is found by `verify`, which reads every file, and notes in a file what there is to put right.)
 SCRIPT = f"""
 echo {_BEGIN}
 {{
@@ -30,6 +30,7 @@ uname -m | {{ read -r said; echo "arch=$said"; }}
 date +clock=%s
 find {layout.CURRENT} {layout.PREVIOUS} -maxdepth 0 -printf '%f=%l\\n'
 find {layout.PARTS} {layout.RELEASES} {layout.BLOBS} -mindepth 1 -maxdepth 1 -printf '%h=%f\\n'
+while read -r line; do echo "newer=$line"; done <{layout.DRIFT}
 cd {layout.CURRENT} && find . -mindepth 1 -newer units.txt -printf 'newer=%P\\n'
 stamp=; read -r stamp <{layout.HOST_STAMP}; echo "stamp=$stamp"
 cd {layout.CREDENTIALS} && {{
@@ -72,7 +73,7 @@ class Observed:
     certificate: bytes | None  # DER
     sums: Mapping[str, str]  # SHA-256 of files in layout.CREDENTIALS
     units: Mapping[str, UnitState]  # those that systemd knows there
-    newer: tuple[str, ...]  # files and folders of the current release that were changed since it was made
+    newer: tuple[str, ...]  # what of the current release, mostly files, was changed since it was made
     free: int | None  # bytes on the file system of layout.ROOT
 
     @property
@@ -116,7 +117,7 @@ def parse(host: str, text: str) -> Observed:
         certificate=_der(all_of("certificate")),
         sums={found[2]: found[1] for found in map(_SUM.fullmatch, told) if found},
         units=_units(all_of("unit")),
-        newer=tuple(all_of("newer"))[:MANY],
+        newer=tuple(dict.fromkeys(all_of("newer")))[:MANY],
         free=_free(values.get("free", "")),
     )
 
@@ -159,7 +160,8 @@ def _der(lines: Iterable[str]) -> bytes | None:
 def _units(lines: Iterable[str]) -> dict[str, UnitState]:
     """Lines of `systemctl list-units`: unit, load state, active, sub, description; a mark before it where it failed.
 
-    An instance is told by its template's name; of several instances the one that is up counts.
+    An instance is told by its template's name; of several instances the one that is up counts. What a timer starts is
+    left out, since it says nothing that it isn't active.
     """
     found: dict[str, UnitState] = {}
     for line in lines:
@@ -170,4 +172,5 @@ def _units(lines: Iterable[str]) -> dict[str, UnitState]:
         state = UnitState(words[2], words[3])
         if name not in found or state.up:
             found[name] = state
-    return found
+    started = layout.triggered(found)
+    return {name: state for name, state in found.items() if name not in started}

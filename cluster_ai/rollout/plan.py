@@ -12,34 +12,11 @@ from cluster_ai import layout
 from cluster_ai.config.model import Role
 from cluster_ai.errors import HostError
 from cluster_ai.rollout.certificate import validity
+from cluster_ai.rollout.manifest import Manifest, differences, units_of
 from cluster_ai.rollout.observe import Observed
 from cluster_ai.rollout.waves import Wave, budget, waves
 
 CREDENTIAL_NAMES = {layout.CA_CERT: "the cluster's CA", layout.GATEWAY_TOKEN: "the gateway's token"}
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """A release's manifest.json, as far as a plan needs it."""
-
-    parts: Mapping[str, str]  # name -> SHA-256
-    files: Mapping[str, str]  # path -> SHA-256
-    units: Mapping[str, str]  # unit -> digest of all that it runs from
-
-    @classmethod
-    def read(cls, raw: bytes) -> Manifest:
-        """Raises KeyError, TypeError or ValueError where it is no manifest."""
-        data: dict[str, Any] = json.loads(raw)
-        files = {path: entry["sha256"] for path, entry in data["files"].items()}
-        return cls(dict(data["parts"]), files, dict(data["units"]))
-
-
-def units_of(raw: bytes) -> dict[str, str]:
-    """A manifest's units, without reading its thousands of files: keys are sorted, and "units" is the last."""
-    try:
-        return dict(json.loads(b"{" + raw[raw.rindex(b'"units":{') :])["units"])
-    except ValueError:
-        return dict(json.loads(raw)["units"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +61,16 @@ class Before:
 
 
 @dataclass(frozen=True, slots=True)
+class Version:
+    """Something in a part that has a version, before and after; the same one twice where only its content differs."""
+
+    part: str  # "engine", "lib"
+    name: str
+    old: str | None  # None: it wasn't there, or nobody says
+    new: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class FileChange:
     path: str
     kind: Literal["added", "changed", "removed"]
@@ -95,6 +82,8 @@ class UnitChange:
     unit: str
     action: Literal["start", "restart", "stop"]
     reason: str
+    files: tuple[str, ...] = ()  # of the release, of those that it runs from, that differ
+    parts: tuple[str, ...] = ()  # likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +105,9 @@ class HostPlan:
     models_added: tuple[str, ...] = ()
     models_removed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    versions: tuple[Version, ...] = ()
+    stamp_from: str | None = None  # of the host layer
+    stamp_to: str = ""
 
     @property
     def release_changes(self) -> bool:
@@ -161,6 +153,9 @@ def plan_host(wanted: Wanted, seen: Observed, before: Before, *, now: float, con
         models_added=added,
         models_removed=removed,
         notes=_notes(seen, same, before),
+        versions=_versions(old, new, before.texts, wanted.texts) if old and new else (),
+        stamp_from=seen.stamp,
+        stamp_to=wanted.stamp,
     )
 
 
@@ -185,6 +180,8 @@ def _host_layer(wanted: Wanted, seen: Observed, converge: bool) -> str:
         return "asked for"
     if seen.stamp is None:
         return "never converged"
+    if seen.stamp.startswith(layout.DRIFTED):
+        return seen.stamp.removeprefix(layout.DRIFTED)
     return "" if seen.stamp == wanted.stamp else "roles, variables or distribution changed"
 
 
@@ -206,14 +203,34 @@ def _files(
     old: Manifest, new: Manifest, old_texts: Mapping[str, str], new_texts: Mapping[str, str]
 ) -> tuple[FileChange, ...]:
     changes = []
-    for path in sorted(old.files.keys() | new.files.keys()):
-        if path not in old.files:
-            changes.append(FileChange(path, "added"))
-        elif path not in new.files:
-            changes.append(FileChange(path, "removed"))
-        elif old.files[path] != new.files[path]:
-            changes.append(FileChange(path, "changed", _diff(path, old_texts.get(path), new_texts.get(path))))
+    for path, before, after in differences(old, new):
+        kind: Literal["added", "changed", "removed"] = (
+            "added" if before is None else "removed" if after is None else "changed"
+        )
+        diff = _diff(path, old_texts.get(path), new_texts.get(path)) if kind == "changed" else ""
+        changes.append(FileChange(path, kind, diff))
     return tuple(changes)
+
+
+def _versions(
+    old: Manifest, new: Manifest, old_texts: Mapping[str, str], new_texts: Mapping[str, str]
+) -> tuple[Version, ...]:
+    found = []
+    if "engine" in new.parts and old.parts.get("engine") != new.parts["engine"]:
+        found.append(Version("engine", "engine", _engine(old_texts), _engine(new_texts)))
+    if old.parts.get("lib") != new.parts.get("lib"):
+        before, after = old.packages(), new.packages()
+        names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+        found += [Version("lib", name, before.get(name), after.get(name)) for name in names]
+    return tuple(found)
+
+
+def _engine(texts: Mapping[str, str]) -> str | None:
+    """The engine's version, as the host's settings say it; releases from before they did have none."""
+    try:
+        return str(json.loads(texts["etc/host.json"])["engine"] or "") or None
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _diff(path: str, old: str | None, new: str | None) -> str:
@@ -223,7 +240,7 @@ def _diff(path: str, old: str | None, new: str | None) -> str:
 
 
 def _units(
-    wanted: Mapping[str, str], seen: Observed, credentials: str, why: Callable[[str], str]
+    wanted: Mapping[str, str], seen: Observed, credentials: str, why: Callable[[str], UnitChange | None]
 ) -> tuple[UnitChange, ...]:
     changes: list[UnitChange] = []
     for unit in wanted:
@@ -232,26 +249,27 @@ def _units(
             changes.append(UnitChange(unit, "start", "new here"))
         elif not state.up:
             changes.append(UnitChange(unit, "start", f"is {state.active} ({state.sub})"))
-        elif reason := why(unit):
-            changes.append(UnitChange(unit, "restart", reason))
+        elif change := why(unit):
+            changes.append(change)
         elif credentials:
             changes.append(UnitChange(unit, "restart", "credentials are renewed"))
     gone = sorted(unit for unit, state in seen.units.items() if unit not in wanted and state.up)
     return (*changes, *(UnitChange(unit, "stop", "not of this host any more") for unit in gone))
 
 
-def _why(unit: str, old: Manifest | None, new: Manifest | None, inputs: Mapping[str, Inputs]) -> str:
-    """Why a unit restarts; empty: it need not."""
+def _why(unit: str, old: Manifest | None, new: Manifest | None, inputs: Mapping[str, Inputs]) -> UnitChange | None:
+    """Why a unit restarts; None: it need not."""
     if new is None:
-        return ""
+        return None
     if old is None:
-        return "what it runs from is not known"
+        return UnitChange(unit, "restart", "what it runs from is not known")
     if old.units.get(unit) == new.units[unit]:
-        return ""
+        return None
     it = inputs.get(unit, Inputs((), ()))
-    files = [path for path in it.files if old.files.get(path) != new.files.get(path)]
-    parts = [f"part {name}" for name in it.parts if old.parts.get(name) != new.parts.get(name)]
-    return f"changed: {', '.join((*files, *parts))}" if files or parts else "what it runs from changed"
+    files = tuple(path for path in it.files if old.files.get(path) != new.files.get(path))
+    parts = tuple(name for name in it.parts if old.parts.get(name) != new.parts.get(name))
+    named = ", ".join((*files, *(f"part {name}" for name in parts)))
+    return UnitChange(unit, "restart", f"changed: {named}" if named else "what it runs from changed", files, parts)
 
 
 def _models(wanted: Wanted, before: Before) -> tuple[tuple[str, ...], tuple[str, ...]]:

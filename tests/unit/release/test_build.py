@@ -108,8 +108,9 @@ def test_a_manifest_says_every_file_of_the_release(cluster: Cluster) -> None:
 def test_hosts_get_what_their_roles_need(cluster: Cluster) -> None:
     found = releases(cluster.config())
     assert list(found) == ["a", "b", "c"]  # the head, which is a worker too, first
-    assert set(units(found["a"])) == {*layout.HEAD_UNITS, *layout.WORKER_UNITS, layout.TARGET}
-    assert set(units(found["b"])) == {*layout.WORKER_UNITS, layout.TARGET}
+    everywhere = {layout.VERIFY, layout.VERIFY_TIMER, layout.TARGET}
+    assert set(units(found["a"])) == {*layout.HEAD_UNITS, *layout.WORKER_UNITS, *everywhere}
+    assert set(units(found["b"])) == {*layout.WORKER_UNITS, *everywhere}
     lib = {host: next(part.sha256 for part in release.parts if part.name == "lib") for host, release in found.items()}
     assert lib["b"] == lib["c"] != lib["a"]
     blobs = [host for host, release in found.items() if release.blobs]
@@ -189,7 +190,8 @@ def test_settings_are_what_components_read(cluster: Cluster, tmp_path: Path) -> 
     ]
     assert gateway.models == {"small": 2048, "pulled": 4096}
     host = read(settings.HostSettings, "b", "host.json")
-    assert host.units == layout.WORKER_UNITS
+    assert host.units == (*layout.WORKER_UNITS, layout.VERIFY_TIMER)  # not the service, which the timer starts
+    assert {it.unit for it in host.listeners} == {*layout.WORKER_UNITS, layout.NODE_EXPORTER}
     assert (host.gateway_url, host.engine_url) == (None, "http://127.0.0.1:11434")
     assert {model.name: model.processor for model in host.models}["pulled"] == "gpu"
     head = read(settings.HostSettings, "a", "host.json")

@@ -8,7 +8,8 @@ import pytest
 
 from cluster_ai import layout
 from cluster_ai.config import Config, hosts, load_text
-from cluster_ai.rollout.doctor import Finding, Machine, findings, parse, ports
+from cluster_ai.release.ports import ports
+from cluster_ai.rollout.doctor import Finding, Machine, findings, parse
 from cluster_ai.rollout.observe import UnitState
 from tests.unit.rollout.test_plan import NOW, seen
 
@@ -74,7 +75,7 @@ def test_a_port_that_our_own_unit_has_is_no_fault(config: Config) -> None:
 def test_a_head_needs_the_ports_of_the_head(config: Config) -> None:
     head, worker = hosts(config)
     assert {config.gateway.port, config.scheduler.port, config.monitoring.port} <= ports(config, head).keys()
-    assert ports(config, worker).keys() == {layout.ENGINE_PORT, layout.FRONT_PORT}
+    assert ports(config, worker).keys() == {layout.ENGINE_PORT, layout.FRONT_PORT, layout.DASK_WORKER_PORTS[0]}
 
 
 def test_an_answer_is_read_also_where_half_of_it_is_missing() -> None:

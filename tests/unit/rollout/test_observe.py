@@ -93,6 +93,12 @@ def test_instances_of_a_template_are_told_as_one_which_is_up_when_one_of_them_is
         assert {name: state.active for name, state in units.items()} == {"a@.service": "active"}
 
 
+def test_what_a_timer_starts_is_not_told_since_it_needs_no_running() -> None:
+    told = ["a.service loaded inactive dead A", "a.timer loaded active waiting A", "b.service loaded inactive dead B"]
+    text = "\n".join(["cluster-ai-probe=1", *(f"unit={line}" for line in told), "cluster-ai-probe=end"])
+    assert set(parse("h", text).units) == {"a.timer", "b.service"}
+
+
 def test_the_script_runs_here_and_its_answer_is_read() -> None:
     (reply,) = run([Call("here", ("sh", "-c"), SCRIPT, as_root=False)]).values()
     assert isinstance(reply, Reply)

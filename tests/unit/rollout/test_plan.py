@@ -179,6 +179,16 @@ def test_a_model_file_that_is_missing_is_sent() -> None:
 def test_the_host_layer_runs_when_its_stamp_differs_or_when_asked_for() -> None:
     assert "changed" in planned(wanted(stamp="other"), seen()).host_layer
     assert planned(wanted(), seen(), converge=True).host_layer == "asked for"
+
+
+def test_a_host_whose_own_check_found_a_package_missing_is_converged_and_told_why() -> None:
+    assert planned(wanted(), seen(stamp="drift: nginx is not installed")).host_layer == "nginx is not installed"
+
+
+def test_what_a_timer_starts_is_not_awaited() -> None:
+    units = {**json.loads(manifest())["units"], "check.service": "c1", "check.timer": "t1"}
+    running = seen(units={**seen().units, "check.timer": UnitState("active", "waiting")})
+    assert planned(wanted(manifest(units=units)), running).units == ()
     assert not planned(wanted(stamp="other"), seen()).release_changes
 
 

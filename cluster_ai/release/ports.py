@@ -1,0 +1,27 @@
+"""Which ports a host's units listen on: what `doctor` wants to be free, and what the host's own check looks at."""
+
+from __future__ import annotations
+
+from cluster_ai import layout
+from cluster_ai.config.model import Config, Host
+
+
+def ports(config: Config, host: Host) -> dict[int, str]:
+    """Port -> the unit of ours whose process listens there. A worker's nanny takes one of a range, so it isn't among them."""
+    needed: dict[int, str] = {}
+    if "head" in host.roles:
+        needed |= {
+            config.gateway.port: layout.GATEWAY_SOCKET,
+            config.scheduler.port: layout.SCHEDULER,
+            config.scheduler.dashboard_port: layout.SCHEDULER,
+            config.monitoring.port: layout.PROMETHEUS,
+        }
+        if config.interface.dashboard:
+            needed[config.interface.dashboard_port] = layout.DASHBOARD
+    if host.worker is not None:
+        needed |= {
+            layout.ENGINE_PORT: layout.ENGINE,
+            layout.FRONT_PORT: layout.FRONT,
+            layout.DASK_WORKER_PORTS[0]: layout.WORKER,
+        }
+    return needed
