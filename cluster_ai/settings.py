@@ -81,6 +81,7 @@ class HostSettings:
     gateway_url: str | None  # on the head host
     prometheus_url: str | None  # on the head host
     dashboard_url: str | None  # on the head host
+    engine: str | None  # on workers: its version, as the configuration says it
     engine_url: str | None  # on workers
     models: tuple[PlacedModel, ...]  # on workers
 

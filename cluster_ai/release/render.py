@@ -95,6 +95,7 @@ def _host(
         gateway_url=url("http", "127.0.0.1", config.gateway.port) if head else None,
         prometheus_url=url("http", "127.0.0.1", config.monitoring.port) if head else None,
         dashboard_url=url("http", "127.0.0.1", config.interface.dashboard_port) if dashboard else None,
+        engine=config.engine.version if host.worker else None,
         engine_url=url("http", "127.0.0.1", layout.ENGINE_PORT) if host.worker else None,
         models=tuple(
             settings.PlacedModel(p.model, p.processor, blobs.get(p.model), dict(models[p.model].options))

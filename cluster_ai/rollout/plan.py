@@ -6,7 +6,7 @@ import difflib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from cluster_ai import layout
 from cluster_ai.config.model import Role
@@ -243,8 +243,11 @@ def _units(
     wanted: Mapping[str, str], seen: Observed, credentials: str, why: Callable[[str], UnitChange | None]
 ) -> tuple[UnitChange, ...]:
     changes: list[UnitChange] = []
+    started = layout.triggered(wanted)  # when their time comes: a switch leaves them alone
     for unit in wanted:
         state = seen.units.get(unit)
+        if unit in started:
+            continue
         if state is None:
             changes.append(UnitChange(unit, "start", "new here"))
         elif not state.up:
@@ -266,7 +269,7 @@ def _why(unit: str, old: Manifest | None, new: Manifest | None, inputs: Mapping[
     if old.units.get(unit) == new.units[unit]:
         return None
     it = inputs.get(unit, Inputs((), ()))
-    files = tuple(path for path in it.files if old.files.get(path) != new.files.get(path))
+    files = tuple(path for path in it.files if old.sha256(path) != new.sha256(path))
     parts = tuple(name for name in it.parts if old.parts.get(name) != new.parts.get(name))
     named = ", ".join((*files, *(f"part {name}" for name in parts)))
     return UnitChange(unit, "restart", f"changed: {named}" if named else "what it runs from changed", files, parts)

@@ -70,7 +70,7 @@ def test_a_plan_as_json_has_all_of_it(capsys: pytest.CaptureFixture[str]) -> Non
     data = json.loads(json.dumps(plan_json(plan(SAME, HOST, errors=(error,)))))
     assert (data["format"], data["cluster"], data["changes"]) == (1, "lab", True)
     assert [host["changes"] for host in data["hosts"]] == [False, True]
-    assert data["hosts"][1]["units"][0] == asdict(HOST.units[0])
+    assert data["hosts"][1]["units"][0] == json.loads(json.dumps(asdict(HOST.units[0])))
     assert data["errors"] == [{"where": "h3", "what": "doesn't answer", "remedy": "see"}]
     assert data["waves"] == [{"hosts": ["h2"], "kind": "rolling", "pause": 0.0, "bake": 0.0}]
 

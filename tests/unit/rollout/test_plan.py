@@ -117,7 +117,7 @@ def test_one_file_that_changed_is_named_with_its_difference_and_restarts_the_uni
     (change,) = plan.files
     assert (change.path, change.kind) == ("etc/worker.json", "changed")
     assert "-b\n+c" in change.diff
-    assert plan.units == (UnitChange(WORKER, "restart", "changed: etc/worker.json"),)
+    assert plan.units == (UnitChange(WORKER, "restart", "changed: etc/worker.json", ("etc/worker.json",)),)
     assert [it.name for it in plan.parts] == ["host"]
     assert (plan.models_added, plan.models_removed) == (("come",), ("gone",))
 
