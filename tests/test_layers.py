@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "deploys": set(),
     "provision": {"config", "inventory", "deploys"},
     "rollout": {"config", "placement", "release", "provision", "inventory", "security", "settings", "deploys"},
-    "host": {"settings", "engine"},
+    "host": {"settings", "engine", "metrics"},
     "engine": {"settings"},
     "cluster": {"settings", "engine", "metrics"},
     "gateway": {"settings", "cluster", "engine", "metrics"},

@@ -18,7 +18,7 @@ def main() -> int:
     models.add_argument("--prune", action="store_true", help="and remove those that this program made here before")
     gate = commands.add_parser("gate", help="exit 0 as soon as this host is healthy, and stays so")
     gate.add_argument("--timeout", type=float, default=120.0, metavar="SECONDS")
-    verify = commands.add_parser("verify", help="exit 2 when files or units are not what the release says")
+    verify = commands.add_parser("verify", help="exit 2 when this host has drifted from its release, and note it")
     verify.add_argument("--json", action="store_true")
     for command in (models, gate, verify):
         command.add_argument("settings", type=Path, help="etc/host.json of the release")
@@ -34,11 +34,17 @@ def main() -> int:
 
         failures = wait(told, options.timeout)
     else:
-        from cluster_ai.host.verify import examine
+        from cluster_ai.host.record import record
+        from cluster_ai.host.verify import SWITCH, examine, settled
 
-        found = examine(told, options.settings.resolve().parents[1])
+        release = options.settings.resolve().parents[1]
+        if not settled(release, 0 if options.json else SWITCH):
+            print("not checked: a switch is under way, or was until now; its end sets the timer anew", file=sys.stderr)
+            return ExitCode.OK
+        found = examine(told, release)
+        record(found)
         print(json.dumps(found.as_dict()) if options.json else "\n".join(found.lines()) or "as the release says")
-        return ExitCode.CHANGES if found.drift else ExitCode.OK
+        return ExitCode.CHANGES if found.faults else ExitCode.OK
     for line in failures:
         print(line, flush=True)
     return ExitCode.ROLLOUT if failures else ExitCode.OK

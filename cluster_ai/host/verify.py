@@ -1,49 +1,68 @@
-"""Has this host drifted from its release? Every file, every unit's link, every unit's state."""
+"""Has this host drifted from its release? Every file, unit, port and package; and the notes that it leaves of it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cluster_ai import layout
-from cluster_ai.host import units
+from cluster_ai.host import install, packages, ports, units
+from cluster_ai.host.faults import KINDS, Fault
 from cluster_ai.settings import HostSettings
 
-SYSTEM = Path("/etc/systemd/system")
 OURS = frozenset({"manifest.json", "units.txt"})  # of a release, but not listed in it
+SWITCH = 600.0  # seconds to wait for the end of a switch
+AGAIN = 10.0  # seconds after which a unit or a port that isn't right is looked at once more: it may be starting
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What isn't as it should be. files: path -> changed, missing, extra, mode; units: unit -> what is wrong."""
+    """What isn't as it should be."""
 
     digest: str
-    files: dict[str, str]
-    units: dict[str, str]
+    faults: tuple[Fault, ...]
+    at: float  # seconds since 1970
 
-    @property
-    def drift(self) -> bool:
-        return bool(self.files or self.units)
+    def of(self, kind: str) -> list[Fault]:
+        return [fault for fault in self.faults if fault.kind == kind]
 
     def as_dict(self) -> dict[str, Any]:
-        return {"digest": self.digest, "drift": self.drift, "files": self.files, "units": self.units}
+        told = [{"kind": f.kind, "what": f.what, "how": f.how, "repair": f.repair} for f in self.faults]
+        return {"digest": self.digest, "at": self.at, "drift": bool(self.faults), "faults": told}
 
     def lines(self) -> list[str]:
-        return [f"{path}: {what}" for path, what in [*sorted(self.files.items()), *sorted(self.units.items())]]
+        """A heading for each kind of which there is something."""
+        return [line for kind in KINDS if self.of(kind) for line in (f"{kind}:", *(f"  {it}" for it in self.of(kind)))]
 
 
-def examine(told: HostSettings, release: Path, system: Path = SYSTEM) -> Found:
-    """Compare the release that this agent runs from with its manifest, and systemd with its units."""
+def examine(told: HostSettings, release: Path, *, again: float = AGAIN) -> Found:
+    """Compare the release that this agent runs from with its manifest, and this host with both."""
     manifest = json.loads((release / "manifest.json").read_text())
-    return Found(release.name, files(release, manifest), unit_faults(told, manifest, system))
+    faults = [*files(release, manifest), *install.links(release, manifest["units"]), *install.overrides()]
+    faults += [*install.credentials(), *packages.faults()]
+    moving = running(told)
+    if moving:
+        time.sleep(again)
+        moving = running(told)
+    order = sorted([*faults, *moving], key=lambda it: (KINDS.index(it.kind), it.what))
+    return Found(release.name, tuple(order), time.time())
 
 
-def files(release: Path, manifest: dict[str, Any]) -> dict[str, str]:
+def running(told: HostSettings) -> list[Fault]:
+    """What may be different a moment later: units and ports."""
+    found = units.states(told.units)
+    active = {name: state.active == "active" for name, state in found.items()}
+    return [*install.states(found), *ports.faults(told.listeners, active)]
+
+
+def files(release: Path, manifest: dict[str, Any]) -> Iterator[Fault]:
     wanted: dict[str, dict[str, str]] = manifest["files"]
     there = {
         os.path.relpath(Path(folder, name), release)
@@ -69,20 +88,16 @@ def files(release: Path, manifest: dict[str, Any]) -> dict[str, str]:
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         compared = pool.map(compare, sorted(there & wanted.keys()), chunksize=64)
         found |= {path: what for path, what in compared if what}
-    return found
+    return (Fault("files", path, what, "release") for path, what in sorted(found.items()))
 
 
-def unit_faults(told: HostSettings, manifest: dict[str, Any], system: Path) -> dict[str, str]:
-    found = {}
-    for unit, state in units.states(told.units).items():
-        if state.active != "active":
-            found[unit] = f"{state.active} ({state.sub})"
-    for unit in manifest["units"]:
-        link, target = system / unit, str(layout.CURRENT / "units" / unit)
-        if not link.is_symlink() or str(link.readlink()) != target:
-            found[unit] = f"{link} doesn't lead to {target}"
-    for link in system.glob("cluster-ai*"):
-        stale = link.is_symlink() and str(link.readlink()).startswith(f"{layout.CURRENT}/")
-        if stale and link.name not in manifest["units"]:
-            found[link.name] = "a unit that the release doesn't have"
-    return found
+def settled(release: Path, limit: float, *, step: float = 5.0) -> bool:
+    """Whether this release is the current one and no switch is under way, within `limit` seconds."""
+    deadline = time.monotonic() + limit
+    while True:
+        switching = units.states([layout.SWITCHING])[layout.SWITCHING].active in ("active", "activating")
+        if not switching:
+            return Path(layout.CURRENT).resolve() == release
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(step)

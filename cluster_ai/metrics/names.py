@@ -123,6 +123,19 @@ FAILOVERS = Metric(
     "Requests moved to another worker before their first byte, unseen by the client.",
 )
 
+DRIFT = Metric(
+    "cluster_drift",
+    "gauge",
+    "Things on a host that differ from what its release and the host layer made of it, when it last checked itself "
+    "(kind=files, units, overrides, credentials, ports, packages).",
+    ("kind",),
+)
+DRIFT_CHECKED = Metric(
+    "cluster_drift_checked_timestamp_seconds", "gauge", "When the host last checked itself, in seconds since 1970."
+)
+
+HOST_METRICS = (DRIFT, DRIFT_CHECKED)  # of each host, by its node_exporter; all others are the gateway's
+
 METRICS = (
     ACTIVE_WORKERS,
     TOTAL_TASKS,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from cluster_ai.metrics.names import METRICS
+from collections.abc import Iterable
+
+from cluster_ai.metrics.names import HOST_METRICS, METRICS, Metric
 
 _HEAD = """\
 # Metrics
@@ -19,11 +21,24 @@ restarts of either.
 What isn't known isn't shown: the `worker_*` usage gauges come by Dask's heartbeats and vanish when the last one is
 older than 30 s; a worker without a card has no GPU series; a model that nobody asked for yet has no hit rate.
 
+"""
+_TABLE = """\
 | metric | type | labels | meaning |
 |---|---|---|---|
+"""
+_HOSTS = """
+## Of hosts
+
+Every host checks itself once an hour (`cluster-ai-verify.timer`) and when `cluster-ai verify` asks for it; its node_exporter
+serves the result. Prometheus adds the labels `host` and, where it is one, `worker`.
+
 """
 
 
 def page() -> str:
-    rows = (f"| `{m.name}` | {m.kind} | {', '.join(m.labels) or '-'} | {m.help} |\n" for m in METRICS)
-    return _HEAD + "".join(rows)
+    return _HEAD + _table(METRICS) + _HOSTS + _table(HOST_METRICS)
+
+
+def _table(metrics: Iterable[Metric]) -> str:
+    rows = (f"| `{m.name}` | {m.kind} | {', '.join(m.labels) or '-'} | {m.help} |\n" for m in metrics)
+    return _TABLE + "".join(rows)

@@ -7,7 +7,7 @@ from cluster_ai.config.model import Config, Host
 
 
 def ports(config: Config, host: Host) -> dict[int, str]:
-    """Port -> the unit of ours whose process listens there. A worker's nanny takes one of a range, so it isn't among them."""
+    """Port -> the unit of ours whose process listens there, less the one of a range that a worker's nanny takes."""
     needed: dict[int, str] = {}
     if "head" in host.roles:
         needed |= {

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -25,7 +26,9 @@ def command(
     as_json: Json = False,
     ask_sudo_password: AskPassword = False,
 ) -> None:
-    """Look for what was changed on the hosts by others: every file of the release is read there, every unit looked at.
+    """Look for what was changed on the hosts by others: files of the release (all are read), units, ports, packages.
+
+    Each host notes what it found, for `apply`, which puts it right, and for the dashboard.
 
     Exit code 0: hosts are what cluster.yaml says. 2: something differs. 3: a host can't be asked.
     """
@@ -70,38 +73,57 @@ def command(
         raise typer.Exit(ExitCode.CHANGES)
 
 
-def drift(reply: Reply | HostError, running: str | None, wanted: str, host_layer: str) -> dict[str, str]:
-    """What differs on a host: thing -> how."""
-    different = {}
-    if host_layer:
-        different["host layer"] = host_layer
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Something that isn't as cluster.yaml says, and whether `apply` puts it right."""
+
+    kind: str  # release, host layer, agent; and what the agent has: files, units, overrides, ports, ...
+    what: str
+    how: str
+    repair: Literal["apply", "hand"] = "apply"
+
+    def __str__(self) -> str:
+        by_hand = " (by hand)" if self.repair == "hand" else ""
+        return f"{self.kind}: {self.what}: {self.how}{by_hand}"
+
+
+def drift(reply: Reply | HostError, running: str | None, wanted: str, host_layer: str) -> list[Difference]:
+    """What differs on a host: by the plan, and by what its own agent found."""
+    different = [Difference("host layer", "stamp", host_layer)] if host_layer else []
     if running is None:
-        return {**different, "release": "none"}
+        return [*different, Difference("release", "current", "there is none")]
     if running != wanted:
-        different["release"] = f"is {running[:12]}, should be {wanted[:12]}"
+        different.append(Difference("release", "current", f"is {running[:12]}, should be {wanted[:12]}"))
     if isinstance(reply, HostError):
         return different
     try:
         said: dict[str, Any] = json.loads(reply.text.strip().splitlines()[-1])
-        return {**different, **said["files"], **said["units"]}
+        found = [
+            Difference(it["kind"], it["what"], it["how"], "hand" if it["repair"] == "hand" else "apply")
+            for it in said["faults"]
+        ]
     except (ValueError, KeyError, IndexError, TypeError):
         last = (reply.stderr.strip().splitlines() or [f"exit code {reply.returncode}"])[-1]
-        return {**different, "agent": f"the release's own agent fails: {last}"}
+        found = [Difference("agent", "verify", f"the release's own agent fails: {last}")]
+    return [*different, *found]
 
 
-def _print(found: Mapping[str, Mapping[str, str]], errors: tuple[HostError, ...], as_json: bool) -> None:
+def _print(found: Mapping[str, Sequence[Difference]], errors: tuple[HostError, ...], as_json: bool) -> None:
     if as_json:
         from cluster_ai.cli.render import error_json
 
-        hosts = [{"host": host, "drift": dict(different)} for host, different in found.items()]
+        hosts = [{"host": host, "drift": [asdict(it) for it in different]} for host, different in found.items()]
         print(json.dumps({"format": 1, "hosts": hosts, "errors": [error_json(error) for error in errors]}, indent=2))
         return
     for host, different in found.items():
         if not different:
             print(f"{host}: as cluster.yaml says")
-        for thing, how in different.items():
-            print(f"{host}: {thing}: {how}")
-    if any(found.values()):
+        for it in different:
+            print(f"{host}: {it}")
+    everything = [it for different in found.values() for it in different]
+    if any(it.repair == "apply" for it in everything):
         print("cluster-ai apply makes it so again.")
+    if any(it.repair == "hand" for it in everything):
+        print("What is marked (by hand) is not the cluster's to end: stop that program there, or give it another port.")
     for error in errors:
         say(error)

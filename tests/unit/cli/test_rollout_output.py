@@ -122,16 +122,23 @@ def agent(text: str, code: int = 0, stderr: str = "") -> Reply:
 
 
 def test_drift_is_what_the_agent_found_and_what_the_release_should_be() -> None:
-    said = json.dumps({"files": {"etc/x": "changed", "y": "missing"}, "units": {"a.service": "inactive (dead)"}})
+    faults = [
+        {"kind": "files", "what": "etc/x", "how": "changed", "repair": "release"},
+        {"kind": "packages", "what": "nginx", "how": "is not installed", "repair": "host layer"},
+        {"kind": "ports", "what": "port 80", "how": "taken", "repair": "hand"},
+    ]
+    said = json.dumps({"faults": faults})
     found = drift(agent(f"cluster-ai-probe=end\n{said}\n", 2), "a" * 64, "a" * 64, "")
-    assert found == {"etc/x": "changed", "y": "missing", "a.service": "inactive (dead)"}
-    assert "should be" in drift(agent(said, 2), "a" * 64, "b" * 64, "")["release"]
+    assert [(it.what, it.repair) for it in found] == [("etc/x", "apply"), ("nginx", "apply"), ("port 80", "hand")]
+    assert str(found[-1]) == "ports: port 80: taken (by hand)"
+    assert "should be" in str(drift(agent(said, 2), "a" * 64, "b" * 64, "")[0])
 
 
 def test_an_agent_that_cannot_run_is_drift_by_itself() -> None:
     found = drift(agent("cluster-ai-probe=end\n", 1, "Traceback\nImportError: no"), "a" * 64, "a" * 64, "")
-    assert found == {"agent": "the release's own agent fails: ImportError: no"}
+    assert list(map(str, found)) == ["agent: verify: the release's own agent fails: ImportError: no"]
 
 
 def test_a_host_without_a_release_lacks_it() -> None:
-    assert drift(agent(""), None, "b" * 64, "never converged") == {"host layer": "never converged", "release": "none"}
+    found = drift(agent(""), None, "b" * 64, "never converged")
+    assert list(map(str, found)) == ["host layer: stamp: never converged", "release: current: there is none"]

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import hashlib
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cluster_ai.host import gate, models, units, verify
+from cluster_ai.host import gate, models, units
 from cluster_ai.host.units import UnitState
 from cluster_ai.settings import PlacedModel
 
@@ -57,41 +54,3 @@ def test_unit_states_are_read_in_the_order_that_was_asked() -> None:
 def test_a_service_that_is_not_there_fails_in_one_line() -> None:
     (line,) = gate.http_health("Prometheus", "http://127.0.0.1:9/-/ready")
     assert line.startswith("Prometheus: expected HTTP 200 of http://127.0.0.1:9/-/ready, found: ")
-
-
-@pytest.fixture
-def release(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
-    manifest = {
-        "files": {"etc/a": {"sha256": hashlib.sha256(b"a").hexdigest(), "mode": "0644"}},
-        "units": {"u.service": "1"},
-    }
-    text = json.dumps(manifest)
-    path = tmp_path / hashlib.sha256(text.encode()).hexdigest()
-    (path / "etc").mkdir(parents=True)
-    (path / "etc/a").write_text("a")
-    (path / "etc/a").chmod(0o644)
-    (path / "manifest.json").write_text(text)
-    (path / "units.txt").write_text("u.service 1\n")
-    return path, manifest
-
-
-def test_a_release_as_its_manifest_says_has_no_drift(release: tuple[Path, dict[str, Any]]) -> None:
-    assert verify.files(*release) == {}
-
-
-def test_every_kind_of_drift_is_told(release: tuple[Path, dict[str, Any]]) -> None:
-    path, manifest = release
-    (path / "etc/b").write_text("")
-    (path / "etc/a").chmod(0o600)
-    assert verify.files(path, manifest) == {"etc/a": "mode", "etc/b": "extra"}
-    (path / "etc/a").write_text("else")
-    assert verify.files(path, manifest)["etc/a"] == "changed"
-    (path / "etc/a").unlink()
-    (path / "units.txt").write_text("")
-    (path / "manifest.json").write_text("{}")
-    assert verify.files(path, manifest) == {
-        "etc/a": "missing",
-        "etc/b": "extra",
-        "units.txt": "changed",
-        "manifest.json": "changed",
-    }

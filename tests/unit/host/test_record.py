@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from cluster_ai import layout
+from cluster_ai.host.faults import KINDS, Fault
+from cluster_ai.host.record import Places, exposition, record
+from cluster_ai.host.verify import Found
+
+CLEAN = Found("d" * 64, (), 1_700_000_000.0)
+DRIFTED = Found(
+    "d" * 64,
+    (
+        Fault("files", "etc/a", "changed", "release"),
+        Fault("overrides", "/etc/x.d/y.conf", "changes what x runs", "release"),
+        Fault("ports", "port 80", "taken", "hand"),
+        Fault("packages", "nginx", "is not installed", "host layer"),
+    ),
+    1_700_000_000.0,
+)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "stamp").write_text("s" * 64 + "\n")
+    return Places(*(tmp_path / name for name in ("verify.json", "drift", "stamp", "metrics/cluster-ai.prom")))
+
+
+def samples(text: str) -> dict[str, float]:
+    return {
+        sample.labels.get("kind", sample.name): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_prometheus_is_told_of_every_kind_also_of_those_without_drift_and_when_it_was_looked() -> None:
+    found = samples(exposition(DRIFTED))
+    assert found.pop("cluster_drift_checked_timestamp_seconds") == 1_700_000_000
+    assert found == {**dict.fromkeys(KINDS, 0), "files": 1, "overrides": 1, "ports": 1, "packages": 1}
+
+
+def test_drift_is_left_for_prometheus_for_people_and_for_the_next_apply(places: Places) -> None:
+    record(DRIFTED, places)
+    assert samples(places.metrics.read_text())["files"] == 1
+    assert json.loads(places.result.read_text())["drift"]
+    assert places.repairs.read_text() == "etc/a\n/etc/x.d/y.conf\n"  # what a person must end is not in it
+    assert places.stamp.read_text() == f"{layout.DRIFTED}nginx: is not installed\n"
+    assert all(path.stat().st_mode & 0o777 == 0o644 for path in (places.metrics, places.result, places.repairs))
+
+
+def test_a_host_that_is_right_again_has_nothing_left_to_repair_and_keeps_its_stamp(places: Places) -> None:
+    places.repairs.write_text("etc/a\n")
+    record(CLEAN, places)
+    assert not places.repairs.exists()
+    assert places.stamp.read_text() == "s" * 64 + "\n"
+    assert not json.loads(places.result.read_text())["drift"]
+    assert sorted(path.name for path in places.metrics.parent.iterdir()) == ["cluster-ai.prom"]
+
+
+def test_a_host_without_node_exporter_and_without_a_stamp_is_noted_all_the_same(tmp_path: Path) -> None:
+    places = Places(*(tmp_path / name for name in ("verify.json", "drift", "stamp", "absent/cluster-ai.prom")))
+    record(DRIFTED, places)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["drift", "verify.json"]
