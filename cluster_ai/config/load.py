@@ -8,6 +8,7 @@ from typing import Any
 from cluster_ai.config import units
 from cluster_ai.config.document import Document, read
 from cluster_ai.config.model import (
+    Canary,
     Config,
     Engine,
     Firewall,
@@ -17,6 +18,7 @@ from cluster_ai.config.model import (
     Monitoring,
     Opening,
     Packages,
+    Policy,
     Resources,
     Rollout,
     Scheduler,
@@ -96,7 +98,12 @@ def _build(data: dict[str, Any], path: Path) -> Config:
         ),
         gateway=Gateway(gateway["port"], gateway["policy"], tuple(gateway["trusted_networks"])),
         rollout=Rollout(
-            max_unavailable=_share(rollout["max_unavailable"]),
+            policy=_policy(rollout),
+            groups={
+                name: _policy({**rollout, **group, "canary": {**rollout["canary"], **group.get("canary", {})}})
+                for name, group in rollout["groups"].items()
+            },
+            drain_timeout=units.parse_duration(rollout["drain_timeout"]),
             keep_releases=rollout["keep_releases"],
             gate_timeout=units.parse_duration(rollout["gate_timeout"]),
         ),
@@ -137,6 +144,23 @@ def _model(model: dict[str, Any], folder: Path) -> Model:
     )
 
 
+def _policy(rollout: dict[str, Any]) -> Policy:
+    canary = rollout["canary"]
+    chosen = canary["hosts"]
+    return Policy(
+        strategy=rollout["strategy"],
+        max_unavailable=share(rollout["max_unavailable"]),
+        pause=units.parse_duration(rollout["pause"]),
+        canary=Canary(
+            hosts=tuple(chosen) if isinstance(chosen, list) else share(chosen),
+            bake=units.parse_duration(canary["bake"]),
+            max_error_rate=_percent(canary["max_error_rate"]),
+            max_latency_increase=_percent(canary["max_latency_increase"]),
+            max_speed_loss=_percent(canary["max_speed_loss"]),
+        ),
+    )
+
+
 def _opening(text: str) -> Opening:
     ports, protocol, source = units.parse_opening(text)
     return Opening(ports, protocol, source)
@@ -146,7 +170,12 @@ def _size(text: str | None) -> int | None:
     return None if text is None else units.parse_size(text)
 
 
-def _share(value: int | str) -> int | float:
+def _percent(text: str) -> float:
+    return float(text.removesuffix("%")) / 100
+
+
+def share(value: int | str) -> int | float:
+    """A number as it is; a percentage as a share, 0..1."""
     return value if isinstance(value, int) else int(value.removesuffix("%")) / 100
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 Role = Literal["head", "worker"]
+Strategy = Literal["rolling", "canary", "blue-green"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +80,31 @@ class Gateway:
 
 
 @dataclass(frozen=True, slots=True)
+class Canary:
+    """Who goes first, and how much worse they may be. Shares are 0..1; an increase may be more."""
+
+    hosts: int | float | tuple[str, ...]  # a number, a share of the workers (0..1), or names
+    bake: float  # seconds; 0: they aren't judged
+    max_error_rate: float
+    max_latency_increase: float
+    max_speed_loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How the workers of one group change."""
+
+    strategy: Strategy
+    max_unavailable: int | float  # workers, or a share of the group's (0..1) where written as a percentage
+    pause: float  # seconds between waves
+    canary: Canary
+
+
+@dataclass(frozen=True, slots=True)
 class Rollout:
-    max_unavailable: int | float  # hosts, or a share of the workers (0..1) where written as a percentage
+    policy: Policy  # of workers in no group of `groups`
+    groups: Mapping[str, Policy]  # by name of a group of the inventory, in their order; the first that a worker is in
+    drain_timeout: float  # seconds
     keep_releases: int
     gate_timeout: float  # seconds
 

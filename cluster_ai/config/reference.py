@@ -1,11 +1,13 @@
-"""The reference page and the JSON Schema of cluster.yaml, both made from schema.py."""
+"""The reference page and the JSON Schema of cluster.yaml, both made from the schema."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from cluster_ai.config.schema import FORMS, SCHEMA, Rules, accepts
+from cluster_ai.config.forms import FORMS
+from cluster_ai.config.keys import Rules
+from cluster_ai.config.schema import SCHEMA, accepts
 
 _TYPES = {
     "string": "string",
@@ -76,6 +78,8 @@ def _section(path: str, schema: Rules) -> Iterator[str]:
         below, keys = (f"{path}.{key}" if path else key), rules.get("schema", {})
         if rules.get("type") == "list":
             below, keys = f"{below}[]", keys.get("schema", {}) if keys.get("type") == "dict" else {}
+        elif "valuesrules" in rules:
+            below, keys = f"{below}.<name>", rules["valuesrules"].get("schema", {})
         if keys:
             yield f"\n## {below}\n\n{rules['meta']['doc']}\n"
             yield from _section(below, keys)

@@ -20,8 +20,9 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.scalarstring import ScalarString, SingleQuotedScalarString
 
 from cluster_ai.config.document import Document, KeyPath, key_path, read
+from cluster_ai.config.forms import FORMS
 from cluster_ai.config.load import read_text
-from cluster_ai.config.schema import FORMS, rules_at
+from cluster_ai.config.schema import rules_at
 from cluster_ai.errors import ConfigError
 
 _PART = re.compile(r"(?:^|\.)([A-Za-z0-9_-]+)|\[([^\[\]]+)\]")

@@ -13,12 +13,16 @@ from cerberus.schema import UnvalidatedSchema
 
 from cluster_ai import layout
 from cluster_ai.config.document import Document, KeyPath, key_path
-from cluster_ai.config.model import Config
-from cluster_ai.config.schema import FORMS, SCHEMA, accepts, rules_at
+from cluster_ai.config.forms import FORMS
+from cluster_ai.config.groups import group_members
+from cluster_ai.config.model import Config, Policy
+from cluster_ai.config.schema import SCHEMA, accepts, rules_at
+from cluster_ai.config.units import format_duration
 from cluster_ai.errors import ConfigError
 
 # Groups and hosts that Ansible and pyinfra know without being told.
 RESERVED_NAMES = frozenset({"all", "ungrouped", "head", "workers", "hosts", "localhost", "implicit"})
+SCRAPES = 4  # so many measurements at least, before anything is judged by them
 
 
 class SchemaValidator(Validator):  # type: ignore[misc]
@@ -123,6 +127,7 @@ def cross_check(config: Config, document: Document) -> Iterator[ConfigError]:
     yield from _names(config, document)
     yield from _ports(config, document)
     yield from _files(config, document)
+    yield from _rollout(config, document)
     cluster: KeyPath = ("cluster",)
     for index, model in enumerate(config.models):
         if model.replicas != "all" and model.replicas > len(config.workers):
@@ -214,6 +219,53 @@ def _ports(config: Config, document: Document) -> Iterator[ConfigError]:
             what = f"{key_path(at)}: port {port} on {config.scheduler.host} belongs to {taken[port]}"
             yield ConfigError(what, where=document.where(at), remedy="choose another port")
         taken.setdefault(port, key_path(at))
+
+
+def _rollout(config: Config, document: Document) -> Iterator[ConfigError]:
+    """Groups and workers that aren't there, and measuring that is over before anything is measured."""
+    section: KeyPath = ("cluster", "rollout")
+    members = group_members(config)
+    known = [name for name in members if name != "head"]
+    rollout = config.rollout
+    for name in rollout.groups:
+        at = (*section, "groups", name)
+        if name == "head":
+            what, remedy = "the head always changes first and alone", "leave it out"
+        elif name not in members:
+            what, remedy = f"there is no group {name!r}", meant(name, known)
+        else:
+            continue
+        yield ConfigError(f"{key_path(at)}: {what}", where=document.where(at, key=True), remedy=remedy)
+    places = [(section, rollout.policy, members["workers"])]
+    places += [((*section, "groups", name), it, members.get(name, [])) for name, it in rollout.groups.items()]
+    for place, policy, workers in places:
+        named = policy.canary.hosts if isinstance(policy.canary.hosts, tuple) else ()
+        for index, worker in enumerate(named):
+            at = (*place, "canary", "hosts", index)
+            if workers and at in document.values and worker not in workers:
+                whom = "of this group" if "groups" in place else "with this name"
+                what = f"{key_path(at)}: there is no worker {whom}: {worker!r}"
+                yield ConfigError(what, where=document.where(at), remedy=meant(worker, workers))
+        at = (*place, "canary", "bake")
+        if policy.strategy != "rolling" and (what := too_short(policy, config)):
+            yield ConfigError(f"{key_path(at)}: {what}", where=document.where(at), remedy="bake longer, or '0s'")
+
+
+def too_short(policy: Policy, config: Config) -> str:
+    """Why nothing could be judged after so little time; empty: it can."""
+    least = SCRAPES * config.monitoring.scrape_interval
+    if not 0 < policy.canary.bake < least:
+        return ""
+    return (
+        f"found {format_duration(policy.canary.bake)}, allowed: at least {format_duration(least)}, "
+        f"{SCRAPES} times monitoring.scrape_interval"
+    )
+
+
+def meant(name: str, known: Sequence[str]) -> str:
+    """What to do about a name that isn't there."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
 
 
 def _files(config: Config, document: Document) -> Iterator[ConfigError]:

@@ -15,8 +15,9 @@ from pyinfra.api.exceptions import InventoryError
 from pyinfra.connectors.base import BaseConnector
 
 from cluster_ai.config import hosts, load
+from cluster_ai.config.groups import group_members
 from cluster_ai.errors import ClusterAIError
-from cluster_ai.inventory.groups import group_members, pyinfra_data
+from cluster_ai.inventory.groups import pyinfra_data
 
 
 class ClusterConnector(BaseConnector):  # type: ignore[misc]

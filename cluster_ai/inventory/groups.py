@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import getpass
 import hashlib
-import re
 import shlex
 from pathlib import Path
 from typing import Any
 
+from cluster_ai.config.groups import group_members
 from cluster_ai.config.model import Config, Host, Ssh, hosts
 from cluster_ai.inventory.ssh import control_dir, ssh_argv, ssh_options
 
@@ -42,25 +42,6 @@ def for_pyinfra(config: Config) -> dict[str, list[PyinfraHost]]:
     """Groups of (host, data), for pyinfra's own SSH connector."""
     data = {host.name: pyinfra_data(config, host) for host in hosts(config)}
     return {name: [(member, data[member]) for member in members] for name, members in group_members(config).items()}
-
-
-def group_members(config: Config) -> dict[str, list[str]]:
-    """Names of hosts by group; head and workers first."""
-    machines = hosts(config)
-    groups: dict[str, list[str]] = {
-        "head": [host.name for host in machines if "head" in host.roles],
-        "workers": [host.name for host in machines if "worker" in host.roles],
-    }
-    for host in machines:
-        for key, value in host.worker.labels.items() if host.worker else ():
-            groups.setdefault(label_group(key, value), []).append(host.name)
-    return groups
-
-
-def label_group(key: str, value: str) -> str:
-    """A label as the name of a group: letters, digits and underscores only."""
-    name = re.sub(r"[^A-Za-z0-9_]", "_", f"{key}_{value}")
-    return f"label_{name}" if name[0].isdigit() or name[0] == "_" else name
 
 
 def ansible_variables(config: Config, host: Host) -> dict[str, Any]:

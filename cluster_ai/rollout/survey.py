@@ -80,7 +80,7 @@ def take(
         errors,
         head=scope.head.name,
         workers=len(config.workers),
-        max_unavailable=config.rollout.max_unavailable,
+        max_unavailable=config.rollout.policy.max_unavailable,
     )
     return Survey(plan, observed, releases, stamps)
 

@@ -7,7 +7,20 @@ from pathlib import Path
 import pytest
 
 from cluster_ai.config import hosts, load, load_text
-from cluster_ai.config.model import Engine, Firewall, Gateway, Interface, Monitoring, Packages, Rollout, Scheduler, Ssh
+from cluster_ai.config.groups import policies
+from cluster_ai.config.model import (
+    Canary,
+    Engine,
+    Firewall,
+    Gateway,
+    Interface,
+    Monitoring,
+    Packages,
+    Policy,
+    Rollout,
+    Scheduler,
+    Ssh,
+)
 from cluster_ai.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -46,7 +59,13 @@ def test_what_the_seed_leaves_out_has_its_default() -> None:
     assert config.ssh == Ssh(None, None, None, None, None)
     assert config.engine == Engine("0.17.4", None, None, 1, 4096, 86400.0, "f16")
     assert config.gateway == Gateway(11435, "least_loaded", ())
-    assert config.rollout == Rollout(1, 5, 120.0)
+    assert config.rollout == Rollout(
+        policy=Policy("rolling", 1, 0.0, Canary(1, 60.0, 0.01, 0.5, 0.2)),
+        groups={},
+        drain_timeout=120.0,
+        keep_releases=5,
+        gate_timeout=120.0,
+    )
     assert config.monitoring == Monitoring(9090, 5.0, 15 * 86400.0)
     assert config.interface == Interface(True, 8501)
     assert config.packages == Packages("distribution", None)
@@ -82,8 +101,29 @@ def test_an_address_as_source_stays_an_address() -> None:
 
 @pytest.mark.parametrize(("written", "value"), [("2", 2), ("'25%'", 0.25), ("100%", 1.0), ("1", 1)])
 def test_a_share_of_the_workers_is_a_float_and_a_number_is_not(written: str, value: float) -> None:
-    found = load_text(SEED + f"  rollout: {{max_unavailable: {written}}}\n", "cluster.yaml").rollout.max_unavailable
+    found = load_text(
+        SEED + f"  rollout: {{max_unavailable: {written}}}\n", "cluster.yaml"
+    ).rollout.policy.max_unavailable
     assert (found, type(found)) == (value, type(value))
+
+
+def test_a_group_of_the_rollout_has_what_the_whole_has_where_it_says_nothing() -> None:
+    text = SEED.replace("memory: '64GB'}", "memory: '64GB'}\n      labels: {room: a12}")
+    groups = "groups: {room_a12: {strategy: canary, canary: {hosts: [cpu-worker-01], max_speed_loss: '5.5%'}}}"
+    config = load_text(
+        text + f"  rollout: {{max_unavailable: 2, pause: '1m', canary: {{bake: '5m'}}, {groups}}}\n", "f"
+    )
+    own, group = config.rollout.policy, config.rollout.groups["room_a12"]
+    assert (own.strategy, own.canary.hosts, own.canary.bake) == ("rolling", 1, 300.0)
+    assert (group.strategy, group.max_unavailable, group.pause) == ("canary", 2, 60.0)
+    assert group.canary == Canary(("cpu-worker-01",), 300.0, 0.01, 0.5, 0.055)
+    assert [members for _, members in policies(config)] == [("cpu-worker-01",), ("gpu-worker-01",)]
+
+
+def test_a_worker_in_several_groups_of_the_rollout_belongs_to_the_first() -> None:
+    text = SEED.replace("memory: '64GB'}", "memory: '64GB'}\n      labels: {room: a12, old: 'yes'}")
+    config = load_text(text + "  rollout: {groups: {old_yes: {}, room_a12: {}, workers: {}}}\n", "cluster.yaml")
+    assert [members for _, members in policies(config)] == [("cpu-worker-01",), (), ("gpu-worker-01",), ()]
 
 
 def test_the_head_comes_first_and_a_worker_at_its_address_shares_the_machine() -> None:

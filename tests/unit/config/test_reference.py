@@ -7,8 +7,9 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 
+from cluster_ai.config.keys import Rules
 from cluster_ai.config.reference import json_schema, markdown
-from cluster_ai.config.schema import SCHEMA, Rules
+from cluster_ai.config.schema import SCHEMA
 from tests.unit.config.test_load import ROOT, SEED
 
 VALIDATOR = jsonschema.Draft202012Validator(json_schema())
@@ -25,7 +26,7 @@ def test_the_committed_json_schema_is_up_to_date() -> None:
 def keys(schema: Rules) -> list[str]:
     found = []
     for key, rules in schema.items():
-        inner = rules.get("schema", {})
+        inner = rules.get("schema") or rules.get("valuesrules", {}).get("schema", {})
         found += [key, *keys(inner if rules.get("type") == "dict" else inner.get("schema", {}))]
     return found
 

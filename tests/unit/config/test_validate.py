@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster_ai.config import load_text
-from cluster_ai.config.schema import FORMS, SCHEMA, Rules, accepts, rules_at
+from cluster_ai.config.forms import FORMS
+from cluster_ai.config.keys import Rules
+from cluster_ai.config.schema import SCHEMA, accepts, rules_at
 from cluster_ai.config.validate import SchemaValidator
 from cluster_ai.errors import ClusterAIError, ConfigError, ErrorGroup, ExitCode
 from tests.unit.config.test_load import SEED
@@ -34,7 +36,7 @@ def every_rule(schema: Rules) -> list[Rules]:
     found = []
     for rules in schema.values():
         found.append(rules)
-        inner = rules.get("schema", {})
+        inner = rules.get("schema") or rules.get("valuesrules", {}).get("schema", {})
         found += every_rule(inner if rules.get("type") == "dict" else inner.get("schema", {}))
     return found
 
@@ -273,3 +275,55 @@ def test_any_data_is_accepted_or_refused_with_errors_of_ours(data: object, at: s
     except ClusterAIError as error:
         said = str(error)
     assert not said or said.startswith("cluster.yaml:")
+
+
+LABELLED = changed("memory: '64GB'}", "memory: '64GB'}\n      labels: {room: a12}")
+
+
+@pytest.mark.parametrize(
+    ("rollout", "error"),
+    [
+        (
+            "{groups: {|room_a1: {}}}",
+            "cluster.rollout.groups.room_a1: there is no group 'room_a1'\n  -> did you mean room_a12?",
+        ),
+        (
+            "{groups: {|head: {}}}",
+            "cluster.rollout.groups.head: the head always changes first and alone\n  -> leave it out",
+        ),
+        (
+            "{groups: {room_a12: {|strategi: canary}}}",
+            "cluster.rollout.groups.room_a12.strategi: found an unknown key, "
+            "allowed: strategy, max_unavailable, pause, canary\n  -> did you mean strategy?",
+        ),
+        (
+            "{groups: {room_a12: {canary: {bake: |soon}}}}",
+            "cluster.rollout.groups.room_a12.canary.bake: found 'soon', "
+            "allowed: a duration with its unit, such as '30s' or '5m', or '0s' for none",
+        ),
+        (
+            "{canary: {hosts: [|cpu-worker-1]}}",
+            "cluster.rollout.canary.hosts[0]: there is no worker with this name: 'cpu-worker-1'"
+            "\n  -> did you mean cpu-worker-01?",
+        ),
+        (
+            "{groups: {room_a12: {canary: {hosts: [|gpu-worker-01]}}}}",
+            "cluster.rollout.groups.room_a12.canary.hosts[0]: there is no worker of this group: "
+            "'gpu-worker-01'\n  -> did you mean cpu-worker-01?",
+        ),
+        (
+            "{strategy: canary, canary: {bake: |5s}}",
+            "cluster.rollout.canary.bake: found 5s, allowed: at least 20s, "
+            "4 times monitoring.scrape_interval\n  -> bake longer, or '0s'",
+        ),
+        (
+            "{canary: {max_error_rate: |5}}",
+            "cluster.rollout.canary.max_error_rate: found 5 (a whole number), "
+            "allowed: a share such as '5%' (0% to 100%)",
+        ),
+    ],
+)
+def test_an_error_in_the_rollout_names_its_place_and_what_was_meant(rollout: str, error: str) -> None:
+    line = f"  rollout: {rollout}\n"
+    where = f"cluster.yaml:{LABELLED.count(chr(10)) + 1}:{line.index('|') + 1}"
+    assert errors(LABELLED + line.replace("|", "")) == [f"{where}: {error}"]

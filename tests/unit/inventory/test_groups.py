@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from cluster_ai.config import load_text
+from cluster_ai.config.groups import label_group
 from cluster_ai.config.model import Ssh
 from cluster_ai.inventory import for_ansible, for_ansible_script, for_pyinfra
-from cluster_ai.inventory.groups import jump_config, label_group
+from cluster_ai.inventory.groups import jump_config
 from tests.unit.config.test_load import SEED
 
 LABELLED = SEED.replace(

@@ -1,0 +1,1 @@
+"""The sections of cluster.yaml, as cerberus rules; schema.py puts them together."""
