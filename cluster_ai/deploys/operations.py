@@ -19,6 +19,7 @@ from cluster_ai.deploys import remote, transfer
 from cluster_ai.deploys.data import HostTarget
 from cluster_ai.deploys.events import tell
 from cluster_ai.deploys.openssh import OpenSSH
+from cluster_ai.deploys.outcomes import OUTCOMES
 from cluster_ai.deploys.remote import MINUTES, Failure
 
 Commands = Generator[FunctionCommand, None, None]
@@ -220,30 +221,6 @@ def _runs(target: HostTarget) -> bool:
     prefix, before, _ = remote.as_root(host)
     command = StringCommand(*prefix, str(layout.LIBEXEC / "switch"), "--check", target.digest)
     return remote.run(host, command, before, timeout=MINUTES)[0]
-
-
-# The switch script's exit status: (what it means, what to do).
-OUTCOMES = {
-    10: (
-        "did not become healthy with the new release; it runs the one before again",
-        "correct what it says, then apply again",
-    ),
-    11: (
-        "did not become healthy with its first release; nothing runs there now",
-        "correct what it says, then apply again",
-    ),
-    12: (
-        "did not become healthy, and the way back failed too",
-        "log in there and see what its units say: systemctl --failed",
-    ),
-    13: ("has no such complete release", "run it again: what is missing will be pushed"),
-    14: (
-        "its release isn't healthy, and it is the one that ran before",
-        "see what its units say, or put back the one before it",
-    ),
-    70: ("the switch can't be started", "see that systemd works there: systemctl status"),
-    75: ("another switch is running there", "wait for it to end, then run it again"),
-}
 
 
 @operation()  # type: ignore[untyped-decorator]
