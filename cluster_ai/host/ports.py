@@ -99,7 +99,7 @@ def _link(path: Path) -> str:
 def unit_of(cgroup: str) -> str:
     """The unit that a process belongs to, by /proc/PID/cgroup: the innermost that isn't a slice."""
     for line in cgroup.splitlines():
-        number, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        number, controllers, path = [*line.split(":", 2), "", ""][:3]
         if controllers == "name=systemd" or (number == "0" and not controllers):
             for name in reversed(path.split("/")):
                 if name.endswith((".service", ".scope", ".socket")):

@@ -1,7 +1,7 @@
 """What a check leaves on its host: metrics, the whole result for people, and notes that the next `apply` goes by.
 
-A plan asks hosts what they are, and doesn't read their files. So what only a thorough look shows is noted where a plan looks:
-in the stamp of the host layer, and in a list of what a push and a switch put right.
+A plan asks hosts what they are, and doesn't read their files. So what only a thorough look shows is noted where a plan
+looks: in the stamp of the host layer, and in a list of what a push and a switch put right.
 """
 
 from __future__ import annotations

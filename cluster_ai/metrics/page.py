@@ -29,8 +29,8 @@ _TABLE = """\
 _HOSTS = """
 ## Of hosts
 
-Every host checks itself once an hour (`cluster-ai-verify.timer`) and when `cluster-ai verify` asks for it; its node_exporter
-serves the result. Prometheus adds the labels `host` and, where it is one, `worker`.
+Every host checks itself once an hour (`cluster-ai-verify.timer`) and when `cluster-ai verify` asks for it; its
+node_exporter serves the result. Prometheus adds the labels `host` and, where it is one, `worker`.
 
 """
 
