@@ -47,6 +47,12 @@ class ErrorGroup(ClusterAIError):  # noqa: N818 (it is a group, as ExceptionGrou
         super().__init__("\n".join(str(e) for e in self.errors))
 
 
+class UsageError(ClusterAIError):
+    """What a command line names doesn't exist, or is not what it must be."""
+
+    exit_code = ExitCode.USAGE
+
+
 class ConfigError(ClusterAIError):
     """cluster.yaml, or a file it names, is wrong."""
 

@@ -31,7 +31,7 @@ def hold(path: Path, doing: str) -> Iterator[None]:
             ) from None
         file.truncate(0)
         who = {
-            "user": _user(),
+            "user": user(),
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "since": int(time.time()),
@@ -45,7 +45,7 @@ def hold(path: Path, doing: str) -> Iterator[None]:
             file.truncate(0)
 
 
-def _user() -> str:
+def user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -16,8 +16,8 @@ from cluster_ai.deploys import data
 from cluster_ai.errors import ClusterAIError
 from cluster_ai.placement import place
 from cluster_ai.rollout import survey
-from cluster_ai.rollout.executor import Executor
 from cluster_ai.rollout.scope import Scope
+from cluster_ai.rollout.target import host_target
 
 
 def targets(path: Path, sudo_password: str | None) -> tuple[tuple[data.HostTarget, ...], int]:
@@ -29,8 +29,7 @@ def targets(path: Path, sudo_password: str | None) -> tuple[tuple[data.HostTarge
     found = survey.take(scope, placement, probe.results(), progress=lambda what, done, of: None)
     for error in found.plan.errors:
         print(error, file=sys.stderr)
-    executor = Executor(scope, placement, on_stage=lambda title, names: None, on_event=lambda event: None)
-    made = (executor.target(found, host, renew=True) for host in scope.hosts if host.name in found.releases)
+    made = (host_target(scope, found, host, renew=True) for host in scope.hosts if host.name in found.releases)
     return tuple(made), int(config.rollout.gate_timeout)
 
 

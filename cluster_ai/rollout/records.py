@@ -1,0 +1,96 @@
+"""The record of one rollout while it runs: each step is in the journal first, and then said to the head host."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster_ai.config.model import Config
+from cluster_ai.rollout.journal import Intent, Journal, Rollout, State
+from cluster_ai.rollout.lease import Head, Lease
+from cluster_ai.rollout.lock import hold, user
+from cluster_ai.rollout.scope import Scope
+
+
+def folder(config_path: Path) -> Path:
+    """Where a controller keeps what is its own."""
+    return config_path.resolve().parent / ".cluster-ai"
+
+
+def journal_of(config_path: Path) -> Journal:
+    return Journal(folder(config_path) / "rollouts.sqlite")
+
+
+def head_of(scope: Scope) -> Head:
+    name = scope.head.name
+    return Head(name, scope.argv([name])[name], scope.sudo_password)
+
+
+def config_digest(config: Config) -> str:
+    return hashlib.sha256(config.path.read_bytes()).hexdigest()
+
+
+@contextmanager
+def locked(config_path: Path, command: str) -> Iterator[Journal]:
+    """This machine's lock on the cluster, with its journal. What says there that it goes on was interrupted."""
+    with hold(folder(config_path) / "lock", command):
+        journal = journal_of(config_path)
+        yield journal
+
+
+@contextmanager
+def leased(scope: Scope, journal: Journal, command: str) -> Iterator[Record]:
+    """The cluster's lease, held until the end. Raises LockedError where another controller changes it now.
+
+    One who doesn't reach the end by himself is told as interrupted.
+    """
+    journal.interrupt_running()
+    controller = f"{socket.gethostname()}:{folder(scope.config.path)}"
+    record = Record(journal)
+    lease = Lease(head_of(scope), command, controller, record.now)
+    with lease:
+        record.lease = lease
+        try:
+            yield record
+        finally:
+            if record.id and record.now_state() == "running":
+                record.end("interrupted", "stopped in the midst of it")
+
+
+@dataclass
+class Record:
+    """Begun by `begin` or `resume`; before that it has nothing to write to."""
+
+    journal: Journal
+    lease: Lease | None = None
+    id: str = ""
+
+    def begin(self, command: str, intent: Intent) -> None:
+        self.id = self.journal.begin(command, f"{user()}@{socket.gethostname()} ({os.getpid()})", intent)
+
+    def resume(self, rollout: Rollout, what: str) -> None:
+        self.id = rollout.id
+        self.journal.set_state(self.id, "running")
+        self.step(what, "", "start")
+
+    def step(self, step: str, host: str, status: str, detail: str = "") -> None:
+        self.journal.step(self.id, step, host, status, detail[:2000])
+
+    def doing(self, what: str) -> None:
+        """Raises RolloutError where another controller has taken the lease meanwhile."""
+        assert self.lease
+        self.lease.doing(what)
+
+    def end(self, state: State, reason: str = "") -> None:
+        self.journal.set_state(self.id, state, reason)
+
+    def now(self) -> Rollout | None:
+        return self.journal.get(self.id) if self.id else None
+
+    def now_state(self) -> State:
+        return self.journal.get(self.id).state
