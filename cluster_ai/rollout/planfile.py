@@ -4,8 +4,8 @@ The file says what the plan was made of: the configuration, what each host was a
 `apply` makes the plan anew, and compares: anything that differs is a reason not to begin. There is no secret in it.
 
     saved = load(path, config.name)
-    found = survey.take(scope limited to saved.limit, ..., converge=saved.converge)
-    reasons = check(saved, of(found.plan, Inputs.of(config, saved.limit, saved.converge)))
+    found = survey.take(scope limited to saved.limit, ...)
+    reasons = check(saved, of(found.plan, Inputs.of(config, saved.limit)))
     if reasons: raise StalePlanError(path, saved, reasons)
     then found is what to carry out.
 """
@@ -52,14 +52,13 @@ class Inputs:
 
     config_sha256: str  # of cluster.yaml
     limit: tuple[str, ...]
-    converge: bool
     made_at: str  # UTC, ISO 8601
     made_by: str  # version of cluster-ai
 
     @classmethod
-    def of(cls, config: Config, limit: Sequence[str] = (), converge: bool = False) -> Inputs:
+    def of(cls, config: Config, limit: Sequence[str] = ()) -> Inputs:
         sha256 = hashlib.sha256(config.path.read_bytes()).hexdigest()
-        return cls(sha256, tuple(limit), converge, datetime.now(UTC).isoformat(timespec="seconds"), __version__)
+        return cls(sha256, tuple(limit), datetime.now(UTC).isoformat(timespec="seconds"), __version__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,6 @@ class Saved:
     cluster: str
     config_sha256: str
     limit: tuple[str, ...]
-    converge: bool
     made_at: str
     made_by: str
     hosts: Mapping[str, SavedHost]
@@ -165,7 +163,6 @@ def _saved(data: Mapping[str, Any]) -> Saved:
         cluster=data["cluster"],
         config_sha256=data["config_sha256"],
         limit=tuple(data["limit"]),
-        converge=data["converge"],
         made_at=data["made_at"],
         made_by=data["made_by"],
         hosts=hosts,
@@ -202,8 +199,8 @@ def _done(saved: Saved, fresh: Saved) -> bool:
 def _reasons(saved: Saved, fresh: Saved) -> Iterator[str]:
     if saved.config_sha256 != fresh.config_sha256:
         yield "cluster.yaml is another one"
-    if (saved.limit, saved.converge) != (fresh.limit, fresh.converge):
-        yield "it was made with other options: --limit or --converge"
+    if saved.limit != fresh.limit:
+        yield "another --limit is asked for"
     for name in sorted(saved.down.keys() - fresh.down.keys()):
         yield f"{name}: answers now, and did not then" if name in fresh.hosts else f"{name}: is not asked any more"
     for name in sorted(fresh.down.keys() - saved.down.keys()):

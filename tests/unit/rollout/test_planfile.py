@@ -15,7 +15,7 @@ from cluster_ai.rollout.plan import HostPlan, Plan, UnitChange
 from cluster_ai.rollout.planfile import Inputs, Saved, SavedHost, StalePlanError, check, dump, load, of, write
 from cluster_ai.rollout.waves import Wave
 
-INPUTS = Inputs("c" * 64, (), False, "2026-11-24T10:00:00+00:00", "0.1.0")
+INPUTS = Inputs("c" * 64, (), "2026-11-24T10:00:00+00:00", "0.1.0")
 NAMES = ["h1", "h2", "h3"]
 digests = st.sampled_from(["a" * 64, "b" * 64])
 texts = st.sampled_from(["", "because"])
@@ -45,14 +45,13 @@ plans = st.builds(
     cluster=st.just("lab"),
     config_sha256=digests,
     limit=st.lists(st.sampled_from(NAMES), unique=True).map(tuple),
-    converge=st.booleans(),
     made_at=st.sampled_from(["2026-11-24T10:00:00+00:00", "2026-11-25T10:00:00+00:00"]),
     made_by=st.sampled_from(["0.1.0", "0.2.0"]),
     hosts=st.dictionaries(st.sampled_from(NAMES), hosts, max_size=3),
     waves=st.lists(waves, max_size=3).map(tuple),
     down=st.dictionaries(st.sampled_from(["d1", "d2"]), st.just("doesn't answer"), max_size=2),
 )
-WORLD = ("config_sha256", "limit", "converge", "hosts", "waves")
+WORLD = ("config_sha256", "limit", "hosts", "waves")
 
 
 def world(plan: Saved) -> dict[str, Any]:
