@@ -11,7 +11,7 @@ import contextlib
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +21,7 @@ from distributed.core import send_recv
 from distributed.security import Security
 
 from cluster_ai.cluster import report
+from cluster_ai.errors import UnavailableError
 
 INTERVAL = 2.0
 TIMEOUT = 5.0
@@ -47,12 +48,24 @@ class TaskCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """What a cordoned worker still has in Dask: tasks, and results that would be lost with it."""
+
+    tasks: int
+    results: int
+
+
+@dataclass(frozen=True, slots=True)
 class View:
-    """What the scheduler said last. at is the monotonic clock's; tasks is None where the scheduler counts none."""
+    """What the scheduler said last. at is the monotonic clock's; tasks is None where the scheduler counts none.
+
+    cordoned: by name, those that the scheduler was told to give nothing.
+    """
 
     members: Mapping[str, Member]
     tasks: TaskCounts | None
     at: float
+    cordoned: Mapping[str, Left] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +91,13 @@ def parse_members(identity: Any) -> dict[str, Member]:
                 own = before.report
         members[name] = Member(name, str(address), str(said.get("status") or ""), executing, own)
     return members
+
+
+def parse_left(said: Any) -> Mapping[str, Left]:
+    """Empty where the scheduler knows no cordons."""
+    if not isinstance(said, Mapping):
+        return MappingProxyType({})
+    return MappingProxyType({str(name): Left(int(it["tasks"]), int(it["results"])) for name, it in said.items()})
 
 
 class Membership:
@@ -113,6 +133,29 @@ class Membership:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
+    async def cordon(self, names: Mapping[str, bool]) -> Mapping[str, Left]:
+        """Exactly these workers get no Dask tasks from now on; true: what only they hold is moved away too.
+
+        Over a connection of its own, within TIMEOUT seconds. Raises UnavailableError.
+        """
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                comm = await connect(self._address, timeout=TIMEOUT, **self._args)
+                try:
+                    said = await send_recv(comm, op=report.CORDON, cordoned=dict(names), serializers=_PLAIN)
+                finally:
+                    comm.abort()
+        except TimeoutError:
+            raise UnavailableError("the scheduler doesn't answer", where=self._address) from None
+        except Exception as e:  # Dask's comms raise many kinds
+            raise UnavailableError(f"the scheduler is away: {e}", where=self._address) from e
+        if not isinstance(said, Mapping):
+            raise UnavailableError("the scheduler is an older one, which can't be told", where=self._address)
+        left = parse_left(said)
+        if self._view is not None:
+            self._view = replace(self._view, cordoned=left)
+        return left
+
     async def _watch(self) -> None:
         wait = 1.0
         while True:
@@ -138,7 +181,8 @@ class Membership:
                 said = await self._ask(comm, report.TASKS) if counts else None
                 counts = isinstance(said, dict)  # ask a scheduler without our plugin only once: it logs each time
                 tasks = TaskCounts(int(said["total"]), int(said["failed"])) if isinstance(said, dict) else None
-                self._view = View(MappingProxyType(parse_members(identity)), tasks, time.monotonic())
+                left = parse_left(said["cordoned"] if isinstance(said, dict) and "cordoned" in said else None)
+                self._view = View(MappingProxyType(parse_members(identity)), tasks, time.monotonic(), left)
                 self.reason = ""
                 self._on_change(self._view, "")
                 await asyncio.sleep(INTERVAL)

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 METRIC = "cluster_ai"  # key in Dask's worker metrics
-TASKS = "cluster_ai_tasks"  # the scheduler's handler that tells how many tasks ended
+TASKS = "cluster_ai_tasks"  # the scheduler's handler that tells how many tasks ended, and what cordoned workers hold
+CORDON = "cluster_ai_cordon"  # its handler that is told which workers are cordoned
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
-"""Loaded into the Dask scheduler (`--preload cluster_ai.cluster.scheduler_plugin`): counts the tasks that end.
+"""Loaded into the Dask scheduler (`--preload cluster_ai.cluster.scheduler_plugin`): counts tasks, cordons workers.
 
-Dask itself forgets a task with its last client. The counts are asked for by membership.py over Dask's own protocol.
+Dask itself forgets a task with its last client. Both are asked for by membership.py over Dask's own protocol.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from typing import Any
 
 from distributed.diagnostics.plugin import SchedulerPlugin
 
-from cluster_ai.cluster.report import TASKS
+from cluster_ai.cluster.cordons import Cordons
+from cluster_ai.cluster.report import CORDON, TASKS
 
 
 class TaskCounter(SchedulerPlugin):  # type: ignore[misc]  # distributed has no types
@@ -34,6 +35,12 @@ class TaskCounter(SchedulerPlugin):  # type: ignore[misc]  # distributed has no 
 
 def dask_setup(scheduler: Any) -> None:
     """Called by Dask when the scheduler starts."""
-    counter = TaskCounter()
+    counter, cordons = TaskCounter(), Cordons(scheduler)
     scheduler.add_plugin(counter)
-    scheduler.handlers[TASKS] = counter.counts
+    scheduler.add_plugin(cordons)
+
+    def tasks() -> dict[str, Any]:
+        return {**counter.counts(), "cordoned": cordons.left()}
+
+    scheduler.handlers[TASKS] = tasks
+    scheduler.handlers[CORDON] = cordons.cordon

@@ -16,6 +16,7 @@ from cluster_ai import __version__
 from cluster_ai.cluster.membership import Member, Membership
 from cluster_ai.engine.client import canonical
 from cluster_ai.gateway import catalog, page
+from cluster_ai.gateway.cordons import Cordons
 from cluster_ai.gateway.fleet import Fleet, Worker
 from cluster_ai.gateway.http import Api, Refusal, error_body
 from cluster_ai.gateway.native import GenerateReply, GenerateRequest
@@ -73,6 +74,23 @@ class GpuInfo(BaseModel):
     usage: float | None
 
 
+class CordonInfo(BaseModel):
+    """A worker that gets nothing new, neither requests nor Dask tasks. It is empty when nothing is left of either."""
+
+    reason: str
+    since: str
+    drained: bool = Field(description="Its results in Dask are moved to other workers too.")
+    tasks: int | None = Field(description="Dask tasks that it still has; null where that isn't known.")
+    results: int | None = Field(description="Results that still are on it alone, though others could take them.")
+    untold: str | None = Field(description="Why Dask doesn't know of it; it is told as soon as that can be.")
+
+
+class CordonRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field("", max_length=200, description="For people who look at the status.")
+
+
 class WorkerInfo(BaseModel):
     """cpu is a share of 0 to 1, memory is bytes; null where the last heartbeat is missing or too old."""
 
@@ -91,6 +109,7 @@ class WorkerInfo(BaseModel):
     memory_total: int | None
     disk_free: int | None
     gpu: list[GpuInfo]
+    cordon: CordonInfo | None = Field(description="null: nobody has cordoned or drained it.")
 
 
 class Status(BaseModel):
@@ -134,6 +153,7 @@ class Status(BaseModel):
                                     "usage": 0.87,
                                 }
                             ],
+                            "cordon": None,
                         }
                     ],
                 }
@@ -173,7 +193,21 @@ def model_info(fleet: Fleet, name: str) -> ModelInfo:
     )
 
 
-def worker_info(worker: Worker, member: Member | None) -> WorkerInfo:
+def cordon_info(worker: Worker, cordons: Cordons) -> CordonInfo | None:
+    cordon, left = worker.cordon, cordons.left(worker)
+    if cordon is None:
+        return None
+    return CordonInfo(
+        reason=cordon.reason,
+        since=cordon.when,
+        drained=cordon.drained,
+        tasks=left.tasks if left else None,
+        results=left.results if left else None,
+        untold=cordons.untold or None,
+    )
+
+
+def worker_info(worker: Worker, member: Member | None, cordons: Cordons) -> WorkerInfo:
     told = member.report if member is not None else None
     return WorkerInfo(
         name=worker.name,
@@ -194,13 +228,14 @@ def worker_info(worker: Worker, member: Member | None) -> WorkerInfo:
             GpuInfo(index=g.index, name=g.name, memory_used=g.memory_used, memory_total=g.memory_total, usage=g.usage)
             for g in (told.gpus if told else ())
         ],
+        cordon=cordon_info(worker, cordons),
     )
 
 
-def status(settings: GatewaySettings, fleet: Fleet, membership: Membership) -> Status:
+def status(settings: GatewaySettings, fleet: Fleet, membership: Membership, cordons: Cordons) -> Status:
     view = membership.view
     members = view.members if view is not None else {}
-    workers = [worker_info(w, members.get(w.name)) for w in fleet.workers.values()]
+    workers = [worker_info(w, members.get(w.name), cordons) for w in fleet.workers.values()]
     reports = [m.report for m in members.values() if m.report is not None]
     timed = [(r.cpu * r.cores, r.cores) for r in reports if r.cpu is not None]
     memory = sum(r.memory_total for r in reports)
@@ -218,7 +253,7 @@ def status(settings: GatewaySettings, fleet: Fleet, membership: Membership) -> S
     )
 
 
-def build(settings: GatewaySettings, fleet: Fleet, membership: Membership) -> FastAPI:
+def build(settings: GatewaySettings, fleet: Fleet, membership: Membership, cordons: Cordons) -> FastAPI:
     app = FastAPI(
         title=f"Cluster AI: {settings.cluster}",
         version=__version__,
@@ -241,33 +276,50 @@ def build(settings: GatewaySettings, fleet: Fleet, membership: Membership) -> Fa
 
     @app.get(f"{PREFIX}/cluster/status", tags=["cluster"], summary="The cluster and each worker, now")
     async def cluster_status() -> Status:
-        return status(settings, fleet, membership)
+        return status(settings, fleet, membership, cordons)
+
+    @app.post(
+        f"{PREFIX}/cluster/workers/{{name}}/cordon",
+        tags=["cluster"],
+        summary="Give a worker nothing new, until resume; it finishes what it has",
+        responses=errors,
+    )
+    async def cordon(name: WorkerName, body: CordonRequest | None = None) -> WorkerInfo:
+        worker = _worker(name)
+        await cordons.cordon(worker, body.reason if body else "", drain=False)
+        return _info(worker)
 
     @app.post(
         f"{PREFIX}/cluster/workers/{{name}}/drain",
         tags=["cluster"],
-        summary="Give a worker no new requests; it finishes what it has. Lasts until resume, or the gateway's restart",
+        summary="Cordon a worker, and move what only it holds in Dask. `cordon` in the status tells what is left",
         responses=errors,
     )
-    async def drain(name: WorkerName) -> WorkerInfo:
-        return _drained(name, True)
+    async def drain(name: WorkerName, body: CordonRequest | None = None) -> WorkerInfo:
+        worker = _worker(name)
+        await cordons.cordon(worker, body.reason if body else "", drain=True)
+        return _info(worker)
 
     @app.post(
         f"{PREFIX}/cluster/workers/{{name}}/resume",
         tags=["cluster"],
-        summary="Give a drained worker requests again",
+        summary="Give a cordoned or drained worker requests and tasks again",
         responses=errors,
     )
     async def resume(name: WorkerName) -> WorkerInfo:
-        return _drained(name, False)
+        worker = _worker(name)
+        await cordons.resume(worker)
+        return _info(worker)
 
-    def _drained(name: str, drained: bool) -> WorkerInfo:
+    def _worker(name: str) -> Worker:
         worker = fleet.workers.get(name)
         if worker is None:
             raise Refusal(404, "worker_not_found", f"worker '{name}' not found")
-        fleet.drain(worker, drained)
+        return worker
+
+    def _info(worker: Worker) -> WorkerInfo:
         view = membership.view
-        return worker_info(worker, view.members.get(name) if view is not None else None)
+        return worker_info(worker, view.members.get(worker.name) if view is not None else None, cordons)
 
     @app.get(f"{PREFIX}/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:

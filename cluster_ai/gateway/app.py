@@ -21,6 +21,7 @@ from cluster_ai.gateway import admin, catalog
 from cluster_ai.gateway.admission import Route
 from cluster_ai.gateway.auth import Guard, credentials
 from cluster_ai.gateway.balancing import policy
+from cluster_ai.gateway.cordons import Cordons
 from cluster_ai.gateway.exposition import Exposition
 from cluster_ai.gateway.fleet import Fleet, Worker
 from cluster_ai.gateway.http import (
@@ -59,6 +60,7 @@ class Gateway:
         settings: GatewaySettings,
         fleet: Fleet,
         membership: Membership,
+        cordons: Cordons,
         guard: Guard,
         client: aiohttp.ClientSession,
         log: Log,
@@ -67,7 +69,7 @@ class Gateway:
         self._registry = CollectorRegistry()
         self._meter = Meter(self._registry)
         self._registry.register(Exposition(fleet, membership, self._meter))
-        self._admin: FastAPI = admin.build(settings, fleet, membership)
+        self._admin: FastAPI = admin.build(settings, fleet, membership, cordons)
         relay = Relay(fleet, policy(settings.policy), client, self._failed_over)
         self._native = Native(fleet, relay, self._meter)
         self._routes = self._table(Inference(fleet, relay, self._meter))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from yarl import URL
@@ -43,6 +44,23 @@ class Health:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Cordon:
+    """Someone wants a worker to get nothing new. drained: what it has in Dask is moved away too."""
+
+    reason: str
+    since: float  # seconds since 1970
+    drained: bool
+
+    def __str__(self) -> str:
+        what = "drained" if self.drained else "cordoned"
+        return f"{what}: {self.reason}, since {self.when}" if self.reason else f"{what} since {self.when}"
+
+    @property
+    def when(self) -> str:
+        return datetime.fromtimestamp(self.since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 class Flight:
     """A request on its way to, or streaming from, a worker; the checks can abort it when its worker is lost."""
 
@@ -71,7 +89,7 @@ class Worker:
         self.engine = EngineState("", (), ())
         self.present: dict[str, PresentModel] = {}
         self.loaded: frozenset[str] = frozenset()
-        self.drained = False  # an operator asked for it
+        self.cordon: Cordon | None = None
         self.leaving = False  # Dask is closing it gracefully
         self.flights: set[Flight] = set()
         self.suspect = asyncio.Event()  # a request met a fault: check now
@@ -87,7 +105,7 @@ class Worker:
             return State.JOINING
         if not self.health.answered:
             return State.DOWN
-        return State.DRAINING if self.drained or self.leaving else State.ACTIVE
+        return State.DRAINING if self.cordon or self.leaving else State.ACTIVE
 
     @property
     def reason(self) -> str:
@@ -96,9 +114,10 @@ class Worker:
             case State.ACTIVE:
                 return ""
             case State.DRAINING:
-                return "drained by an operator" if self.drained else "its Dask worker is closing"
+                return str(self.cordon) if self.cordon else "its Dask worker is closing"
             case _:
-                return self.health.reason or "not checked yet"
+                why = self.health.reason or "not checked yet"
+                return f"{why}; {self.cordon}" if self.cordon else why
 
     def url(self, path: str) -> URL:
         found = self._urls.get(path)
@@ -150,8 +169,9 @@ class Fleet:
         worker.health = worker.health.failed(reason, now, certain=certain)
         self._index()
 
-    def drain(self, worker: Worker, drained: bool) -> None:
-        worker.drained = drained
+    def cordon(self, worker: Worker, cordon: Cordon | None) -> None:
+        """None: it gets requests again."""
+        worker.cordon = cordon
         self._index()
 
     def leaving(self, names: Iterable[str]) -> None:

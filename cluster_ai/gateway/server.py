@@ -22,13 +22,14 @@ from cluster_ai.cluster.membership import Membership, Tls, View
 from cluster_ai.errors import ConfigError, UnavailableError
 from cluster_ai.gateway.app import Gateway
 from cluster_ai.gateway.auth import Guard
+from cluster_ai.gateway.cordons import CordonFile, Cordons
 from cluster_ai.gateway.fleet import Fleet
 from cluster_ai.gateway.health import HealthWatch
 from cluster_ai.gateway.log import Handler, Log
 from cluster_ai.gateway.relay import session
 from cluster_ai.settings import GatewaySettings
 
-GRACE = 30  # seconds for streams to end after SIGTERM
+GRACE = 300  # seconds for streams to end after SIGTERM
 KEEP_ALIVE = 75  # seconds an idle client connection is kept
 _FIRST_SOCKET = 3  # sd_listen_fds(3)
 
@@ -95,25 +96,35 @@ def listening(settings: GatewaySettings, environ: Mapping[str, str], pid: int) -
     return [own]
 
 
-async def serve(settings: GatewaySettings, credentials: Credentials, sockets: list[socket.socket], log: Log) -> None:
-    """Until SIGTERM or SIGINT; then no new connections, and streams have GRACE seconds to end."""
+async def serve(
+    settings: GatewaySettings, credentials: Credentials, sockets: list[socket.socket], state: Path | None, log: Log
+) -> None:
+    """Until SIGTERM or SIGINT; then no new connections, and streams have GRACE seconds to end.
+
+    state: a folder that outlasts the process; None: nothing is kept.
+    """
     fleet = Fleet(settings)
+    server: uvicorn.Server | None = None
 
     def seen(view: View | None, reason: str) -> None:
         if view is None:
             log.write("scheduler", connected=False, reason=reason)
-            return
-        fleet.leaving(name for name, m in view.members.items() if m.status == "closing_gracefully")
+        cordons.seen(view, reason)
 
+    membership = Membership(settings.scheduler, credentials.tls, seen)
+    cordons = Cordons(
+        fleet, membership, CordonFile(state), log, ending=lambda: server is not None and server.should_exit
+    )
     context = client_context(credentials.tls) if credentials.tls is not None else True
     connector = aiohttp.TCPConnector(limit=0, ssl=context, ttl_dns_cache=60)
     async with (
         session(connector) as client,
+        cordons,
         HealthWatch(fleet, client, log),
-        Membership(settings.scheduler, credentials.tls, seen) as membership,
+        membership,
     ):
         guard = Guard(credentials.token, settings.trusted_networks, [settings.host])
-        app = Gateway(settings, fleet, membership, guard, client, log)
+        app = Gateway(settings, fleet, membership, cordons, guard, client, log)
         config = uvicorn.Config(
             app,
             http="httptools",
@@ -132,7 +143,8 @@ async def serve(settings: GatewaySettings, credentials: Credentials, sockets: li
         gc.collect()
         gc.freeze()  # what is loaded by now stays: no need to walk through it again and again while requests run
         log.write("started", cluster=settings.cluster, listen=[str(s.getsockname()) for s in sockets])
-        await uvicorn.Server(config).serve(sockets=sockets)
+        server = uvicorn.Server(config)
+        await server.serve(sockets=sockets)
     log.write("stopped")
 
 
@@ -147,4 +159,10 @@ def run(settings: GatewaySettings, environ: Mapping[str, str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings, credentials, sockets, log))
+        runner.run(serve(settings, credentials, sockets, _state(environ), log))
+
+
+def _state(environ: Mapping[str, str]) -> Path | None:
+    """systemd's StateDirectory=, which may be several."""
+    first = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(first) if first else None

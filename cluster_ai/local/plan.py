@@ -222,7 +222,8 @@ def _gateway(paths: Paths, addresses: Addresses, workers: int) -> Component:
     return Component(
         name="gateway",
         argv=(sys.executable, "-m", "cluster_ai.gateway", str(paths.etc / "gateway.json")),
-        env=python_env() | {"CREDENTIALS_DIRECTORY": str(paths.credentials)},
+        env=python_env()
+        | {"CREDENTIALS_DIRECTORY": str(paths.credentials), "STATE_DIRECTORY": str(paths.local / "gateway")},
         probe=Probe(f"{addresses.gateway}/health"),
         deadline=_START,
         remedy="see the log lines above; `cluster-ai up` again when that is mended",

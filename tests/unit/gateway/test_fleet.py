@@ -9,7 +9,7 @@ from cluster_ai.cluster.membership import Membership
 from cluster_ai.engine.client import EngineState, canonical, parse_loaded, parse_present
 from cluster_ai.gateway import catalog
 from cluster_ai.gateway.exposition import Exposition
-from cluster_ai.gateway.fleet import Fleet, Health, State
+from cluster_ai.gateway.fleet import Cordon, Fleet, Health, State
 from cluster_ai.gateway.http import Refusal
 from cluster_ai.gateway.metering import Meter
 from cluster_ai.metrics.names import METRICS
@@ -44,9 +44,13 @@ def test_a_model_is_answered_by_active_workers_that_have_it() -> None:
     fleet.answered(a, engine("m:latest"))
     fleet.answered(b, engine("m:latest", "other:latest"))
     assert fleet.able("m:latest") == (a, b)
-    fleet.drain(a, True)
+    fleet.cordon(a, Cordon("new fans", 0, drained=True))
     assert (a.state, fleet.able("m:latest")) == (State.DRAINING, (b,))
-    fleet.drain(a, False)
+    assert a.reason == "drained: new fans, since 1970-01-01T00:00:00Z"
+    fleet.failed(a, "gone", 1.0, certain=True)
+    assert a.reason == "gone; drained: new fans, since 1970-01-01T00:00:00Z"
+    fleet.answered(a, engine("m:latest"))
+    fleet.cordon(a, None)
     fleet.leaving(["b"])
     assert (b.state, fleet.able("m:latest")) == (State.DRAINING, (a,))
     fleet.leaving([])

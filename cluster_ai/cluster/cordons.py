@@ -1,0 +1,146 @@
+"""In the Dask scheduler: keeps workers out of Dask's rotation while the gateway says so.
+
+Dask can retire a worker, but that is meant for one that closes: it can't be undone, what the worker has queued waits
+there for ever, and a worker that starts anew is in rotation again. So here a cordon belongs to a worker's name. Its
+status is the one that Dask uses for retiring (the worker starts nothing then); what it has not begun is moved by Dask's
+stealing, which asks the worker first; results that only it holds are copied by Dask's retiring.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from distributed.core import Status
+from distributed.diagnostics.plugin import SchedulerPlugin
+
+from cluster_ai.cluster import report
+
+SWEEP = 0.5  # seconds
+HEARD = 2.0  # seconds after which a heartbeat surely tells of the time after the cordon
+
+
+class Cordons(SchedulerPlugin):  # type: ignore[misc]  # distributed has no types
+    name = "cluster-ai-cordons"
+
+    def __init__(self, scheduler: Any) -> None:
+        self._scheduler = scheduler
+        self._names: dict[str, bool] = {}  # name -> whether its results are moved away too
+        self._since: dict[str, float] = {}  # address of a worker that is held -> when
+        self._sweeper: asyncio.Task[None] | None = None
+        self._retiring: dict[str, asyncio.Task[Any]] = {}  # address ->
+
+    def cordon(self, cordoned: Mapping[str, bool]) -> dict[str, dict[str, int]]:
+        """Exactly these are cordoned from now on; true: their results are moved away too. Returns what `left` does."""
+        self._names = {str(name): bool(drained) for name, drained in cordoned.items()}
+        for ws in list(self._scheduler.workers.values()):
+            if _name(ws) not in self._names and ws.address in self._since:
+                self._release(ws)
+        self._sweep()
+        if self._names and (self._sweeper is None or self._sweeper.done()):
+            self._sweeper = asyncio.create_task(self._sweeping(), name="cluster-ai-cordons")
+        return self.left()
+
+    def left(self) -> dict[str, dict[str, int]]:
+        """Of each cordoned name: tasks that it has, and results that would be lost with it. Absent ones have none."""
+        found = {name: {"tasks": 0, "results": 0} for name in self._names}
+        for ws in self._scheduler.workers.values():
+            if (name := _name(ws)) in found:
+                found[name]["tasks"] += len(self._busy(ws))
+                found[name]["results"] += len(self._unique(ws)) if self._names[name] else 0
+        return found
+
+    def add_worker(self, scheduler: Any, worker: str) -> None:
+        """Before the scheduler gives it tasks: one that was restarted stays cordoned."""
+        ws = scheduler.workers[worker]
+        if _name(ws) in self._names:
+            self._hold(ws)
+
+    def remove_worker(self, scheduler: Any, worker: str, **kwargs: Any) -> None:
+        self._since.pop(worker, None)
+
+    async def close(self) -> None:
+        tasks = [*([self._sweeper] if self._sweeper else []), *self._retiring.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _sweeping(self) -> None:
+        """Again and again: a worker may say that it runs, a task end and leave its result, another worker come."""
+        while self._names:
+            await asyncio.sleep(SWEEP)
+            self._sweep()
+
+    def _sweep(self) -> None:
+        for ws in list(self._scheduler.workers.values()):
+            drained = self._names.get(_name(ws))
+            if drained is None:
+                continue
+            self._hold(ws)
+            self._move_tasks(ws)
+            if drained and ws.address not in self._retiring and self._unique(ws):
+                self._retire(ws.address)
+
+    def _hold(self, ws: Any) -> None:
+        self._since.setdefault(ws.address, time.monotonic())
+        if ws.status in (Status.running, Status.paused):
+            self._set(ws, Status.closing_gracefully)
+
+    def _release(self, ws: Any) -> None:
+        del self._since[ws.address]
+        if ws.address in self._retiring:
+            self._retiring[ws.address].cancel()  # else its end could set the status back
+        if ws.status is Status.closing_gracefully:
+            self._set(ws, Status.running)
+
+    def _set(self, ws: Any, status: Status) -> None:
+        """Here at once, so that nothing is sent in between; the worker follows, and confirms."""
+        stimulus = f"cluster-ai-cordon-{time.time()}"
+        self._scheduler.handle_worker_status_change(status, ws, stimulus)
+        message = {"op": "worker-status-change", "status": status.name, "stimulus_id": stimulus}
+        self._scheduler.stream_comms[ws.address].send(message)
+
+    def _move_tasks(self, ws: Any) -> None:
+        stealing = self._scheduler.extensions["stealing"]
+        for ts in list(ws.processing):
+            begun = ts in ws.executing or ts in ws.long_running
+            if not begun and not ts.actor and (others := self._others(ws, ts)):
+                thief = min(others, key=lambda other: self._scheduler.worker_objective(ts, other))
+                stealing.move_task_request(ts, ws, thief)
+
+    def _others(self, ws: Any, ts: Any) -> set[Any]:
+        """Who else may run a task."""
+        running = {other for other in self._scheduler.running if other is not ws}
+        valid: set[Any] | None = self._scheduler.valid_workers(ts)
+        if valid is None or (not valid & running and ts.loose_restrictions):
+            return running
+        return running & valid
+
+    def _busy(self, ws: Any) -> list[Any]:
+        """Tasks that it runs, or will give away. Not those that wait there because no other worker may run them."""
+        since = self._since.get(ws.address)
+        heard = since is not None and time.monotonic() - since > HEARD
+        return [ts for ts in ws.processing if not heard or ts in ws.executing or self._others(ws, ts)]
+
+    def _unique(self, ws: Any) -> list[Any]:
+        """Results that only it holds, as far as another worker could take them."""
+        if not any(other is not ws for other in self._scheduler.running):
+            return []
+        return [ts for ts in ws.has_what if not ts.actor and not any(other is not ws for other in ts.who_has or ())]
+
+    def _retire(self, address: str) -> None:
+        async def retire() -> None:
+            with contextlib.suppress(Exception):  # a worker that goes meanwhile; the next sweep looks anew
+                await self._scheduler.retire_workers(workers=[address], close_workers=False, remove=False)
+
+        task = asyncio.create_task(retire(), name=f"cluster-ai-retire:{address}")
+        self._retiring[address] = task
+        task.add_done_callback(lambda _: self._retiring.pop(address, None))
+
+
+def _name(ws: Any) -> str:
+    own = report.parse(ws.metrics.get(report.METRIC))
+    return own.worker if own else str(ws.name)
