@@ -1,9 +1,10 @@
 # make up | down        one machine: a whole cluster here, and its end
 # make lab | lab-down   a head and three workers as real systemd hosts here (root), and their end
 # make check | test     what CI runs
+# make rollout-test     updates by every strategy, and faults in them, on lab hosts under load (root)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up down lab lab-down check format test test-unit bench-apply docs lock clean apt-test
+.PHONY: help up down lab lab-down check format test test-unit bench-apply rollout-test docs lock clean apt-test
 
 PYTHON ?= python3
 VENV := .venv
@@ -98,6 +99,9 @@ test-unit: $(VENV)/.dev
 
 bench-apply: apt-test $(VENV)/.dev $(OLLAMA)
 	$(BIN)/python benchmarks/bench_apply.py
+
+rollout-test: apt-test $(VENV)/.dev $(OLLAMA)
+	$(BIN)/python benchmarks/bench_rollout.py
 
 docs: $(VENV)/.dev
 	$(BIN)/cluster-ai config reference > docs/configuration.md

@@ -7,72 +7,92 @@ left the cluster other than it should.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks.outcomes import Fault, Update, faults_table, summarize, updates_table  # noqa: E402
+from benchmarks import faults  # noqa: E402
+from benchmarks.outcomes import FAULTS, UPDATES, Update, fault_row, summarize, table, update_row  # noqa: E402
 from benchmarks.rollout_lab import FOLDER, HEAD, ROOT, WORKERS, Load, Trial  # noqa: E402
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- rollout:begin -->", "<!-- rollout:end -->"
 BEFORE, AFTER = 12.0, 6.0  # seconds of load around an update
-STRATEGIES = ("rolling", "canary", "blue-green")
-BY_HAND = "by hand: `systemctl restart` on one host after the other"
+BY_HAND = "by hand"  # what people do without us
+KINDS = (BY_HAND, "rolling", "canary", "blue-green")
 
 
-def by_hand(trial: Trial) -> int:
-    """What people do without us: one host after another, all its units, as soon as the one before is done."""
+def restart_by_hand(trial: Trial) -> int:
+    """One host after another, all its units, as soon as the one before says that it's done."""
     for host in (HEAD, *WORKERS):
-        trial.on(host, "systemctl restart 'cluster-ai-*.service'", check=False)
+        trial.on(host, "systemctl restart 'cluster-ai-*.service'")
     return 0
 
 
-def applied(*arguments: str) -> Callable[[Trial], int]:
-    def update(trial: Trial) -> int:
-        done = trial.run("apply", "--yes", *arguments)
-        (FOLDER / f"apply-{trial.version}.log").write_text(done.stdout + done.stderr)
-        if done.returncode:
-            print(done.stdout[-3000:], done.stderr[-3000:], flush=True)
-        return done.returncode
-
-    return update
+def apply(trial: Trial, strategy: str) -> int:
+    trial.bump()
+    done = trial.run("apply", "--yes", "--strategy", strategy)
+    (FOLDER / f"apply-{strategy}.log").write_text(done.stdout + done.stderr)
+    if done.returncode:
+        print(done.stdout[-3000:], done.stderr[-3000:], flush=True)
+    return done.returncode
 
 
-def measured(trial: Trial, name: str, token: str, update: Callable[[Trial], int]) -> Update:
+def measured(trial: Trial, kind: str, token: str) -> Update:
     """One update while the load runs."""
-    with Load(trial, name.partition(":")[0], token) as load:
+    with Load(trial, kind, token) as load:
         load.for_a_while(BEFORE)
         begin = time.time()
-        code = update(trial)
+        code = restart_by_hand(trial) if kind == BY_HAND else apply(trial, kind)
         end = time.time()
         load.for_a_while(AFTER)
-    found = Update(name, begin, end, code, tuple(load.samples))
-    told = summarize(found.samples)
-    print(f"bench: {name}: {end - begin:.0f} s, exit {code}, {told}", flush=True)
+    found = Update(kind, begin, end, code, tuple(load.samples))
+    print(f"bench: {kind}: {end - begin:.0f} s, exit {code}, {summarize(found.samples)}", flush=True)
     return found
 
 
-def section(updates: Sequence[Update], faults: Sequence[Fault]) -> str:
-    lines = [
-        f"Measured by `make rollout-test` on {time.strftime('%Y-%m-%d')}: a head and {len(WORKERS)} workers as lab"
-        f" hosts, {os.cpu_count()} cores for controller, load and hosts together, Linux {platform.release()}, Ollama"
-        " 0.17.4 with SmolLM2-135M on every worker. Each update brings new code and new settings by which every unit"
-        " of every host restarts. The load: 4 clients that ask for a few tokens, 4 that stream some tens over Ollama's"
-        " and OpenAI's API, none of whom tries again; every answer is compared, whole, with the right one. Latencies"
-        " are those of the few tokens.",
-        "",
-        updates_table(updates),
-    ]
-    if faults:
-        lines += ["", "Faults in the midst of an update, under the same load:", "", faults_table(faults)]
-    return "\n".join(lines)
+@dataclass
+class Rows:
+    """What was measured, by name. Kept in a file, so that a part can be measured anew and the rest stays."""
+
+    path: Path = FOLDER / "rows.json"
+    updates: dict[str, list[str]] = field(default_factory=dict)
+    faults: dict[str, list[str]] = field(default_factory=dict)
+
+    def load(self) -> None:
+        if self.path.exists():
+            kept = json.loads(self.path.read_text())
+            self.updates, self.faults = kept["updates"], kept["faults"]
+
+    def keep(self) -> None:
+        self.path.write_text(json.dumps({"updates": self.updates, "faults": self.faults}, indent=2))
+        write(self.section())
+
+    def section(self) -> str:
+        lines = [
+            f"Measured by `make rollout-test` on {time.strftime('%Y-%m-%d')}: a head and {len(WORKERS)} workers as lab"
+            f" hosts, {os.cpu_count()} cores for controller, load and hosts together, Linux {platform.release()},"
+            " Ollama 0.17.4 with SmolLM2-135M on every worker. Each update brings new code and new settings by which"
+            " every unit of every host restarts. The load: 4 clients that ask for a few tokens, 4 that stream some tens"
+            " over Ollama's and OpenAI's API, none of whom tries again; every answer is compared, whole, with the right"
+            " one. Latencies are those of the few tokens.",
+            "",
+            table(UPDATES, (self.updates[name] for name in KINDS if name in self.updates)),
+            "",
+            "Faults in the midst of an update of two workers, one after the other, under the same load. Held: every"
+            " host is on a whole release, the cluster serves, the journal says what happened.",
+            "",
+            table(FAULTS, (self.faults[it.name] for it in faults.SCENARIOS if it.name in self.faults)),
+        ]
+        return "\n".join(lines)
 
 
 def write(text: str) -> None:
@@ -85,40 +105,36 @@ def write(text: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    updates: dict[str, Callable[[Trial], int]] = {BY_HAND: by_hand}
-    updates |= {strategy: applied("--strategy", strategy) for strategy in STRATEGIES}
-    updates["plain"] = applied()
+    names = [*KINDS, *(it.name for it in faults.SCENARIOS)]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="updates and faults whose name begins so")
-    parser.add_argument("--keep", action="store_true", help="leave the lab up")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=names, default=names, help=", ".join(names))
+    chosen = parser.parse_args(arguments).only
     if os.geteuid():
         raise SystemExit("bench: lab hosts need root")
-
-    def wanted(name: str) -> bool:
-        return not options.only or name.startswith(tuple(options.only))
-
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the lab is taken down then too
-    trial = Trial()
-    done: list[Update] = []
-    faults: list[Fault] = []
+    trial, rows, well = Trial(), Rows(), True
+    if chosen != names:
+        rows.load()
     try:
         print("bench: booting hosts, and a first apply", flush=True)
         trial.up()
         trial.must("apply", "--yes")
         token = trial.must("status", "--token").strip()
-        for name, update in updates.items():
-            if wanted(name):
-                if update is not by_hand:
-                    trial.bump()
-                done.append(measured(trial, name, token, update))
-                write(section(done, faults))
+        for kind in (it for it in KINDS if it in chosen):
+            done = measured(trial, kind, token)
+            rows.updates[kind] = update_row(done)
+            well &= kind == BY_HAND or (done.code == 0 and summarize(done.samples).clean)
+            rows.keep()
+        for scenario in (it for it in faults.SCENARIOS if it.name in chosen):
+            fault = faults.run(trial, scenario, token)
+            print(f"bench: {fault}", flush=True)
+            rows.faults[scenario.name] = fault_row(fault)
+            well &= fault.held
+            rows.keep()
     finally:
-        if not options.keep:
-            trial.down()
-    print(section(done, faults))
-    clean = all(it.code == 0 and summarize(it.samples).clean for it in done if it.name != BY_HAND)
-    return 0 if clean and all(it.held for it in faults) else 1
+        trial.down()
+    print(rows.section())
+    return 0 if well else 1
 
 
 if __name__ == "__main__":

@@ -103,36 +103,31 @@ def milliseconds(seconds: float) -> str:
     return "-" if math.isnan(seconds) else f"{seconds * 1000:.0f}"
 
 
-def updates_table(updates: Sequence[Update]) -> str:
-    lines = [
-        "| update of all hosts | requests | failed | streams | broken | duration | p50 / p99 before, ms | during, ms |",
-        "|---|---|---|---|---|---|---|---|",
+LATENCIES = ("p50 / p99 before, ms", "during, ms")
+UPDATES = ("update of all hosts", "requests", "failed", "streams", "broken", "duration", *LATENCIES)
+FAULTS = ("fault", "what was done", "outcome", "requests", "failed", "broken", "until all was well", "held")
+
+
+def update_row(it: Update) -> list[str]:
+    whole = summarize(it.samples)
+    before = summarize(sample for sample in it.samples if sample.end < it.begin)
+    during = summarize(between(it.samples, it.begin, it.end))
+    return [
+        it.name if it.code == 0 else f"{it.name} (exit {it.code})",
+        *map(str, (whole.requests, whole.failed, whole.streams, whole.broken)),
+        f"{it.end - it.begin:.0f} s",
+        *(f"{milliseconds(part.p50)} / {milliseconds(part.p99)}" for part in (before, during)),
     ]
-    for it in updates:
-        whole = summarize(it.samples)
-        before = summarize(sample for sample in it.samples if sample.end < it.begin)
-        during = summarize(between(it.samples, it.begin, it.end))
-        name = it.name if it.code == 0 else f"{it.name} (exit {it.code})"
-        lines.append(
-            f"| {name} | {whole.requests} | {whole.failed} | {whole.streams} | {whole.broken} |"
-            f" {it.end - it.begin:.0f} s | {milliseconds(before.p50)} / {milliseconds(before.p99)} |"
-            f" {milliseconds(during.p50)} / {milliseconds(during.p99)} |"
-        )
-    return "\n".join(lines)
 
 
-def faults_table(faults: Sequence[Fault]) -> str:
-    return "\n".join(
-        [
-            "| fault | what was done | outcome | requests | failed | broken | until all was well | held |",
-            "|---|---|---|---|---|---|---|---|",
-            *(
-                f"| {it.name} | {it.done} | {cell(it.outcome)} | {it.load.requests} | {it.load.failed} |"
-                f" {it.load.broken} | {it.seconds:.0f} s | {'yes' if it.held else '**no**'} |"
-                for it in faults
-            ),
-        ]
-    )
+def fault_row(it: Fault) -> list[str]:
+    numbers = map(str, (it.load.requests, it.load.failed, it.load.broken))
+    return [it.name, it.done, it.outcome, *numbers, f"{it.seconds:.0f} s", "yes" if it.held else "**no**"]
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(map(cell, line))} |" for line in lines)
 
 
 def cell(text: str) -> str:

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -99,7 +100,7 @@ class Trial:
             store.symlink_to(kept)
         shutil.rmtree(self.code, ignore_errors=True)
         shutil.copytree(ROOT, self.code, ignore=shutil.ignore_patterns(*NOT_COPIED))
-        self.write()
+        self._be()
 
     def down(self) -> None:
         self.lab("down", check=False)
@@ -130,6 +131,14 @@ class Trial:
     def bump(self, **changed: str) -> None:
         """A new version of our own code, and settings by which everything else restarts too."""
         self.version += 1
+        self._be(**changed)
+
+    def unbump(self) -> None:
+        """The version before: what hosts run to which the new one was not brought."""
+        self.version -= 1
+        self._be()
+
+    def _be(self, **changed: str) -> None:
         module = self.code / "cluster_ai/__init__.py"
         module.write_text((ROOT / "cluster_ai/__init__.py").read_text() + f'\n__build__ = "{self.version}"\n')
         self.write(**changed)
@@ -145,16 +154,25 @@ class Trial:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            start_new_session=True,  # so that `kill` reaches what it has started, too
         )
+
+    @staticmethod
+    def kill(process: subprocess.Popen[str]) -> None:
+        """SIGKILL to the command and all that it runs, as when its machine dies."""
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
 
     def run(self, *arguments: str, timeout: float = 400) -> subprocess.CompletedProcess[str]:
         process = self.start(*arguments)
         try:
             out, err = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
-            process.kill()
+            self.kill(process)
             out, err = process.communicate()
             err += f"\nbench: it took longer than {timeout:.0f} s"
+        finally:
+            self.kill(process)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     def must(self, *arguments: str) -> str:

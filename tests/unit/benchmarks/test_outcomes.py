@@ -7,16 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.outcomes import (
+    FAULTS,
+    UPDATES,
     Fault,
     Outcome,
     Sample,
     Update,
     between,
-    faults_table,
+    fault_row,
     parse,
     percentile,
     summarize,
-    updates_table,
+    table,
+    update_row,
 )
 
 
@@ -82,17 +85,19 @@ def test_a_request_belongs_to_an_update_when_any_moment_of_both_is_the_same() ->
     assert between([early, into, inside, across, late], 2, 5) == [into, inside, across]
 
 
-def test_the_table_has_a_row_for_each_update_with_latencies_before_and_during_it() -> None:
+def test_an_updates_row_has_latencies_before_and_during_it() -> None:
     ran = (sample(0, 0.25), sample(2, 2.5), sample(2, 4, "chat", "broken", "cut"))
-    rows = updates_table([Update("rolling", 1, 11, 0, ran), Update("canary", 1, 4, 4, ())]).splitlines()
-    assert rows[2] == "| rolling | 3 | 0 | 1 | 1 | 10 s | 250 / 250 | 500 / 500 |"
-    assert rows[3] == "| canary (exit 4) | 0 | 0 | 0 | 0 | 3 s | - / - | - / - |"
-    assert {row.count("|") for row in rows} == {9}
+    assert update_row(Update("rolling", 1, 11, 0, ran)) == ["rolling", *"3011", "10 s", "250 / 250", "500 / 500"]
+    assert update_row(Update("canary", 1, 4, 4, ())) == ["canary (exit 4)", *"0000", "3 s", "- / -", "- / -"]
+    assert len(update_row(Update("canary", 1, 4, 4, ()))) == len(UPDATES)
 
 
 @pytest.mark.parametrize(("held", "word"), [(True, "yes"), (False, "**no**")])
-def test_the_table_of_faults_says_of_each_whether_it_was_held(held: bool, word: str) -> None:
-    fault = Fault("power cut", "during the switch", "back | on\nthe old one", held, 12.4, summarize([]))
-    head, _, row = faults_table([fault]).splitlines()
-    assert row == f"| power cut | during the switch | back \\| on the old one | 0 | 0 | 0 | 12 s | {word} |"
-    assert row.replace("\\|", "").count("|") == head.count("|")
+def test_a_faults_row_says_whether_it_was_held(held: bool, word: str) -> None:
+    row = fault_row(Fault("power cut", "in the switch", "back", held, 12.4, summarize([])))
+    assert row == ["power cut", "in the switch", "back", *"000", "12 s", word]
+    assert len(row) == len(FAULTS)
+
+
+def test_a_cell_of_a_table_ends_neither_the_cell_nor_the_line() -> None:
+    assert table(["a", "b"], [["1|2", "3\n4"]]).splitlines() == ["| a | b |", "| --- | --- |", "| 1\\|2 | 3 4 |"]
