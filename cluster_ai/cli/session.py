@@ -15,6 +15,7 @@ from cluster_ai.errors import ClusterAIError, HostError
 
 if TYPE_CHECKING:
     from cluster_ai.cli.main import Invocation
+    from cluster_ai.config.override import Override
     from cluster_ai.placement import Placement
     from cluster_ai.rollout.observe import Observed
     from cluster_ai.rollout.scope import Scope
@@ -51,10 +52,19 @@ class Session:
     seen: Mapping[str, Observed | HostError]
 
 
-def look(invocation: Invocation, limit: Sequence[str] | None, ask_sudo_password: bool) -> Session:
+def look(
+    invocation: Invocation,
+    limit: Sequence[str] | None,
+    ask_sudo_password: bool,
+    override: Override | None = None,
+) -> Session:
     """Ask the hosts; place models meanwhile."""
     password = sudo_password(ask_sudo_password)
     config = invocation.config()
+    if override:
+        from cluster_ai.config.override import overridden
+
+        config = overridden(config, override)
     from cluster_ai.rollout.scope import Scope
 
     scope = Scope(config, names(limit), password)

@@ -22,6 +22,7 @@ from typing import Any
 
 from cluster_ai import __version__
 from cluster_ai.config.model import Config
+from cluster_ai.config.override import Override
 from cluster_ai.errors import ClusterAIError, ExitCode, UsageError
 from cluster_ai.release.store import canonical, write_atomically
 from cluster_ai.rollout.plan import HostPlan, Plan
@@ -52,13 +53,14 @@ class Inputs:
 
     config_sha256: str  # of cluster.yaml
     limit: tuple[str, ...]
+    override: Override | None  # of cluster.yaml's rollout
     made_at: str  # UTC, ISO 8601
     made_by: str  # version of cluster-ai
 
     @classmethod
-    def of(cls, config: Config, limit: Sequence[str] = ()) -> Inputs:
+    def of(cls, config: Config, limit: Sequence[str] = (), override: Override | None = None) -> Inputs:
         sha256 = hashlib.sha256(config.path.read_bytes()).hexdigest()
-        return cls(sha256, tuple(limit), datetime.now(UTC).isoformat(timespec="seconds"), __version__)
+        return cls(sha256, tuple(limit), override, datetime.now(UTC).isoformat(timespec="seconds"), __version__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class Saved:
     cluster: str
     config_sha256: str
     limit: tuple[str, ...]
+    override: Override | None
     made_at: str
     made_by: str
     hosts: Mapping[str, SavedHost]
@@ -91,7 +94,11 @@ class Saved:
 def of(plan: Plan, inputs: Inputs) -> Saved:
     return Saved(
         cluster=plan.cluster,
-        **asdict(inputs),
+        config_sha256=inputs.config_sha256,
+        limit=inputs.limit,
+        override=inputs.override,
+        made_at=inputs.made_at,
+        made_by=inputs.made_by,
         hosts={host.host: _host(host) for host in plan.hosts},
         waves=plan.waves,
         down={error.where: error.what for error in plan.errors},
@@ -163,6 +170,7 @@ def _saved(data: Mapping[str, Any]) -> Saved:
         cluster=data["cluster"],
         config_sha256=data["config_sha256"],
         limit=tuple(data["limit"]),
+        override=Override(**data["override"]) if data["override"] else None,
         made_at=data["made_at"],
         made_by=data["made_by"],
         hosts=hosts,

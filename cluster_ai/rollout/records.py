@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster_ai.config.groups import policies
 from cluster_ai.config.model import Config
-from cluster_ai.rollout.journal import Intent, Journal, Rollout, State
+from cluster_ai.rollout.journal import Change, Intent, Journal, Rollout, State
 from cluster_ai.rollout.lease import Head, Lease
 from cluster_ai.rollout.lock import hold, user
+from cluster_ai.rollout.plan import Plan
 from cluster_ai.rollout.scope import Scope
 
 
@@ -35,12 +37,19 @@ def config_digest(config: Config) -> str:
     return hashlib.sha256(config.path.read_bytes()).hexdigest()
 
 
+def intent(config: Config, plan: Plan) -> Intent:
+    """What a plan is going to do, as the journal keeps it."""
+    hosts = {it.host: Change(it.release_from, it.release_to) for it in plan.hosts if it.changes}
+    strategies = dict.fromkeys(policy.strategy for policy, workers in policies(config) if workers)
+    waves = tuple(wave.as_dict() for wave in plan.waves)
+    return Intent(config.name, ", ".join(strategies), config_digest(config), hosts, waves)
+
+
 @contextmanager
 def locked(config_path: Path, command: str) -> Iterator[Journal]:
-    """This machine's lock on the cluster, with its journal. What says there that it goes on was interrupted."""
+    """This machine's lock on the cluster, with its journal."""
     with hold(folder(config_path) / "lock", command):
-        journal = journal_of(config_path)
-        yield journal
+        yield journal_of(config_path)
 
 
 @contextmanager
@@ -69,6 +78,12 @@ class Record:
     journal: Journal
     lease: Lease | None = None
     id: str = ""
+
+    @property
+    def released(self) -> float:
+        """When the last holder of the lease gave it back, by the head host's clock."""
+        assert self.lease
+        return self.lease.released
 
     def begin(self, command: str, intent: Intent) -> None:
         self.id = self.journal.begin(command, f"{user()}@{socket.gethostname()} ({os.getpid()})", intent)

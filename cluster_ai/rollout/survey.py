@@ -79,10 +79,21 @@ def take(
         plans,
         errors,
         head=scope.head.name,
-        workers=len(config.workers),
-        max_unavailable=config.rollout.policy.max_unavailable,
+        groups=policies(config),
+        placed=placement.workers(),
     )
     return Survey(plan, observed, releases, stamps)
+
+
+def again(scope: Scope, placement: Placement, found: Survey, since: float, *, converge: bool) -> Survey:
+    """The survey, taken anew where another run has changed the cluster meanwhile.
+
+    since: when the last run ended, by the head host's clock.
+    """
+    head = found.observed.get(scope.head.name)
+    if since < (head.clock if head else time.time() - ssh.TIMEOUT):
+        return found
+    return take(scope, placement, scope.probe().results(), converge=converge)
 
 
 def usable(seen: Observed) -> Observed | HostError:

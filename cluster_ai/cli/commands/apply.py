@@ -3,71 +3,140 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cluster_ai.cli.building import building
-from cluster_ai.cli.session import AskPassword, Json, Limit, Session, look, say
+from cluster_ai.cli.rolling import (
+    Bake,
+    Canary,
+    MaxUnavailable,
+    Pause,
+    Strategy,
+    Yes,
+    leave,
+    must_ask,
+    print_report,
+    report_json,
+    showing,
+    step,
+)
+from cluster_ai.cli.session import AskPassword, Json, Limit, Session, look, names, say
 from cluster_ai.errors import ExitCode
 
 if TYPE_CHECKING:
+    from cluster_ai.config.override import Override
     from cluster_ai.rollout.executor import Report
+    from cluster_ai.rollout.journal import Journal
+    from cluster_ai.rollout.planfile import Saved
     from cluster_ai.rollout.survey import Survey
+
+COMMAND = "cluster-ai apply"
 
 
 def command(
     ctx: typer.Context,
+    plan: Annotated[
+        Path | None, typer.Argument(metavar="[PLAN]", help="A plan of `plan --out`: exactly this, or nothing.")
+    ] = None,
     limit: Limit = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before changing anything.")] = False,
+    yes: Yes = False,
     as_json: Json = False,
     converge: Annotated[
         bool, typer.Option("--converge", help="Run the host layer though hosts say that it has run.")
     ] = False,
+    strategy: Strategy = None,
+    max_unavailable: MaxUnavailable = None,
+    canary: Canary = None,
+    pause: Pause = None,
+    bake: Bake = None,
     ask_sudo_password: AskPassword = False,
 ) -> None:
     """Make the hosts be what cluster.yaml says.
 
-    Exit code 0: done, or nothing to do. 3: a host could not be reached; the others are done. 4: a step failed; what had
-    been switched on that host was put back, and later hosts were left as they were.
+    Exit code 0: done, or nothing to do. 2: the given plan is not that of the world any more; nothing was changed. 3: a
+    host could not be reached; the others are done. 4: a step failed, or a canary did: every host that had been switched
+    runs what it ran before, and later hosts were left as they were; or a rollout waits for `rollouts resume`.
+    75: another run changes this cluster.
     """
-    if not yes and (as_json or not sys.stdin.isatty()):
-        raise typer.BadParameter("there is no terminal to ask on: say --yes")
-    from cluster_ai.rollout.lock import hold
+    must_ask(yes, as_json)
+    from cluster_ai.rollout.records import locked
 
-    with hold(ctx.obj.config_path.resolve().parent / ".cluster-ai" / "lock", "cluster-ai apply"):
-        session = look(ctx.obj, limit, ask_sudo_password)
-        from cluster_ai.rollout import survey
-
-        with building(sys.stderr) as progress:
-            found = survey.take(session.scope, session.placement, session.seen, converge=converge, progress=progress)
-        report = _carry_out(session, found, yes, as_json) if found.plan.changes else None
+    override = _override(strategy, max_unavailable, canary, pause, bake)
+    with locked(ctx.obj.config_path, COMMAND) as journal:
+        saved = _saved(ctx.obj.config(), plan, limit, converge, override) if plan else None
+        if saved:
+            limit, override = list(saved.limit), saved.override
+        session = look(ctx.obj, limit, ask_sudo_password, override)
+        found = _survey(session, converge)
+        if saved:
+            _must_be(plan or Path(), saved, session, found)
+        report = _carry_out(session, journal, found, converge, yes, as_json) if found.plan.changes else None
     if as_json:
         import json
 
-        print(json.dumps(_json(found, report), indent=2, default=list))
+        from cluster_ai.cli.render import error_json, plan_json
+
+        told: dict[str, Any] = {"format": 1, "plan": plan_json(found.plan), **report_json(report)}
+        told["errors"] = [error_json(error) for error in found.plan.errors]
+        print(json.dumps(told, indent=2, default=list))
     elif report is None:
         from cluster_ai.cli.render import summary
 
         if found.plan.hosts:
             print(summary(found.plan))
     else:
-        _print(session, report)
-    errors = [*found.plan.errors, *(report.failed.values() if report else ())]
+        print_report(session.scope.config, report)
     if not as_json:
-        for error in errors:
+        for error in found.plan.errors:
             say(error)
-    if report and not report.ok:
-        code = next((error.exit_code for error in report.failed.values()), ExitCode.ROLLOUT)
-        raise typer.Exit(code)
+    if report:
+        leave(report, as_json)
     if found.plan.errors:
         raise typer.Exit(ExitCode.HOST)
 
 
-def _carry_out(session: Session, found: Survey, yes: bool, as_json: bool) -> Report:
-    from cluster_ai.cli.progress import shown
+def _override(
+    strategy: str | None, max_unavailable: str | None, canary: str | None, pause: str | None, bake: str | None
+) -> Override | None:
+    if (strategy, max_unavailable, canary, pause, bake) == (None,) * 5:
+        return None
+    from cluster_ai.config.override import Override
+
+    return Override(strategy, max_unavailable, canary, pause, bake)
+
+
+def _survey(session: Session, converge: bool) -> Survey:
+    from cluster_ai.rollout import survey
+
+    with building(sys.stderr) as progress:
+        return survey.take(session.scope, session.placement, session.seen, converge=converge, progress=progress)
+
+
+def _saved(config: Any, path: Path, limit: list[str] | None, converge: bool, override: Override | None) -> Saved:
+    if names(limit) or converge or override:
+        raise typer.BadParameter("a plan says itself what is to be done: give its options to `plan`")
+    from cluster_ai.rollout import planfile
+
+    return planfile.load(path, config.name)
+
+
+def _must_be(path: Path, saved: Saved, session: Session, found: Survey) -> None:
+    """Raises StalePlanError where the plan isn't what would be planned now."""
+    from cluster_ai.rollout import planfile
+
+    inputs = planfile.Inputs.of(session.scope.config, saved.limit, saved.override)
+    if reasons := planfile.check(saved, planfile.of(found.plan, inputs)):
+        raise planfile.StalePlanError(path, saved, reasons)
+
+
+def _carry_out(session: Session, journal: Journal, found: Survey, converge: bool, yes: bool, as_json: bool) -> Report:
     from cluster_ai.cli.render import print_plan
     from cluster_ai.rollout.executor import Executor
+    from cluster_ai.rollout.records import intent, leased
+    from cluster_ai.rollout.survey import again
 
     if not as_json:
         print_plan(found.plan)
@@ -75,44 +144,14 @@ def _carry_out(session: Session, found: Survey, yes: bool, as_json: bool) -> Rep
         for error in found.plan.errors:
             say(error)
         typer.confirm("Do this?", abort=True)
-    progress = shown(sys.stderr if as_json else sys.stdout)
-    try:
-        return Executor(
-            session.scope,
-            session.placement,
-            progress.stage,
-            lambda event: progress.step(event.host, event.step, event.status, event.detail),
-        ).run(found)
-    finally:
-        progress.close()
-
-
-def _print(session: Session, report: Report) -> None:
-    for model, what in report.models.items():
-        print(f"{model}: {what}", file=sys.stderr)
-    if report.done:
-        print(f"Done: {', '.join(report.done)}")
-    if report.untouched:
-        print(f"Left as they were: {', '.join(report.untouched)}")
-    for note in report.notes:
-        print(f"Note: {note}")
-    if report.ok:
-        config = session.scope.config
-        address = config.scheduler.host
-        print(f"Gateway:   http://{address}:{config.gateway.port}  (token: cluster-ai status --token)")
-        if config.interface.dashboard:
-            print(f"Dashboard: http://{address}:{config.interface.dashboard_port}")
-
-
-def _json(found: Survey, report: Report | None) -> dict[str, Any]:
-    from cluster_ai.cli.render import error_json, plan_json
-
-    return {
-        "format": 1,
-        "plan": plan_json(found.plan),
-        "done": report.done if report else [],
-        "failed": [error_json(error) for error in report.failed.values()] if report else [],
-        "untouched": report.untouched if report else [],
-        "models": report.models if report else {},
-        "notes": report.notes if report else [],
-    }
+    with leased(session.scope, journal, COMMAND) as record:
+        found = again(session.scope, session.placement, found, record.released, converge=converge)
+        record.begin(COMMAND, intent(session.scope.config, found.plan))
+        progress = showing(as_json)
+        try:
+            made = Executor(
+                session.scope, session.placement, record, progress.stage, lambda event: step(progress, event)
+            )
+            return made.run(found)
+        finally:
+            progress.close()

@@ -9,6 +9,7 @@ import pytest
 
 from cluster_ai import layout
 from cluster_ai.errors import ExitCode, HostError, LockedError, RolloutError
+from cluster_ai.provision import ssh
 from cluster_ai.rollout import lease
 from cluster_ai.rollout.journal import Intent, Journal, Rollout
 from cluster_ai.rollout.lease import Head, Lease
@@ -28,7 +29,7 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     monkeypatch.setattr(layout, "STATE", PurePosixPath(tmp_path / "state"))
-    monkeypatch.setattr(lease.ssh, "remote_command", lambda script, **_: script)
+    monkeypatch.setattr(ssh, "remote_command", lambda script, **_: script)
     journal = Journal(tmp_path / "rollouts.sqlite")
     return Site(journal, journal.begin("cluster-ai apply", "me@here", Intent("test", "rolling", "c", {}, ())))
 

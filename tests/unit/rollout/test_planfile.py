@@ -10,12 +10,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from cluster_ai.config.override import Override
 from cluster_ai.errors import ExitCode, HostError, UsageError
 from cluster_ai.rollout.plan import HostPlan, Plan, UnitChange
 from cluster_ai.rollout.planfile import Inputs, Saved, SavedHost, StalePlanError, check, dump, load, of, write
 from cluster_ai.rollout.waves import Wave
 
-INPUTS = Inputs("c" * 64, (), "2026-11-24T10:00:00+00:00", "0.1.0")
+INPUTS = Inputs("c" * 64, (), Override("canary", bake="30s"), "2026-11-24T10:00:00+00:00", "0.1.0")
 NAMES = ["h1", "h2", "h3"]
 digests = st.sampled_from(["a" * 64, "b" * 64])
 texts = st.sampled_from(["", "because"])
