@@ -30,6 +30,7 @@ def notices(overview: Overview, served: Served | None, *, now: float | None = No
         *_answers(overview),
         *_scheduler(served),
         *_hosts(overview),
+        *_drift(overview, time.time() if now is None else now),
         *_monitoring(overview, now),
     ]
     return sorted(found, key=lambda n: n.level != "error")
@@ -92,6 +93,27 @@ def _hosts(o: Overview) -> list[Notice]:
     if disk:
         what = f"{_names('Host', disk, 'has', 'have')} less than {units.share(1 - FULL)} of disk left."
         found.append(Notice("warning", what, "Remove old releases or models: see `rollout.keep_releases`."))
+    return found
+
+
+def _drift(o: Overview, now: float) -> list[Notice]:
+    found = []
+    drifted = [h for h in o.hosts if h.drift and h.checked is not None]
+    if drifted:
+        names = [f"**{h.name}** ({h.drifted()})" for h in drifted]
+        seen = units.duration(now - min(h.checked for h in drifted if h.checked is not None))
+        what = f"{_names('Host', names, 'differs', 'differ')} from what was released there, as of {seen} ago."
+        remedy = "`cluster-ai verify` names each thing, `cluster-ai apply` puts it right."
+        found.append(Notice("warning", what, remedy))
+    remedy = "`cluster-ai verify` looks now; `systemctl status cluster-ai-verify` there says why not."
+    late = [f"**{h.name}** ({units.duration(now - (h.checked or now))} ago)" for h in o.hosts if h.overdue(now)]
+    if late:
+        what = f"{_names('Host', late, 'looked', 'looked')} for drift too long ago."
+        found.append(Notice("warning", what, remedy))
+    never = _bold(h.name for h in o.hosts if h.checked is None and h.awaited)
+    if never:
+        what = f"{_names('Host', never, 'has', 'have')} never looked for drift."
+        found.append(Notice("warning", what, remedy))
     return found
 
 

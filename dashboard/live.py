@@ -14,7 +14,7 @@ import streamlit as st
 
 from cluster_ai.errors import ClusterAIError
 from cluster_ai.settings import DashboardSettings
-from dashboard import queries
+from dashboard import prometheus, queries
 from dashboard.gateway import Caller, Gateway, Served, UnauthorizedError
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ class Sources:
         return _served(self.settings.gateway_url, self.caller)
 
 
-_ASK: dict[str, Callable[[queries.Prometheus, queries.Span], Any]] = {
+_ASK: dict[str, Callable[[prometheus.Prometheus, prometheus.Span], Any]] = {
     "overview": queries.overview,
     "workers": queries.workers,
     "models": queries.models,
@@ -69,8 +69,8 @@ _ASK: dict[str, Callable[[queries.Prometheus, queries.Span], Any]] = {
 
 
 @st.cache_resource(show_spinner=False)
-def _prometheus(url: str) -> queries.Prometheus:
-    return queries.Prometheus(url)
+def _prometheus(url: str) -> prometheus.Prometheus:
+    return prometheus.Prometheus(url)
 
 
 @st.cache_resource(show_spinner=False)
@@ -86,7 +86,7 @@ def _scrape_interval(url: str) -> float:
 @st.cache_data(ttl=KEEP, show_spinner=False)
 def _read(what: str, url: str, seconds: int) -> Reading[Any]:
     try:
-        span = queries.Span(seconds, _scrape_interval(url))
+        span = prometheus.Span(seconds, _scrape_interval(url))
         return Reading(_ASK[what](_prometheus(url), span), time.time(), None)
     except ClusterAIError as problem:
         return Reading(None, time.time(), problem)

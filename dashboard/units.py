@@ -57,9 +57,11 @@ def of_gib(used: float | None, total: float | None) -> str | None:
 
 def age(value: float | None) -> str:
     """How long ago, in the largest unit that fits."""
-    if value is None or not _known(value):
-        return "of unknown age"
+    return f"{duration(value)} old" if value is not None and _known(value) else "of unknown age"
+
+
+def duration(value: float) -> str:
     for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
         if value >= 2 * size:
-            return f"{value / size:.0f} {unit} old"
-    return f"{max(0, round(value))} s old"
+            return f"{value / size:.0f} {unit}"
+    return f"{max(0, round(value))} s"

@@ -14,7 +14,8 @@ from streamlit.delta_generator import DeltaGenerator
 
 from cluster_ai.errors import ClusterAIError
 from dashboard import units
-from dashboard.live import SPANS, Reading
+from dashboard.gateway import Served, UnauthorizedError
+from dashboard.live import SPANS, Reading, Sources
 
 Unit = Literal["per_second", "seconds", "share", "gib", "count"]
 
@@ -73,6 +74,19 @@ def empty(what: str, remedy: str) -> None:
     with st.container(border=True):
         st.markdown(f"**{what}**")
         st.caption(remedy)
+
+
+def begin(sources: Sources, reading: Reading[Any], slot: DeltaGenerator) -> Reading[Served]:
+    """How every page of numbers begins: their age, and what is wrong at their sources. Returns the gateway's word."""
+    try:
+        served = sources.served()
+    except UnauthorizedError:
+        st.rerun()
+    age(slot, reading.value.newest if reading.value else None)
+    stale(reading)
+    if served.problem is not None:
+        problem(served.problem)
+    return served
 
 
 @contextmanager

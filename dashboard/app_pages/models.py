@@ -7,7 +7,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import queries, units, view
-from dashboard.gateway import ServedModel, UnauthorizedError
+from dashboard.gateway import ServedModel
 from dashboard.live import REFRESH, Sources
 
 
@@ -19,14 +19,7 @@ def draw(sources: Sources) -> None:
 @st.fragment(run_every=REFRESH)
 def _now(sources: Sources, seconds: int, slot: DeltaGenerator) -> None:
     reading = sources.models(seconds)
-    try:
-        served = sources.served()
-    except UnauthorizedError:
-        st.rerun()
-    view.age(slot, reading.value.newest if reading.value else None)
-    view.stale(reading)
-    if served.problem is not None:
-        view.problem(served.problem)
+    served = view.begin(sources, reading, slot)
     known = served.value.models if served.value else ()
     now = reading.value
     measured = now.models if now else ()

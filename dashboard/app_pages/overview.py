@@ -6,7 +6,6 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import attention, units, view
-from dashboard.gateway import UnauthorizedError
 from dashboard.live import REFRESH, Sources
 
 
@@ -18,14 +17,7 @@ def draw(sources: Sources) -> None:
 @st.fragment(run_every=REFRESH)
 def _now(sources: Sources, seconds: int, slot: DeltaGenerator) -> None:
     reading = sources.overview(seconds)
-    try:
-        served = sources.served()
-    except UnauthorizedError:
-        st.rerun()
-    view.age(slot, reading.value.newest if reading.value else None)
-    view.stale(reading)
-    if served.problem is not None:
-        view.problem(served.problem)
+    served = view.begin(sources, reading, slot)
     now = reading.value
     if now is None:
         return

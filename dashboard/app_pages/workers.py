@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,8 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import queries, units, view
-from dashboard.gateway import UnauthorizedError, WorkerState
+from dashboard.gateway import WorkerState
+from dashboard.hosts import Host
 from dashboard.live import REFRESH, Sources
 
 CHARTED = 8  # more lines than this can't be told apart by colour
@@ -24,14 +26,7 @@ def draw(sources: Sources) -> None:
 @st.fragment(run_every=REFRESH)
 def _now(sources: Sources, seconds: int, slot: DeltaGenerator) -> None:
     reading = sources.workers(seconds)
-    try:
-        served = sources.served()
-    except UnauthorizedError:
-        st.rerun()
-    view.age(slot, reading.value.newest if reading.value else None)
-    view.stale(reading)
-    if served.problem is not None:
-        view.problem(served.problem)
+    served = view.begin(sources, reading, slot)
     now = reading.value
     states = served.value.workers if served.value else ()
     measured = now.workers if now else ()
@@ -126,7 +121,8 @@ def _charts(now: queries.Workers) -> None:
         view.chart("GPU memory used", "GiB", cards, "gib", key="gpu_memory", nothing=none)
 
 
-def _hosts(hosts: Sequence[queries.Host]) -> None:
+def _hosts(hosts: Sequence[Host]) -> None:
+    now = time.time()
     rows = [
         {
             "Host": h.name,
@@ -135,6 +131,7 @@ def _hosts(hosts: Sequence[queries.Host]) -> None:
             "Memory of": units.of_gib(h.memory_used, h.memory_total),
             "Disk": 100 - (_percent(h.disk_free, h.disk_total) or 0) if h.disk_total else None,
             "Free": units.gib(h.disk_free),
+            "Drift": h.drift_told(now),
         }
         for h in hosts
     ]
@@ -144,6 +141,10 @@ def _hosts(hosts: Sequence[queries.Host]) -> None:
         "Memory of": st.column_config.TextColumn("Memory used"),
         "Disk": _bar("Disk"),
         "Free": st.column_config.TextColumn("Disk free"),
+        "Drift": st.column_config.TextColumn("Drift", help="What is not as the host's release says."),
     }
     frame = pd.DataFrame(rows)
-    view.table(frame, list(frame.columns), config, key="hosts")
+    shown = [c for c in frame.columns if c != "Drift" or frame[c].notna().any()]
+    view.table(frame, shown, config, key="hosts")
+    if any(h.drift for h in hosts):
+        st.caption("`cluster-ai verify` names each thing that differs; `cluster-ai apply` puts it right.")

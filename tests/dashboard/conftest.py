@@ -17,8 +17,10 @@ from typing import Any
 
 import pytest
 import requests
+from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 from cluster_ai import settings
+from cluster_ai.metrics.names import HOST_METRICS
 from tests.dashboard.fake_gateway import FakeGateway, busy
 
 ROOT = Path(__file__).parents[2]
@@ -57,16 +59,38 @@ def ended(process: subprocess.Popen[bytes]) -> None:
         process.wait(20)
 
 
-class RealPrometheus:
-    """Scrapes one gateway once a second."""
+class Node:
+    """A host's exporter, with the metrics that its own check leaves."""
 
-    def __init__(self, folder: Path, gateway: FakeGateway) -> None:
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self.drift, self.checked = (
+            Gauge(metric.name, metric.help, metric.labels, registry=registry) for metric in HOST_METRICS
+        )
+        self.checked.set_to_current_time()
+        self._server, self._thread = start_http_server(0, "127.0.0.1", registry)
+        self.address = f"127.0.0.1:{self._server.server_port}"
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class RealPrometheus:
+    """Scrapes one gateway, a host that is there, and one that isn't, once a second."""
+
+    def __init__(self, folder: Path, gateway: FakeGateway, node: Node | None = None) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
+        there = [{"targets": [node.address], "labels": {"host": "near-host"}}] if node else []
         jobs = [
             {"job_name": "gateway", "static_configs": [{"targets": [gateway.url.removeprefix("http://")]}]},
             {
                 "job_name": "node",
-                "static_configs": [{"targets": [f"127.0.0.1:{free_port()}"], "labels": {"host": "far-host"}}],
+                "static_configs": [
+                    {"targets": [f"127.0.0.1:{free_port()}"], "labels": {"host": "far-host"}},
+                    *there,
+                ],
             },
         ]
         (folder / "prometheus.yml").write_text(
@@ -101,11 +125,18 @@ def gateway() -> Iterator[FakeGateway]:
 
 
 @pytest.fixture(scope="module")
-def prometheus(gateway: FakeGateway, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometheus]:
+def node() -> Iterator[Node]:
+    exporter = Node()
+    yield exporter
+    exporter.stop()
+
+
+@pytest.fixture(scope="module")
+def prometheus(gateway: FakeGateway, node: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometheus]:
     """Has seen the gateway work, so that rates are more than nothing."""
     if shutil.which("prometheus") is None:
         pytest.skip("no prometheus here (Debian: apt install prometheus)")
-    real = RealPrometheus(tmp_path_factory.mktemp("prometheus"), gateway)
+    real = RealPrometheus(tmp_path_factory.mktemp("prometheus"), gateway, node)
     wait_for(lambda: real.value("cluster_total_tasks_total"), "the first scrape")
     before = real.value("cluster_total_tasks_total") or 0
     busy(gateway, 20)

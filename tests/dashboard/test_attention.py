@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from dashboard.attention import notices
 from dashboard.gateway import Served, ServedModel, WorkerState
-from dashboard.queries import Host, Overview
+from dashboard.hosts import CHECKS, Host
+from dashboard.queries import Overview
 
 NOW = 1_000_000.0
 WELL = Overview(
@@ -24,6 +25,12 @@ WELL = Overview(
 )
 MODEL = ServedModel("llama2:13b", None, None, None, None, 2, ("a", "b"), ("a",))
 SERVED = Served((MODEL,), (WorkerState("a", "active", None, ()), WorkerState("b", "active", None, ())), None)
+
+
+def host(
+    name: str, *, drift: dict[str, int] | None = None, checked: float | None = None, awaited: bool = False
+) -> Host:
+    return Host(name, None, None, None, None, None, drift or {}, checked, awaited)
 
 
 def said(overview: Overview = WELL, served: Served | None = SERVED) -> list[tuple[str, str]]:
@@ -64,7 +71,7 @@ def test_full_hosts_are_named() -> None:
     hosts = (
         Host("h1", None, 95.0, 100.0, 50.0, 100.0),
         Host("h2", None, None, None, 5.0, 100.0),
-        Host("h3", *[None] * 5),
+        host("h3"),
     )
     assert said(replace(WELL, hosts=hosts)) == [
         ("warning", "Host **h1** has less than 10 % of memory left."),
@@ -86,4 +93,37 @@ def test_draining_workers_and_an_absent_scheduler_are_said() -> None:
     assert [what for _, what in said(served=served)] == [
         "Worker **a** gets no new requests: drained.",
         "Dask's scheduler is away: connection refused.",
+    ]
+
+
+def test_drift_is_told_by_host_and_kind_with_its_age_and_the_way_to_repair_it() -> None:
+    hosts = (
+        host("h1", drift={"files": 2, "units": 1}, checked=NOW - 600),
+        host("h2", drift={}, checked=NOW - 600),
+        host("h3", drift={"ports": 1}, checked=NOW - 1200),
+    )
+    (notice,) = notices(replace(WELL, hosts=hosts), SERVED, now=NOW)
+    assert notice.level == "warning"
+    assert notice.what == (
+        "Hosts **h1** (2 files, 1 unit) and **h3** (1 port) differ from what was released there, as of 20 min ago."
+    )
+    assert "cluster-ai apply" in notice.remedy
+
+
+def test_a_check_too_long_ago_is_told_apart_from_one_that_never_was_and_from_a_host_that_is_new() -> None:
+    hosts = (
+        host("late", drift={}, checked=NOW - 2 * CHECKS),
+        host("never", awaited=True),
+        host("new"),
+        host("fine", drift={}, checked=NOW - CHECKS / 2, awaited=True),
+    )
+    assert said(replace(WELL, hosts=hosts)) == [
+        ("warning", "Host **late** (6 h ago) looked for drift too long ago."),
+        ("warning", "Host **never** has never looked for drift."),
+    ]
+    assert [it.drift_told(NOW) for it in hosts] == [
+        "not known, checked 6 h ago",
+        "not checked yet",
+        "not checked yet",
+        None,
     ]

@@ -9,7 +9,7 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.dashboard.conftest import Dashboard, RealPrometheus, free_port, wait_for
+from tests.dashboard.conftest import Dashboard, Node, RealPrometheus, free_port, wait_for
 from tests.dashboard.fake_gateway import FakeGateway
 
 pytestmark = pytest.mark.browser
@@ -43,6 +43,24 @@ def test_every_page_draws_what_prometheus_and_the_gateway_say(
         assert browser.find_elements(By.CSS_SELECTOR, '[data-testid="stDataFrame"] canvas')
         assert len(browser.find_elements(By.CSS_SELECTOR, '[data-testid="stVegaLiteChart"]')) >= 2
         is_clean(browser)
+
+
+def test_drift_is_told_on_the_overview_and_beside_its_host_and_gone_with_it(
+    browser: Any, shots: ModuleType, dashboard: Dashboard, gateway: FakeGateway, prometheus: RealPrometheus, node: Node
+) -> None:
+    node.checked.set_to_current_time()
+    shots.sign_in(browser, dashboard(gateway.url, prometheus.url), None)
+    sees(browser, "2 of 3")
+    assert "near-host" not in text(browser)
+    node.drift.labels("files").set(2)
+    try:
+        sees(browser, "near-host (2 files) differs from what was released there", "cluster-ai apply")
+        shots.go(browser, "workers")
+        sees(browser, "cluster-ai verify names each thing that differs")  # beside the table, which is a canvas
+        is_clean(browser)
+    finally:
+        node.drift.labels("files").set(0)
+    wait_for(lambda: "cluster-ai verify names each" not in text(browser), "the hint's end", 30)
 
 
 def test_a_prompt_is_answered_on_the_page_with_the_worker_and_its_speed(

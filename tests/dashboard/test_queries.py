@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -9,18 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster_ai.errors import UnavailableError
-from cluster_ai.metrics.names import METRICS
-from dashboard import queries
-from dashboard.queries import Prometheus, Span
-from tests.dashboard.conftest import RealPrometheus, free_port, wait_for
+from cluster_ai.metrics.names import HOST_METRICS, METRICS
+from dashboard import hosts, queries
+from dashboard.prometheus import POINTS, Prometheus, Span, duration, parse_instant, parse_range
+from tests.dashboard.conftest import Node, RealPrometheus, free_port, wait_for
 from tests.dashboard.fake_gateway import FakeGateway
 
 
-def test_every_metric_that_is_asked_for_is_one_that_the_gateway_has() -> None:
-    source = Path(queries.__file__).read_text()
+def test_every_metric_that_is_asked_for_is_one_that_the_gateway_or_a_host_has() -> None:
+    source = Path(queries.__file__).read_text() + Path(hosts.__file__).read_text()
     asked = set(re.findall(r"\b(?:cluster|worker|model|gateway)_[a-z_]{3,}", source))
     asked |= {f"cluster_{kind}_tasks_total" for kind in ("total", "failed")}
-    known = {m.name for m in METRICS}
+    known = {m.name for m in (*METRICS, *HOST_METRICS)}
     known |= {f"{m.name}{end}" for m in METRICS if m.kind == "histogram" for end in ("_bucket", "_sum", "_count")}
     assert asked - known - {"cluster_ai"} <= {"cluster_"}
 
@@ -33,7 +34,7 @@ def test_a_grid_is_even_ends_now_and_has_no_more_points_than_a_chart_can_show(
     grid = span.grid(now)
     assert now - span.step < grid[-1] <= now
     assert grid[-1] - grid[0] <= seconds
-    assert len(grid) <= queries.POINTS + 1
+    assert len(grid) <= POINTS + 1
     assert all(at % span.step == 0 for at in grid)
 
 
@@ -46,7 +47,7 @@ def test_a_rate_looks_over_at_least_four_scrapes_and_one_step(scrape: float) -> 
 
 def test_a_series_keeps_the_whole_grid_with_gaps_as_gaps() -> None:
     answer = [{"metric": {"worker": "a"}, "values": [[10, "1"], [30, "NaN"]]}]
-    frame = queries.parse_range(answer, range(10, 40, 10), lambda m: m["worker"])
+    frame = parse_range(answer, range(10, 40, 10), lambda m: m["worker"])
     assert list(frame["series"]) == ["a", "a", "a"]
     assert frame["value"][0] == 1
     assert frame["value"][1:].isna().all()
@@ -54,19 +55,19 @@ def test_a_series_keeps_the_whole_grid_with_gaps_as_gaps() -> None:
 
 
 def test_no_series_is_an_empty_frame_of_the_same_form() -> None:
-    frame = queries.parse_range([], range(10, 40, 10), lambda m: m["worker"])
+    frame = parse_range([], range(10, 40, 10), lambda m: m["worker"])
     assert frame.empty
     assert list(frame.columns) == ["time", "series", "value"]
 
 
 @pytest.mark.parametrize("text", ["NaN", "+Inf", "-Inf"])
 def test_a_value_that_is_no_number_is_not_known(text: str) -> None:
-    assert queries.parse_instant([{"metric": {}, "value": [1, text]}])[0].value is None
+    assert parse_instant([{"metric": {}, "value": [1, text]}])[0].value is None
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("15s", 15), ("1m30s", 90), ("500ms", 0.5), ("1d2h", 93600)])
 def test_prometheus_durations_are_read(text: str, seconds: float) -> None:
-    assert queries.duration(text) == pytest.approx(seconds)
+    assert duration(text) == pytest.approx(seconds)
 
 
 @given(st.text())
@@ -74,7 +75,7 @@ def test_anything_else_is_no_duration(text: str) -> None:
     if re.fullmatch(r"(\d+(\.\d+)?(ms|[smhdwy]))+", text):
         return
     with pytest.raises(ValueError, match="not a duration"):
-        queries.duration(text)
+        duration(text)
 
 
 def test_an_absent_prometheus_is_said_with_its_address_and_a_remedy() -> None:
@@ -130,6 +131,27 @@ def test_the_workers_of_a_real_prometheus(prometheus: RealPrometheus) -> None:
     assert gpu.gpu_memory_total == 24 * 2**30
     assert not down.up
     assert down.memory is None
+
+
+@pytest.mark.integration
+def test_the_drift_of_hosts_is_read_with_the_time_of_the_check(prometheus: RealPrometheus, node: Node) -> None:
+    node.drift.labels("files").set(2)
+    node.drift.labels("ports").set(1)
+    node.checked.set(1_700_000_000)
+    asked = Prometheus(prometheus.url)
+
+    def seen() -> dict[str, hosts.Host]:
+        return {host.name: host for host in hosts.hosts(asked, "60s")}
+
+    wait_for(lambda: "near-host" in seen() and seen()["near-host"].drift == {"files": 2, "ports": 1}, "the drift")
+    host = seen()["near-host"]
+    assert host.drifted() == "2 files, 1 port"
+    assert host.checked == 1_700_000_000
+    assert host.overdue(time.time())
+    assert not host.awaited  # Prometheus hasn't known it for that long
+    node.drift.labels("files").set(0)
+    node.drift.labels("ports").set(0)
+    wait_for(lambda: seen()["near-host"].drift == {}, "its end")
 
 
 @pytest.mark.integration

@@ -1,0 +1,172 @@
+"""Prometheus, as the dashboard asks it: PromQL made here, answers parsed here; all pure but `Prometheus`.
+
+A rate looks back over `rate_window`, which must hold a few scrapes: that is why `Prometheus` is asked how often it
+scrapes, instead of believing a constant.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+import requests
+from prometheus_api_client import PrometheusApiClientException, PrometheusConnect
+from urllib3.util.retry import Retry
+
+from cluster_ai.errors import UnavailableError
+
+POINTS = 180  # a chart's points over its whole span, more than its pixels can tell apart
+TIMEOUT = 5  # seconds for one query
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    labels: Mapping[str, str]
+    value: float | None  # None: NaN or infinite, such as a quantile of nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The time that charts show: the last `seconds`, in steps on a grid that does not move between two refreshes."""
+
+    seconds: int
+    scrape: float = 15.0  # seconds between two scrapes
+
+    @property
+    def step(self) -> int:
+        return max(math.ceil(self.seconds / POINTS), math.ceil(self.scrape))
+
+    @property
+    def rate_window(self) -> str:
+        return f"{max(60, math.ceil(4 * self.scrape), self.step)}s"
+
+    def grid(self, now: float) -> range:
+        end = int(now) // self.step * self.step
+        return range(end - self.seconds // self.step * self.step, end + 1, self.step)
+
+
+# PromQL
+
+
+def total_rate(metric: str, window: str, by: Sequence[str] = ()) -> str:
+    return f"sum{_by(by)} (rate({metric}[{window}]))"
+
+
+def quantile(q: float, histogram: str, window: str, by: Sequence[str] = ()) -> str:
+    return f"histogram_quantile({q}, sum{_by(('le', *by))} (rate({histogram}_bucket[{window}])))"
+
+
+def increase(metric: str, window: str, by: Sequence[str] = ()) -> str:
+    return f"sum{_by(by)} (increase({metric}[{window}]))"
+
+
+def _by(labels: Sequence[str]) -> str:
+    return f" by ({', '.join(labels)})" if labels else ""
+
+
+# Parsing
+
+
+def parse_instant(result: Sequence[Mapping[str, Any]]) -> list[Sample]:
+    return [Sample(series["metric"], _number(series["value"][1])) for series in result]
+
+
+def parse_range(
+    result: Sequence[Mapping[str, Any]], grid: Sequence[int], name: Callable[[Mapping[str, str]], str]
+) -> pd.DataFrame:
+    """Long form: time (UTC), series, value; every series on the whole grid, so that a gap is a gap."""
+    index = pd.DatetimeIndex(pd.to_datetime(list(grid), unit="s", utc=True), name="time")
+    frames = []
+    for series in sorted(result, key=lambda s: name(s["metric"])):
+        values = {int(at): number for at, text in series["values"] if (number := _number(text)) is not None}
+        column = [values.get(at, math.nan) for at in grid]
+        frames.append(pd.DataFrame({"time": index, "series": name(series["metric"]), "value": column}))
+    if not frames:
+        return pd.DataFrame(
+            {"time": index[:0], "series": pd.Series([], dtype="str"), "value": pd.Series([], dtype="float64")}
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def by_label(samples: Sequence[Sample], label: str) -> dict[str, float | None]:
+    return {s.labels[label]: s.value for s in samples if label in s.labels}
+
+
+def duration(text: str) -> float:
+    """Seconds of Prometheus' way of writing a duration, such as 1m30s or 500ms."""
+    units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31536000.0}
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smhdwy])", text)
+    if not parts or "".join(n + u for n, u in parts) != text:
+        raise ValueError(f"not a duration: {text!r}")
+    return sum(float(number) * units[unit] for number, unit in parts)
+
+
+def _number(text: str) -> float | None:
+    value = float(text)
+    return value if math.isfinite(value) else None
+
+
+# The edge
+
+
+class Prometheus:
+    """One Prometheus, through prometheus-api-client; whatever goes wrong becomes an UnavailableError with a remedy."""
+
+    def __init__(self, url: str, *, timeout: int = TIMEOUT, clock: Callable[[], float] = time.time) -> None:
+        self.url = url
+        self._clock = clock
+        self._client = PrometheusConnect(url=url.rstrip("/"), retry=Retry(total=0), timeout=timeout)
+
+    def instant(self, query: str) -> list[Sample]:
+        with self._translated():
+            return parse_instant(self._client.custom_query(query))
+
+    def value(self, query: str) -> float | None:
+        """Of a query that answers with at most one series."""
+        samples = self.instant(query)
+        return samples[0].value if samples else None
+
+    def over(self, query: str, span: Span, name: Callable[[Mapping[str, str]], str]) -> pd.DataFrame:
+        grid = span.grid(self._clock())
+        start, end = (datetime.fromtimestamp(at, UTC) for at in (grid[0], grid[-1]))
+        with self._translated():
+            return parse_range(self._client.custom_query_range(query, start, end, str(span.step)), grid, name)
+
+    def scrape_interval(self) -> float:
+        """Seconds between two scrapes of the gateway; 15 where Prometheus has no such target yet."""
+        with self._translated():
+            targets = self._client.get_targets(state="active").get("activeTargets", [])
+        found = [t["scrapeInterval"] for t in targets if t.get("labels", {}).get("job") == "gateway"]
+        return duration(found[0]) if found else 15.0
+
+    @contextlib.contextmanager
+    def _translated(self) -> Any:
+        try:
+            yield
+        except PrometheusApiClientException as error:
+            raise UnavailableError(
+                f"Prometheus refused a query: {error}",
+                where=self.url,
+                remedy="its log says why: `journalctl -u cluster-ai-prometheus`",
+            ) from error
+        except (requests.RequestException, ValueError, KeyError) as error:
+            raise UnavailableError(
+                f"Prometheus doesn't answer ({_cause(error)})",
+                where=self.url,
+                remedy="start it: `systemctl start cluster-ai-prometheus` on the head host, or `cluster-ai up`",
+            ) from error
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    if isinstance(error, requests.ConnectionError):
+        return "connection refused or lost"
+    return "its answer is not Prometheus'"
