@@ -29,6 +29,7 @@ class HealthWatch:
     def __init__(self, fleet: Fleet, session: aiohttp.ClientSession, log: Log) -> None:
         self._fleet, self._session, self._log = fleet, session, log
         self._tasks: list[asyncio.Task[None]] = []
+        self._looked = {name: asyncio.Event() for name in fleet.workers}
 
     async def __aenter__(self) -> HealthWatch:
         self._tasks = [
@@ -40,6 +41,13 @@ class HealthWatch:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def looked(self, limit: float) -> None:
+        """Until every worker was looked at once, or the limit has passed: a request before that finds none active."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                for looked in self._looked.values():
+                    await looked.wait()
 
     async def _watch(self, worker: Worker) -> None:
         client = EngineClient(self._session, worker.upstream.url, timeout=TIMEOUT)
@@ -54,6 +62,7 @@ class HealthWatch:
                     _abort_silent(worker)
             except Exception as e:  # a fault of ours in reading an answer must not end the checks
                 self._fleet.failed(worker, f"its answer can't be read: {e!r}", time.monotonic(), certain=True)
+            self._looked[worker.name].set()
             if worker.state is not before:
                 self._log.write("worker", worker=worker.name, state=worker.state.value, reason=worker.reason)
             with contextlib.suppress(TimeoutError):

@@ -30,6 +30,7 @@ from cluster_ai.gateway.relay import session
 from cluster_ai.settings import GatewaySettings
 
 GRACE = 300  # seconds for streams to end after SIGTERM
+FIRST_LOOK = 5  # seconds that the first look at all workers may take before requests are taken
 KEEP_ALIVE = 75  # seconds an idle client connection is kept
 _FIRST_SOCKET = 3  # sd_listen_fds(3)
 
@@ -120,7 +121,7 @@ async def serve(
     async with (
         session(connector) as client,
         cordons,
-        HealthWatch(fleet, client, log),
+        HealthWatch(fleet, client, log) as health,
         membership,
     ):
         guard = Guard(credentials.token, settings.trusted_networks, [settings.host])
@@ -140,6 +141,7 @@ async def serve(
             timeout_graceful_shutdown=GRACE,
             backlog=1024,
         )
+        await health.looked(FIRST_LOOK)
         gc.collect()
         gc.freeze()  # what is loaded by now stays: no need to walk through it again and again while requests run
         log.write("started", cluster=settings.cluster, listen=[str(s.getsockname()) for s in sockets])

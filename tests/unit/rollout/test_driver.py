@@ -12,7 +12,11 @@ from cluster_ai.placement import Placement
 from cluster_ai.provision import ansible
 from cluster_ai.provision.ansible import AnsibleResult
 from cluster_ai.rollout import credentials, driver
-from cluster_ai.rollout.executor import Executor
+from cluster_ai.rollout.executor import Executor, Report
+from cluster_ai.rollout.journal import Intent, Journal
+from cluster_ai.rollout.lease import Lease
+from cluster_ai.rollout.plan import Plan
+from cluster_ai.rollout.records import Record
 from cluster_ai.rollout.scope import Scope
 from cluster_ai.rollout.survey import Survey
 
@@ -147,7 +151,9 @@ def test_the_head_is_last() -> None:
 
 
 @pytest.fixture
-def rollout(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeGateway, set[str], set[str]], tuple[Any, list[str]]]:
+def rollout(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[[FakeGateway, set[str], set[str]], tuple[Any, list[str]]]:
     """Runs the executor's stages of the host layer, for hosts that wait for a reboot and those whose reboot fails."""
 
     def run(gateway: FakeGateway, waiting: set[str], bad: set[str]) -> tuple[Any, list[str]]:
@@ -159,19 +165,39 @@ def rollout(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeGateway, set[str],
             return AnsibleResult(failed={name: HostError("no driver", where=name) for name in names if name in bad})
 
         monkeypatch.setattr(ansible, "converge", converge)
+        monkeypatch.setattr(Executor, "_look_again", lambda self, found, names: found)
         monkeypatch.setattr(Scope, "gateway", lambda self, token: gateway)
         monkeypatch.setattr(credentials, "token", lambda config: "secret")
         stages: list[str] = []
-        executor = Executor(Scope(CONFIG), Placement(()), lambda title, hosts: stages.append(title), lambda event: None)
-        found = cast(Survey, _Found())
-        failed, reboot = executor._converge(found, ["a", "b", "c"])
-        assert not failed
-        return executor._reboot(found, reboot), stages
+        record = Record(Journal(tmp_path / "rollouts.sqlite"), cast(Lease, _Lease()))
+        record.begin("cluster-ai apply", Intent("test", "rolling", "", {}, ()))
+        executor = Executor(
+            Scope(CONFIG), Placement(()), record, lambda title, hosts: stages.append(title), lambda event: None
+        )
+        report = Report()
+        executor._host_layer(cast(Survey, _Found()), ["a", "b", "c"], report)
+        steps = [(it.host, it.status) for it in record.journal.get().steps if it.step == "driver"]
+        assert steps == [(name, status) for name in _rebooted(gateway) for status in ("start", _ended(name, bad))]
+        return report.failed, stages
 
     return run
 
 
+def _rebooted(gateway: FakeGateway) -> list[str]:
+    return [line.split()[1] for line in gateway.log if line.startswith(driver.PLAYBOOK)]
+
+
+def _ended(name: str, bad: set[str]) -> str:
+    return "failed" if name in bad else "changed"
+
+
+class _Lease:
+    def doing(self, what: str) -> None:
+        pass
+
+
 class _Found:
+    plan = Plan("test", (), (), ())
     stamps = {name: f"stamp of {name}" for name in "abc"}  # noqa: RUF012 (read only)
 
 
