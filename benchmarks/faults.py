@@ -20,7 +20,7 @@ HOSTS = (HEAD, *WORKERS)
 BEFORE, AFTER = 3.0, 8.0  # seconds of load before the update, and when all is well again
 LIMIT = 240.0  # seconds that anything here may take
 
-# In the place of Ollama: starts the real one, and holds it for half of the time.
+# In the place of Ollama: starts the real one, and holds it for more than half of the time.
 HALF_SPEED = """\
 #!/bin/sh
 "$0.real" "$@" &
@@ -29,9 +29,9 @@ trap 'kill -CONT $real $held; kill $real; wait $real; exit 0' TERM INT
 while kill -0 $real 2>/dev/null; do
     held=$(cat /proc/$real/task/*/children)
     [ -z "$held" ] || kill -STOP $held 2>/dev/null
-    sleep 0.05
+    sleep 0.06
     [ -z "$held" ] || kill -CONT $held 2>/dev/null
-    sleep 0.05
+    sleep 0.04
 done
 wait $real
 """

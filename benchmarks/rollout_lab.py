@@ -45,7 +45,8 @@ cluster:
   monitoring: {{scrape_interval: {scrape}s}}
   packages: {{source: bundle}}
   rollout:
-{rollout}
+    max_unavailable: 1
+    canary: {{hosts: 1, bake: 20s}}
 """
 
 
@@ -57,7 +58,6 @@ def address(host: str) -> str:
 class Trial:
     """The lab and what is brought to it. `version` counts the updates."""
 
-    rollout: str = "    max_unavailable: 1"  # lines of cluster.yaml
     version: int = 0
     code: Path = field(default_factory=lambda: FOLDER / "code")
 
@@ -124,7 +124,6 @@ class Trial:
             "engine": "./ollama",
             "keep_alive": f"{20 + odd}h",
             "scrape": str(4 + odd),
-            "rollout": self.rollout,
         }
         self.config.write_text(CONFIG.format(**values | changed))
 
