@@ -45,6 +45,13 @@ class Placement:
         """Where one model is served."""
         return tuple(a for a in self.assignments if a.model == model)
 
+    def workers(self) -> dict[str, tuple[str, ...]]:
+        """Where each model is served."""
+        found: dict[str, tuple[str, ...]] = {}
+        for assignment in self.assignments:
+            found[assignment.model] = (*found.get(assignment.model, ()), assignment.worker)
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class _Item:

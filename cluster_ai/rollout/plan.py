@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,7 +14,8 @@ from cluster_ai.errors import HostError
 from cluster_ai.rollout.certificate import validity
 from cluster_ai.rollout.manifest import Manifest, differences, units_of
 from cluster_ai.rollout.observe import Observed
-from cluster_ai.rollout.waves import Wave, budget, waves
+from cluster_ai.rollout.strategies import Group, Serving, order, unavailable
+from cluster_ai.rollout.waves import Wave
 
 CREDENTIAL_NAMES = {layout.CA_CERT: "the cluster's CA", layout.GATEWAY_TOKEN: "the gateway's token"}
 
@@ -125,6 +126,7 @@ class Plan:
     hosts: tuple[HostPlan, ...]
     waves: tuple[Wave, ...]
     errors: tuple[HostError, ...]  # hosts of which nothing is known
+    unavailable: Mapping[int, tuple[str, ...]] = field(default_factory=dict)  # number of a wave -> models missed
 
     @property
     def changes(self) -> bool:
@@ -165,14 +167,24 @@ def plan_cluster(
     errors: Iterable[HostError],
     *,
     head: str,
-    workers: int,
-    max_unavailable: int | float,
+    groups: Sequence[Group],
+    placed: Mapping[str, Iterable[str]],
 ) -> Plan:
+    """groups: how workers change. placed: the workers of each model."""
     plans, failed = tuple(hosts), tuple(errors)
     new = frozenset(host.host for host in plans if host.release_from is None)
-    size = budget(max_unavailable, workers, len(failed))
+    down = frozenset(error.where for error in failed)
+    serving = Serving.of(placed, {host.host: _moves(host, placed) for host in plans}, new=new, down=down)
     changing = [host.host for host in plans if host.release_changes]
-    return Plan(cluster, plans, waves(changing, head=head, new=new, size=size), failed)
+    waves = order(changing, head=head, new=new, groups=groups, serving=serving, down=down)
+    return Plan(cluster, plans, waves, failed, unavailable(waves, serving))
+
+
+def _moves(host: HostPlan, placed: Mapping[str, Iterable[str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Models that a host gains and loses. Where it gains all, what it had is not known: it may as well be the same."""
+    mine = sum(host.host in workers for workers in placed.values())
+    unknown = host.release_from is not None and len(host.models_added) == mine
+    return () if unknown else host.models_added, host.models_removed
 
 
 def _host_layer(wanted: Wanted, seen: Observed, converge: bool) -> str:

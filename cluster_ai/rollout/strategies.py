@@ -79,9 +79,14 @@ class _Rollout:
         return any(host in self._serving.now[m] and host not in self._serving.then[m] for m in self.models(host))
 
     def take(self, pending: Sequence[str], size: int) -> list[str]:
-        """Hosts of the next wave: those first that nobody misses; together they take away no more than each alone."""
+        """Hosts of the next wave: those first that nobody misses, then those who can't be spared later either.
+
+        Together they take away no more than each alone.
+        """
         alone = {host: self.missed([host], self.models(host)) for host in pending}
-        pool = [host for host in pending if not alone[host]] or list(pending)
+        later = {host: sum(self._comes(model, host, pending) for model in alone[host]) for host in pending}
+        least = min(later.values())
+        pool = [host for host in pending if not alone[host]] or [host for host in pending if later[host] == least]
         taken: list[str] = []
         unavoidable: set[str] = set()
         for host in pool:
@@ -91,6 +96,11 @@ class _Rollout:
                 taken.append(host)
                 unavoidable |= alone[host]
         return taken
+
+    def _comes(self, model: str, host: str, pending: Sequence[str]) -> bool:
+        """Others that are to change will serve it, so that it could wait for them."""
+        now, then = self._serving.now[model], self._serving.then[model]
+        return any(other != host and other in then and other not in now for other in pending)
 
     def together(self, hosts: Sequence[str], kind: Kind) -> list[Wave]:
         self.change(hosts)
@@ -196,7 +206,7 @@ def judged(waves: Sequence[Wave], index: int) -> tuple[str, ...]:
 
 
 def unavailable(waves: Sequence[Wave], serving: Serving) -> dict[int, tuple[str, ...]]:
-    """Models that nobody serves while a wave's hosts are out, by the wave's number. Waves that spare all aren't in it."""
+    """Models that nobody serves while a wave's hosts are out, by the wave's number; without waves that spare all."""
     rollout = _Rollout(serving)
     found = {}
     for index, wave in enumerate(waves):

@@ -11,14 +11,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cluster_ai import layout
+from cluster_ai.config.groups import policies
 from cluster_ai.config.model import Host
 from cluster_ai.errors import HostError
 from cluster_ai.provision import ssh
 from cluster_ai.release.model import HostFacts, Release
 from cluster_ai.release.store import Store
 from cluster_ai.rollout import credentials
+from cluster_ai.rollout.manifest import Manifest
 from cluster_ai.rollout.observe import Observed
-from cluster_ai.rollout.plan import Before, Inputs, Manifest, Plan, Transfer, Wanted, plan_cluster, plan_host
+from cluster_ai.rollout.plan import Before, Inputs, Plan, Transfer, Wanted, plan_cluster, plan_host
 from cluster_ai.rollout.scope import Scope
 
 if TYPE_CHECKING:

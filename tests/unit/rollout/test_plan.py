@@ -9,21 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster_ai.errors import HostError
+from cluster_ai.rollout.manifest import Manifest, units_of
 from cluster_ai.rollout.observe import Observed, UnitState
 from cluster_ai.rollout.plan import (
     Before,
     FileChange,
     HostPlan,
     Inputs,
-    Manifest,
     Transfer,
     UnitChange,
     Wanted,
     plan_cluster,
     plan_host,
-    units_of,
 )
+from cluster_ai.rollout.strategies import Group
 from tests.unit.rollout.test_certificate import certificate
+from tests.unit.rollout.test_strategies import policy as rolling
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC).timestamp()
 FRESH = certificate(datetime(2026, 5, 1, tzinfo=UTC), datetime(2027, 5, 1, tzinfo=UTC))
@@ -206,10 +207,24 @@ def test_waves_are_of_hosts_that_the_release_layer_changes_only() -> None:
         planned(wanted(host="w3"), seen(current="old")),
     ]
     down = HostError("doesn't answer", where="w4")
-    plan = plan_cluster("c", hosts, [down], head="head", workers=4, max_unavailable=2)
+    groups: list[Group] = [(rolling(most=2), ["w1", "w2", "w3", "w4"])]
+    plan = plan_cluster("c", hosts, [down], head="head", groups=groups, placed={})
     assert [wave.hosts for wave in plan.waves] == [("head",), ("w1",), ("w3",)]
+    assert plan.unavailable == {}
     assert plan.errors == (down,)
     assert plan.changes
+
+
+def test_a_plan_tells_what_nobody_serves_while_a_wave_is_under_way() -> None:
+    moves = {"models_added": ("gained",), "models_removed": ("left",)}
+    hosts = [
+        replace(planned(wanted(host="w1"), seen(current="old")), **moves),  # type: ignore[arg-type]
+        planned(wanted(host="w2"), seen(current="old")),
+    ]
+    placed = {"gained": ["w1", "w2"], "left": ["w2"], "kept": ["w1"]}
+    plan = plan_cluster("c", hosts, [], head="head", groups=[(rolling(most=2), ["w1", "w2"])], placed=placed)
+    assert [wave.hosts for wave in plan.waves] == [("w1",), ("w2",)]
+    assert plan.unavailable == {0: ("kept",), 1: ("left",)}
 
 
 states = st.sampled_from(["active", "inactive", "failed", "activating"])
