@@ -34,6 +34,8 @@ COMMANDS = {
     "validate": "Check cluster.yaml, and that every model fits somewhere.",
     "plan": "Show what apply would change, per host and per file.",
     "apply": "Make the hosts be what cluster.yaml says.",
+    "rollouts": "Show what rollouts did; resume or undo one.",
+    "rollback": "Bring hosts back to the releases that they ran before.",
     "status": "Show how the cluster is.",
     "verify": "Look for what was changed on the hosts by others.",
     "chat": "Talk to a model.",

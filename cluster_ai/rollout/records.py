@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cluster_ai.config.groups import policies
 from cluster_ai.config.model import Config
+from cluster_ai.errors import HostError
 from cluster_ai.rollout.journal import Change, Intent, Journal, Rollout, State
 from cluster_ai.rollout.lease import Head, Lease
 from cluster_ai.rollout.lock import hold, user
@@ -43,6 +44,16 @@ def intent(config: Config, plan: Plan) -> Intent:
     strategies = dict.fromkeys(policy.strategy for policy, workers in policies(config) if workers)
     waves = tuple(wave.as_dict() for wave in plan.waves)
     return Intent(config.name, ", ".join(strategies), config_digest(config), hosts, waves)
+
+
+def refreshed(scope: Scope, journal: Journal) -> list[HostError]:
+    """Take in what other controllers did, from the head host. Returns why it could not be asked."""
+    try:
+        for rollout in head_of(scope).rollouts():
+            journal.take(rollout)
+    except HostError as error:
+        return [error]
+    return []
 
 
 @contextmanager
