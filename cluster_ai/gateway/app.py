@@ -68,9 +68,10 @@ class Gateway:
         self._fleet, self._guard, self._log = fleet, guard, log
         self._registry = CollectorRegistry()
         self._meter = Meter(self._registry)
+        self._meter.expect(fleet.workers)
         self._registry.register(Exposition(fleet, membership, self._meter))
         self._admin: FastAPI = admin.build(settings, fleet, membership, cordons)
-        relay = Relay(fleet, policy(settings.policy), client, self._failed_over)
+        relay = Relay(fleet, policy(settings.policy), client, self._failed_over, self._meter.faulted)
         self._native = Native(fleet, relay, self._meter)
         self._routes = self._table(Inference(fleet, relay, self._meter))
         self._paths = {path for _, path in self._routes}

@@ -38,6 +38,7 @@ ROUTES = (
 
 CLIENT_LEFT = 499
 DONE = b'"done":true'  # in the last line of a whole stream of Ollama's
+ERROR = b'"error":'  # in the last line of one that the engine gave up
 
 
 @dataclass(slots=True)
@@ -118,6 +119,9 @@ class Inference:
             failed = reply.status >= 500
             try:
                 await self._send(route, call, reply, send, trace)
+            except LostError:
+                self._meter.faulted(reply.worker.name)
+                raise
             finally:
                 reply.close()
         except (Refusal, LostError) as e:
@@ -144,6 +148,14 @@ class Inference:
         if usage is not None:
             trace.tokens = usage.tokens
             self._meter.usage(call.model, reply.worker.name, usage)
+        if route.task and reply.status == 200:
+            self._count(route, call, reply, line)
+
+    def _count(self, route: Route, call: Call, reply: Reply, line: bytes) -> None:
+        if route.api is Api.OLLAMA and DONE not in line and ERROR in line:
+            self._meter.faulted(reply.worker.name)
+        else:
+            self._meter.served(reply.worker.name, reply.elapsed(), None if call.whole else reply.waited)
 
     async def _stream(self, route: Route, reply: Reply, send: Send, trace: Trace) -> bytes:
         """Passes the pieces on; returns the last line."""
@@ -168,7 +180,7 @@ class Inference:
 
 def _ended(route: Route, line: bytes) -> bool:
     """Whether a stream's last line is its end; OpenAI's streams show a break only in their connection."""
-    return route.api is not Api.OLLAMA or DONE in line or b'"error":' in line
+    return route.api is not Api.OLLAMA or DONE in line or ERROR in line
 
 
 def broken(api: Api, refusal: Refusal, tail: Tail, request_id: str) -> bytes:

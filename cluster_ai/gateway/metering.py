@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
@@ -117,6 +118,11 @@ class Meter:
         self._tokens = _counter(names.TOKENS, registry)
         self._requests = _counter(names.REQUESTS, registry)
         self._failovers = _counter(names.FAILOVERS, registry)
+        self._worker_requests = _counter(names.WORKER_REQUESTS, registry)
+        self._worker_response_time = _histogram(names.WORKER_RESPONSE_TIME, registry)
+        self._worker_first_token = _histogram(names.WORKER_FIRST_TOKEN, registry)
+        self._timed_tokens = _counter(names.WORKER_TIMED_TOKENS, registry)
+        self._eval_seconds = _counter(names.WORKER_EVAL_SECONDS, registry)
         self._children: dict[tuple[str, int], Counter] = {}
 
     def request(self, route: str, code: int) -> None:
@@ -133,9 +139,29 @@ class Meter:
     def first_token(self, model: str, seconds: float) -> None:
         self._first_token.labels(model).observe(seconds)
 
+    def expect(self, workers: Iterable[str]) -> None:
+        """Show their counters from zero on: of a counter that begins at one, Prometheus never sees the increase."""
+        for worker in workers:
+            for outcome in ("ok", "error"):
+                self._worker_requests.labels(worker, outcome)
+
+    def served(self, worker: str, seconds: float, first: float | None) -> None:
+        """A worker gave a whole answer. first: seconds to its stream's first byte; None: no stream."""
+        self._worker_requests.labels(worker, "ok").inc()
+        self._worker_response_time.labels(worker).observe(seconds)
+        if first is not None:
+            self._worker_first_token.labels(worker).observe(first)
+
+    def faulted(self, worker: str) -> None:
+        """A worker didn't give the answer that it should have given."""
+        self._worker_requests.labels(worker, "error").inc()
+
     def usage(self, model: str, worker: str, usage: Usage) -> None:
         if usage.tokens:
             self._tokens.labels(model, worker).inc(usage.tokens)
+            if usage.eval:
+                self._timed_tokens.labels(worker, model).inc(usage.tokens)
+                self._eval_seconds.labels(worker, model).inc(usage.eval)
         if usage.run is not None:
             self._inference_time.labels(model).observe(usage.run)
         if usage.load is not None:

@@ -130,6 +130,7 @@ class Native:
                 if not lines or not (DONE in lines[-1] or lines[-1].startswith(_ERROR)):
                     raise LostError("it ended before its end")
             except LostError:
+                self._meter.faulted(reply.worker.name)
                 if attempt + 1 == _ATTEMPTS:
                     raise
                 self._meter.failover()
@@ -140,7 +141,9 @@ class Native:
         parsed = [_object(line) for line in lines]
         error = next((p["error"] for p in parsed if "error" in p), None)
         if error is not None:
+            self._meter.faulted(reply.worker.name)
             raise Refusal(502, "engine_error", str(error))
+        self._meter.served(reply.worker.name, reply.elapsed(), reply.waited)
         last = self._last(lines[-1], trace)
         last["response"] = "".join(str(p.get("response") or "") for p in parsed)
         await send_whole(send, 200, encode(last), [JSON, _named(trace)])
@@ -160,7 +163,13 @@ class Native:
                 await send({"type": "http.response.body", "body": sent + b"\n", "more_body": True})
             if not ended:
                 raise LostError("it ended before its end")
+            if trace.error:
+                self._meter.faulted(reply.worker.name)
+            else:
+                self._meter.served(reply.worker.name, reply.elapsed(), reply.waited)
         except (LostError, asyncio.CancelledError) as e:
+            if isinstance(e, LostError):
+                self._meter.faulted(reply.worker.name)
             text = e.reason if isinstance(e, LostError) else "the gateway is shutting down"
             trace.error = f"broken stream: {text}"
             message = f"the answer broke off on worker {reply.worker.name}: {text}"

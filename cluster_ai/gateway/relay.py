@@ -42,17 +42,30 @@ def session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
 
 
 class Reply:
-    """An answer that has begun. first is its first piece, or all of it when done."""
+    """An answer that has begun. first is its first piece, or all of it when done; waited: seconds until it came."""
 
-    __slots__ = ("_flight", "_response", "content_type", "done", "first", "status", "worker")
+    __slots__ = ("_flight", "_response", "_started", "content_type", "done", "first", "status", "waited", "worker")
 
     def __init__(
-        self, worker: Worker, flight: Flight, response: aiohttp.ClientResponse, first: bytes, *, done: bool
+        self,
+        worker: Worker,
+        flight: Flight,
+        response: aiohttp.ClientResponse,
+        first: bytes,
+        *,
+        started: float,
+        done: bool,
     ) -> None:
         self.worker, self.first, self.done = worker, first, done
+        self._started = started
+        self.waited = self.elapsed()
         self.status = response.status
         self.content_type = response.headers.get("Content-Type", "application/json").encode("latin-1")
         self._flight, self._response = flight, response
+
+    def elapsed(self) -> float:
+        """Seconds since this worker was asked."""
+        return time.perf_counter() - self._started
 
     async def next(self) -> bytes:
         """The next piece; empty at the end. Raises LostError when the stream broke."""
@@ -81,9 +94,15 @@ class Reply:
 
 class Relay:
     def __init__(
-        self, fleet: Fleet, policy: Policy, client: aiohttp.ClientSession, on_failover: Callable[[Worker, str], None]
+        self,
+        fleet: Fleet,
+        policy: Policy,
+        client: aiohttp.ClientSession,
+        on_failover: Callable[[Worker, str], None],
+        on_fault: Callable[[str], None],
     ) -> None:
-        self._fleet, self._policy, self._client, self._on_failover = fleet, policy, client, on_failover
+        self._fleet, self._policy, self._client = fleet, policy, client
+        self._on_failover, self._on_fault = on_failover, on_fault
 
     async def open(self, call: Call) -> Reply:
         """The answer of the first worker that gives one. Raises Refusal: 502 or 503.
@@ -113,6 +132,7 @@ class Relay:
                     again.add(worker.name)  # a kept connection that had died: the worker deserves a fresh one
                     continue
                 tried.add(worker.name)
+                self._on_fault(worker.name)
                 if not e.alive:
                     self._fleet.failed(worker, e.reason, time.monotonic(), certain=True)
                 worker.suspect.set()
@@ -127,6 +147,8 @@ class Relay:
             if reply.status < 500 and reply.status != 404:
                 return reply
             tried.add(worker.name)
+            if reply.status >= 500:
+                self._on_fault(worker.name)
             worker.suspect.set()
             reply.close()  # its body is here already; the worker is free again
             kept = reply
@@ -135,6 +157,7 @@ class Relay:
         task = asyncio.current_task()
         assert task is not None
         flight = Flight(task, time.monotonic())
+        started = time.perf_counter()
         worker.flights.add(flight)
         response = None
         try:
@@ -144,7 +167,7 @@ class Relay:
             whole = call.whole or response.status >= 400
             first = await (_read_whole(response) if whole else response.content.readany())
             flight.last_byte = time.monotonic()
-            return Reply(worker, flight, response, first, done=whole or response.content.at_eof())
+            return Reply(worker, flight, response, first, started=started, done=whole or response.content.at_eof())
         except BaseException as e:
             worker.flights.discard(flight)
             if response is not None:

@@ -74,6 +74,42 @@ WORKER_MODEL_LOADED = Metric(
     ("worker", "model"),
 )
 
+# What a rollout judges a worker by (rollout/analysis.py). They are the worker's own: a request that another worker
+# answered in the end is an error here, though its client never saw one.
+WORKER_REQUESTS = Metric(
+    "worker_requests_total",
+    "counter",
+    "Inference requests that a worker answered (outcome=ok), or failed at (outcome=error): its engine erred, it was "
+    "lost, its stream broke, whether or not another worker stepped in. A client's mistake or leaving is neither.",
+    ("worker", "outcome"),
+)
+WORKER_RESPONSE_TIME = Metric(
+    "worker_response_time_seconds",
+    "histogram",
+    "From sending a request to a worker to the end of its answer; requests with outcome=ok.",
+    ("worker",),
+    (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0),
+)
+WORKER_FIRST_TOKEN = Metric(
+    "worker_time_to_first_token_seconds",
+    "histogram",
+    "From sending a request to a worker to the first byte of its stream; requests with outcome=ok.",
+    ("worker",),
+    (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+)
+WORKER_TIMED_TOKENS = Metric(
+    "worker_timed_tokens_total",
+    "counter",
+    "Tokens of answers whose engine told how long it generated; by worker_eval_seconds_total: tokens per second.",
+    ("worker", "model"),
+)
+WORKER_EVAL_SECONDS = Metric(
+    "worker_eval_seconds_total",
+    "counter",
+    "Seconds that the engine took to generate worker_timed_tokens_total.",
+    ("worker", "model"),
+)
+
 INFERENCE_TIME = Metric(
     "model_inference_time_seconds",
     "histogram",
@@ -151,6 +187,11 @@ METRICS = (
     WORKER_GPU_USAGE,
     WORKER_TASKS,
     WORKER_MODEL_LOADED,
+    WORKER_REQUESTS,
+    WORKER_RESPONSE_TIME,
+    WORKER_FIRST_TOKEN,
+    WORKER_TIMED_TOKENS,
+    WORKER_EVAL_SECONDS,
     INFERENCE_TIME,
     TOKENS,
     LOAD_TIME,

@@ -104,6 +104,25 @@ async def test_a_fault_before_the_first_byte_is_never_seen(act: Act, stream: boo
         assert here.logged("failover")[0]["to"] == "w2"
 
 
+@pytest.mark.parametrize("path", ["/api/generate", "/v1/completions", "/api/v1/generate"])
+async def test_a_fault_that_no_client_saw_still_counts_against_its_worker(path: str) -> None:
+    async with fake.upstream(Act.ERROR_500) as bad, fake.upstream() as good, site(bad, good) as here:
+        assert (await here.ask(path, stream=True))[0] == 200
+        assert await here.metric('worker_requests_total{outcome="error",worker="w1"}') == 1
+        assert await here.metric('worker_requests_total{outcome="ok",worker="w2"}') == 1
+        assert await here.metric('worker_response_time_seconds_count{worker="w2"}') == 1
+        assert await here.metric('worker_time_to_first_token_seconds_count{worker="w2"}') == 1
+
+
+@pytest.mark.parametrize("act", [Act.DIE_MIDWAY, Act.END_EARLY, Act.ERROR_LINE], ids=lambda a: a.name)
+@pytest.mark.parametrize("path", ["/api/generate", "/api/v1/generate"])
+async def test_a_broken_stream_counts_against_its_worker(path: str, act: Act) -> None:
+    async with fake.upstream(act, act) as bad, site(bad) as here:
+        await here.ask(path, stream=True)
+        assert await here.metric('worker_requests_total{outcome="error",worker="w1"}') == 1
+        assert await here.metric('worker_requests_total{outcome="ok",worker="w1"}') == 0
+
+
 async def test_a_kept_connection_that_had_died_is_no_fault_of_the_worker() -> None:
     async with fake.upstream(Act.CLOSE) as only, site(only) as here:
         status, headers, _ = await here.ask()

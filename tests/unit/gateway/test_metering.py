@@ -90,3 +90,26 @@ def test_failed_tasks_are_tasks_too() -> None:
     meter.task(0.1, failed=False)
     meter.task(0.1, failed=True)
     assert (meter.tasks.total, meter.tasks.failed) == (2, 1)
+
+
+def test_a_worker_that_was_not_asked_yet_shows_zero_so_that_its_first_fault_is_an_increase() -> None:
+    registry = CollectorRegistry()
+    meter = Meter(registry)
+    meter.expect(["w"])
+    assert _value(registry, "worker_requests_total", worker="w", outcome="error") == 0
+    meter.faulted("w")
+    meter.served("w", 2.0, 0.5)
+    meter.served("w", 1.0, None)
+    assert _value(registry, "worker_requests_total", worker="w", outcome="error") == 1
+    assert _value(registry, "worker_requests_total", worker="w", outcome="ok") == 2
+    assert _value(registry, "worker_response_time_seconds_sum", worker="w") == 3
+    assert _value(registry, "worker_time_to_first_token_seconds_count", worker="w") == 1
+
+
+def test_a_speed_is_of_those_tokens_alone_whose_time_the_engine_told() -> None:
+    registry = CollectorRegistry()
+    meter = Meter(registry)
+    meter.usage("m", "w", Usage(1, 5, 1.0, 0.05, 0.5))
+    meter.usage("m", "w", Usage(1, 70, None, None, None))
+    assert _value(registry, "worker_timed_tokens_total", model="m", worker="w") == 5
+    assert _value(registry, "worker_eval_seconds_total", model="m", worker="w") == 0.5
