@@ -27,7 +27,8 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- rollout:begin -->", "<!-- rollout:end -->"
 BEFORE, AFTER = 12.0, 6.0  # seconds of load around an update
 BY_HAND = "by hand"  # what people do without us
-KINDS = (BY_HAND, "rolling", "canary", "blue-green")
+ROLLBACK = "rollback"
+KINDS = (BY_HAND, "rolling", "canary", "blue-green", ROLLBACK)
 
 
 def restart_by_hand(trial: Trial) -> int:
@@ -37,10 +38,11 @@ def restart_by_hand(trial: Trial) -> int:
     return 0
 
 
-def apply(trial: Trial, strategy: str) -> int:
-    trial.bump()
-    done = trial.run("apply", "--yes", "--strategy", strategy)
-    (FOLDER / f"apply-{strategy}.log").write_text(done.stdout + done.stderr)
+def updated(trial: Trial, kind: str) -> int:
+    """The command's exit code."""
+    command = ("rollback", "--yes") if kind == ROLLBACK else ("apply", "--yes", "--strategy", kind)
+    done = trial.run(*command)
+    (FOLDER / f"update-{kind}.log").write_text(done.stdout + done.stderr)
     if done.returncode:
         print(done.stdout[-3000:], done.stderr[-3000:], flush=True)
     return done.returncode
@@ -48,12 +50,16 @@ def apply(trial: Trial, strategy: str) -> int:
 
 def measured(trial: Trial, kind: str, token: str) -> Update:
     """One update while the load runs."""
+    if kind not in (BY_HAND, ROLLBACK):
+        trial.bump()
     with Load(trial, kind, token) as load:
         load.for_a_while(BEFORE)
         begin = time.time()
-        code = restart_by_hand(trial) if kind == BY_HAND else apply(trial, kind)
+        code = restart_by_hand(trial) if kind == BY_HAND else updated(trial, kind)
         end = time.time()
         load.for_a_while(AFTER)
+    if kind == ROLLBACK:
+        trial.unbump()
     found = Update(kind, begin, end, code, tuple(load.samples))
     print(f"bench: {kind}: {end - begin:.0f} s, exit {code}, {summarize(found.samples)}", flush=True)
     return found
