@@ -28,7 +28,7 @@ def list_(
     as_json: Json = False,
     ask_sudo_password: AskPassword = False,
 ) -> None:
-    """Show the rollouts of this cluster, the newest first; those of other controllers too, of which the head has copies."""
+    """Show the rollouts of this cluster, the newest first; other controllers' too, of which the head has copies."""
     journal = _journal(ctx.obj.config(), ask_sudo_password)
     found = journal.all()
     if as_json:
