@@ -13,6 +13,7 @@ from cluster_ai.errors import ExitCode
 if TYPE_CHECKING:
     from cluster_ai.cli.progress import Shown
     from cluster_ai.config import Config
+    from cluster_ai.config.override import Override
     from cluster_ai.deploys.data import Event
     from cluster_ai.rollout.executor import Report
 
@@ -30,6 +31,17 @@ Bake = Annotated[
     str | None, typer.Option("--bake", metavar="DURATION", help="How long a canary is watched; this time only.")
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before changing anything.")]
+
+
+def overriding(
+    strategy: str | None, max_unavailable: str | None, canary: str | None, pause: str | None, bake: str | None
+) -> Override | None:
+    """The options of a rollout; None where none is given."""
+    if (strategy, max_unavailable, canary, pause, bake) == (None,) * 5:
+        return None
+    from cluster_ai.config.override import Override
+
+    return Override(strategy, max_unavailable, canary, pause, bake)
 
 
 def must_ask(yes: bool, as_json: bool) -> None:

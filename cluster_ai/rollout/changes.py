@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from cluster_ai import layout
@@ -24,6 +24,7 @@ COMPONENTS: Mapping[str, str] = {
     layout.ENGINE: "Ollama",
     layout.FRONT: "TLS front",
     layout.WORKER: "Dask worker",
+    layout.VERIFY_TIMER: "the hourly check",
 }
 _OF_FILES = {
     "etc/gateway.json": COMPONENTS[layout.GATEWAY],
@@ -80,10 +81,26 @@ def changes(hosts: Iterable[HostPlan]) -> tuple[Change, ...]:
             it.versions |= dict.fromkeys(versions)
             for effect in effects:
                 it.effects.setdefault(effect, {})[host.host] = None
+    ordered = sorted(found.items(), key=lambda item: (_ORDER.index(item[0][0]), item[0][1]))
     return tuple(
-        Change(kind, what + _packages(tuple(it.versions)), tuple(it.hosts), _merged(it.effects))
-        for (kind, what), it in sorted(found.items(), key=lambda item: (_ORDER.index(item[0][0]), item[0][1]))
+        _models_together(
+            Change(kind, what + _packages(tuple(it.versions)), tuple(it.hosts), _merged(it.effects))
+            for (kind, what), it in ordered
+        )
     )
+
+
+def _models_together(ordered: Iterable[Change]) -> Iterator[Change]:
+    """Models that come to and leave the same hosts, as one change."""
+    models: dict[tuple[Effect, ...], list[Change]] = {}
+    for change in ordered:
+        if change.kind == "models" and change.effects[0].action != "sends":
+            models.setdefault(change.effects, []).append(change)
+        else:
+            yield change
+    for same in models.values():
+        what = f"model{'s' if len(same) > 1 else ''} {', '.join(change.what for change in same)}"
+        yield replace(same[0], what=what)
 
 
 _One = tuple[Kind, str, Sequence[tuple[Action, str]], Sequence[Version]]  # kind, what, effects, versions of packages
@@ -106,9 +123,9 @@ def _of(host: HostPlan) -> Iterator[_One]:
         if host.drift:
             yield "repair", f"what others changed ({', '.join(host.drift)})", [("repairs", "")], ()
     for model in host.models_added:
-        yield "models", f"model {model}", [("adds", "")], ()
+        yield "models", model, [("adds", "")], ()
     for model in host.models_removed:
-        yield "models", f"model {model}", [("removes", "")], ()
+        yield "models", model, [("removes", "")], ()
     if host.blobs and not host.models_added:
         yield "models", "model files that are missing", [("sends", "")], ()
 
@@ -173,26 +190,27 @@ def _merged(effects: Mapping[tuple[Action, str], Mapping[str, None]]) -> tuple[E
     return tuple(Effect(action, tuple(subjects), hosts) for (action, hosts), subjects in found.items())
 
 
-def text(change: Change) -> str:
+def sentence(change: Change) -> str:
     """A line for people."""
     if change.kind == "models":
         signs: Mapping[Action, str] = {"adds": "+ on ", "removes": "- on ", "sends": "sent to "}
-        return f"{change.what}: " + ", ".join(signs[it.action] + _named(it.hosts) for it in change.effects)
+        return f"{change.what}: " + ", ".join(signs[it.action] + listed(it.hosts) for it in change.effects)
     if not change.effects:
         return f"{change.what}: restarts nothing, on {_where(change.hosts)}"
     return f"{change.what}: " + "; ".join(
-        f"{it.action} {_listed([subject for subject in it.subjects if subject] or ['it'])} on {_where(it.hosts)}"
+        f"{it.action} {_and([subject for subject in it.subjects if subject] or ['it'])} on {_where(it.hosts)}"
         for it in change.effects
     )
 
 
 def _where(hosts: Sequence[str]) -> str:
-    return hosts[0] if len(hosts) == 1 else f"{len(hosts)} hosts ({_named(hosts)})"
+    return hosts[0] if len(hosts) == 1 else f"{len(hosts)} hosts ({listed(hosts)})"
 
 
-def _named(hosts: Sequence[str], few: int = 6) -> str:
+def listed(hosts: Sequence[str], few: int = 6) -> str:
+    """Their names, or of many some."""
     return ", ".join(hosts) if len(hosts) <= few else f"{', '.join(hosts[: few - 2])}, ... {hosts[-1]}"
 
 
-def _listed(words: Sequence[str]) -> str:
+def _and(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

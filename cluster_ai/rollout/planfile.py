@@ -124,10 +124,15 @@ def dump(saved: Saved) -> bytes:
     return canonical({"kind": KIND, "format": FORMAT, **asdict(saved)}) + b"\n"
 
 
-def write(path: Path, saved: Saved) -> None:
-    """Put it there at once and whole. A file that is there, and is no plan, is left alone."""
+def must_be_free(path: Path) -> None:
+    """Raise where something is that isn't a plan: it is left alone."""
     if path.exists() and _read(path) is None:
         raise UsageError("is there already, and is no plan", where=str(path), remedy="name another file, or remove it")
+
+
+def write(path: Path, saved: Saved) -> None:
+    """Put it there at once and whole, in the place of an older plan or of nothing."""
+    must_be_free(path)
     try:
         write_atomically(path, dump(saved))
     except OSError as error:

@@ -18,6 +18,7 @@ from cluster_ai.cli.rolling import (
     Yes,
     leave,
     must_ask,
+    overriding,
     print_report,
     report_json,
     showing,
@@ -64,7 +65,7 @@ def command(
     must_ask(yes, as_json)
     from cluster_ai.rollout.records import locked
 
-    override = _override(strategy, max_unavailable, canary, pause, bake)
+    override = overriding(strategy, max_unavailable, canary, pause, bake)
     with locked(ctx.obj.config_path, COMMAND) as journal:
         saved = _saved(ctx.obj.config(), plan, limit, converge, override) if plan else None
         if saved:
@@ -96,16 +97,6 @@ def command(
         leave(report, as_json)
     if found.plan.errors:
         raise typer.Exit(ExitCode.HOST)
-
-
-def _override(
-    strategy: str | None, max_unavailable: str | None, canary: str | None, pause: str | None, bake: str | None
-) -> Override | None:
-    if (strategy, max_unavailable, canary, pause, bake) == (None,) * 5:
-        return None
-    from cluster_ai.config.override import Override
-
-    return Override(strategy, max_unavailable, canary, pause, bake)
 
 
 def _survey(session: Session, converge: bool) -> Survey:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
 from cluster_ai.cli.commands.status import row, table, worker_row
 from cluster_ai.cli.commands.verify import drift
 from cluster_ai.cli.progress import Plain
-from cluster_ai.cli.render import FEW, lines, plan_json, print_plan, size, summary
+from cluster_ai.cli.render import FEW, alike, lines, plan_json, print_plan, schedule, size, summary
 from cluster_ai.cli.session import names
 from cluster_ai.errors import HostError
 from cluster_ai.provision.ssh import Reply
@@ -28,7 +28,7 @@ HOST = HostPlan(
     release_to="b" * 64,
     parts=(Transfer("host", "p" * 64, 2500),),
     files=(FileChange("etc/worker.json", "changed", "-old\n+new"), FileChange("etc/nginx.conf", "added")),
-    units=(UnitChange("cluster-ai-worker.service", "restart", "changed: etc/worker.json"),),
+    units=(UnitChange("cluster-ai-worker.service", "restart", "changed: etc/worker.json", ("etc/worker.json",)),),
     models_added=("m",),
 )
 SAME = HostPlan("h1", "10.0.0.1", ("head",), "a" * 64, "a" * 64)
@@ -42,17 +42,64 @@ def test_a_plan_names_each_change_and_no_host_without_one(capsys: pytest.Capture
     print_plan(plan(SAME, HOST))
     out = capsys.readouterr().out
     assert out == (
-        "h2 (worker, 10.0.0.2)\n"
-        "  release     aaaaaaaaaaaa -> bbbbbbbbbbbb\n"
-        "  send        host (2 kB)\n"
-        "  files       etc/worker.json changed\n"
-        "  files       etc/nginx.conf added\n"
-        "  restart     cluster-ai-worker.service: changed: etc/worker.json\n"
-        "  models      +m\n"
-        "    -old\n"
-        "    +new\n"
+        "What changes\n"
+        "  configuration of Dask worker: restarts Dask worker on h2\n"
+        "  configuration of TLS front: restarts nothing, on h2\n"
+        "  model m: + on h2\n"
+        "\n"
+        "Host by host\n"
+        "  h2 (worker, 10.0.0.2)\n"
+        "    release     aaaaaaaaaaaa -> bbbbbbbbbbbb\n"
+        "    send        host (2 kB)\n"
+        "    files       etc/worker.json changed\n"
+        "    files       etc/nginx.conf added\n"
+        "    restart     cluster-ai-worker.service: changed: etc/worker.json\n"
+        "    models      +m\n"
+        "      -old\n"
+        "      +new\n"
+        "\n"
+        "When, and what is unavailable meanwhile\n"
+        "  wave 1        workers: h2\n"
+        "                - who is switched takes no new requests meanwhile, and finishes those that run\n"
+        "\n"
         "1 of 2 hosts would change. 2 kB to send.\n"
     )
+
+
+def test_hosts_on_which_the_same_changes_are_told_together(capsys: pytest.CaptureFixture[str]) -> None:
+    other = replace(HOST, host="h3", address="10.0.0.3", release_to="c" * 64)
+    changed = replace(other, host="h4", models_added=())
+    assert [group.title for group in alike(plan(HOST, other, changed, SAME))] == [
+        "h2, h3 (worker; 2 alike)",
+        "h4 (worker, 10.0.0.3)",
+    ]
+    print_plan(plan(HOST, other))
+    assert "    release     another one on each\n" in capsys.readouterr().out
+
+
+def test_waves_that_differ_in_their_hosts_alone_are_told_as_one() -> None:
+    names = [f"w{n}" for n in range(1, 6)]
+    waves = (
+        Wave(("w1",), "canary", bake=300.0, pause=60.0),
+        Wave(("w2",), "rolling", pause=60.0),
+        Wave(("w3",), "rolling", pause=60.0),
+        Wave(("w4", "w5"), "rolling"),
+    )
+    made = Plan("lab", tuple(replace(HOST, host=name) for name in names), waves, (), {3: ("m", "n")})
+    away = "who is switched takes no new requests meanwhile, and finishes those that run"
+    assert schedule(made) == [
+        (
+            "wave 1",
+            "canary: w1",
+            [away, "then 5 min of traffic are compared with that of the others", "then a pause of 1 min"],
+        ),
+        ("waves 2-3", "workers, 1 at a time: w2, w3", [away, "then a pause of 1 min, each time"]),
+        (
+            "wave 4",
+            "workers: w4, w5",
+            ["models m, n are unavailable for about the time of a switch: no other worker has a replica", away],
+        ),
+    ]
 
 
 def test_many_files_of_one_folder_are_counted() -> None:
@@ -72,7 +119,10 @@ def test_a_plan_as_json_has_all_of_it(capsys: pytest.CaptureFixture[str]) -> Non
     assert [host["changes"] for host in data["hosts"]] == [False, True]
     assert data["hosts"][1]["units"][0] == json.loads(json.dumps(asdict(HOST.units[0])))
     assert data["errors"] == [{"where": "h3", "what": "doesn't answer", "remedy": "see"}]
-    assert data["waves"] == [{"hosts": ["h2"], "kind": "rolling", "pause": 0.0, "bake": 0.0}]
+    (wave,) = data["waves"]
+    assert {"hosts": ["h2"], "kind": "rolling", "pause": 0.0, "bake": 0.0, "models_missed": []}.items() <= wave.items()
+    assert "takes no new requests" in wave["unavailable"][0]
+    assert [change["text"] for change in data["summary"]][-1] == "model m: + on h2"
 
 
 def test_sizes_are_for_people() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster_ai import layout
-from cluster_ai.rollout.changes import changes, text
+from cluster_ai.rollout.changes import changes, sentence
 from cluster_ai.rollout.plan import FileChange, HostPlan, Transfer, UnitChange, Version
 
 
@@ -20,7 +20,7 @@ def engine(name: str, old: str | None = "0.17.3", new: str | None = "0.17.4") ->
 
 
 def told(*hosts: HostPlan) -> list[str]:
-    return [text(change) for change in changes(hosts)]
+    return [sentence(change) for change in changes(hosts)]
 
 
 def test_one_change_of_many_hosts_is_one_line() -> None:
@@ -140,6 +140,6 @@ def test_changes_are_told_exactly_where_hosts_change_and_every_line_is_a_sentenc
         host.host for host in hosts if host.changes or host.models_added
     }
     assert all(set(effect.hosts) <= set(change.hosts) for change in found for effect in change.effects)
-    lines = [text(change) for change in found]
+    lines = [sentence(change) for change in found]
     assert len(set(lines)) == len(lines)
     assert not any("  " in line or line.endswith((":", " ")) for line in lines)
