@@ -299,6 +299,7 @@ def _verify() -> Unit:
         f"IOWeight=1\nMemoryMax={512 * MIB}\nCacheDirectory=cluster-ai/verify\nPrivateDevices=yes\n"
         f"MemoryDenyWriteExecute=yes\n{_SANDBOX}"
         "ProtectProc=default\nCapabilityBoundingSet=CAP_DAC_READ_SEARCH CAP_SYS_PTRACE\n"  # whose a socket is
+        "RestrictAddressFamilies=\nRestrictAddressFamilies=AF_UNIX\n"  # to systemd
         f"ReadWritePaths={layout.STATE} -{layout.TEXTFILES}\n"
     )
     return Unit(layout.VERIFY, text)  # what it runs from restarts nothing: each run of it is a new one
