@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,8 @@ from distributed.core import Status
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from cluster_ai.cluster import report
+
+_log = logging.getLogger(__name__)
 
 SWEEP = 0.5  # seconds
 HEARD = 2.0  # seconds after which a heartbeat surely tells of the time after the cordon
@@ -72,7 +75,10 @@ class Cordons(SchedulerPlugin):  # type: ignore[misc]  # distributed has no type
         """Again and again: a worker may say that it runs, a task end and leave its result, another worker come."""
         while self._names:
             await asyncio.sleep(SWEEP)
-            self._sweep()
+            try:
+                self._sweep()
+            except Exception:  # a worker that is half gone must not leave the others to themselves
+                _log.exception("a sweep over cordoned workers failed")
 
     def _sweep(self) -> None:
         for ws in list(self._scheduler.workers.values()):

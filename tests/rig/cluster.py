@@ -171,7 +171,7 @@ def gateway(
     path, url = folder / "gateway.json", f"http://{told.host}:{told.port}"
     path.write_text(settings.dump(told))
     command = [sys.executable, "-m", "cluster_ai.gateway", str(path)]
-    environment = {"CREDENTIALS_DIRECTORY": str(credentials)}
+    environment = {"CREDENTIALS_DIRECTORY": str(credentials), "STATE_DIRECTORY": str(folder)}
 
     def ready() -> bool:
         return bool(get(f"{url}/health")["workers"] >= workers)
