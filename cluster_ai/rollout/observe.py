@@ -12,6 +12,9 @@ from cluster_ai import layout
 from cluster_ai.errors import HostError
 
 _BEGIN, _END = "cluster-ai-probe=1", "cluster-ai-probe=end"
+OURS = frozenset(
+    (layout.TARGET, *layout.HEAD_UNITS, *layout.WORKER_UNITS, layout.VERIFY, layout.VERIFY_TIMER)
+)  # units of releases; the host layer has some, too
 MANY = 20  # changed files that are told one by one
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _SUM = re.compile(r"([0-9a-f]{64}) [ *]([a-z.]+)")
@@ -170,7 +173,7 @@ def _units(lines: Iterable[str]) -> dict[str, UnitState]:
             continue
         name = re.sub(r"@.*(?=\.)", "@", words[0])
         state = UnitState(words[2], words[3])
-        if name not in found or state.up:
+        if name in OURS and (name not in found or state.up):
             found[name] = state
     started = layout.triggered(found)
     return {name: state for name, state in found.items() if name not in started}
