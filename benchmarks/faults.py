@@ -5,10 +5,12 @@ Every update here goes to two workers, one after the other; the fault is on the 
 
 from __future__ import annotations
 
+import json
 import tarfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from subprocess import Popen
 from typing import Any, Literal
 
@@ -146,7 +148,26 @@ def slow_engine(_: Trial) -> None:
         archive.add(FOLDER / "ollama", "bin/ollama.real")
 
 
+def built(trial: Trial) -> Path:
+    """The part of the second worker's new release that is its own."""
+    (plan,) = trial.json("plan", "--limit", SECOND)["hosts"]
+    store = FOLDER / ".cluster-ai/store"
+    manifest = json.loads((store / "releases" / f"{plan['release_to']}.json").read_text())
+    return store / "parts" / f"{manifest['parts']['host']}.tar.gz"
+
+
+def damage(trial: Trial) -> None:
+    path = built(trial)
+    path.write_bytes(path.read_bytes() + b"x")
+
+
+def mend(trial: Trial) -> None:
+    path = built(trial)
+    path.write_bytes(path.read_bytes()[:-1])
+
+
 SCENARIOS = (
+    Scenario("wrong hash", "one byte too much in a worker's bundle", prepare=damage, heal=mend),
     Scenario("disk full", "hardly any space for what comes", prepare=fill_disk, heal=empty_disk),
     Scenario(
         "engine doesn't start",
@@ -187,8 +208,8 @@ def run(trial: Trial, scenario: Scenario, token: str) -> Fault:
     begin = time.time()
     told: list[str] = []
     held = True
-    scenario.prepare(trial)
     trial.bump(**scenario.change)
+    scenario.prepare(trial)
     with Load(trial, f"fault-{scenario.name}", token) as load:
         load.for_a_while(BEFORE)
         process = trial.start("apply", "--yes", "--limit", f"{FIRST},{SECOND}", *scenario.arguments)
