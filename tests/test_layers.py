@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "release": {"config", "placement", "settings"},
     "deploys": set(),
     "provision": {"config", "inventory", "deploys"},
-    "rollout": {"config", "placement", "release", "provision", "inventory", "security", "settings", "deploys"},
+    "rollout": {"config", "placement", "release", "provision", "inventory", "security", "settings", "deploys", "metrics"},
     "host": {"settings", "engine", "metrics"},
     "engine": {"settings"},
     "cluster": {"settings", "engine", "metrics"},

@@ -3,35 +3,14 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from cluster_ai import layout
-from cluster_ai.errors import HostError, UnavailableError
-from cluster_ai.provision import ssh
+from cluster_ai.errors import UnavailableError
+from cluster_ai.rollout.on_head import OnHead
 
 CONNECT = 3.0  # seconds; a firewall that drops must not cost much
-
-# For a gateway that this machine can't reach: the head asks itself, with the token that is there.
-_REMOTE = """
-import json, sys, urllib.error, urllib.request
-method, url, body, timeout, token_file = sys.argv[1:]
-headers = {"Content-Type": "application/json"}
-try:
-    headers["Authorization"] = "Bearer " + open(token_file).read().strip()
-except OSError:
-    pass
-request = urllib.request.Request(url, body.encode() or None, headers, method=method)
-try:
-    with urllib.request.urlopen(request, timeout=float(timeout)) as reply:
-        status, text = reply.status, reply.read().decode()
-except urllib.error.HTTPError as error:
-    status, text = error.code, error.read().decode(errors="replace")
-except OSError as error:
-    status, text = 0, str(error)
-print(json.dumps([status, text]))
-"""
 
 
 class Gateway:
@@ -48,7 +27,8 @@ class Gateway:
         sudo_password: str | None = None,
     ):
         self.address, self.port = address, port
-        self._token, self._head, self._argv, self._password = token, head, argv, sudo_password
+        self._token = token
+        self._on_head = OnHead(head, argv, sudo_password)
         self._direct: bool | None = None
 
     def ask(
@@ -87,26 +67,17 @@ class Gateway:
             connection.close()
 
     def _ask_on_head(self, method: str, path: str, body: dict[str, Any] | None, timeout: float) -> tuple[int, Any]:
-        url = f"http://127.0.0.1:{self.port}{path}"
-        text = json.dumps(body) if body is not None else ""
-        token_file = str(layout.CREDENTIALS / layout.GATEWAY_TOKEN)
-        script = shlex.join(("python3", "-c", _REMOTE, method, url, text, str(timeout), token_file))
-        reply = ssh.run(
-            [ssh.Call(self._head, self._argv, script)], sudo_password=self._password, timeout=timeout + ssh.TIMEOUT
-        )[self._head]
-        if isinstance(reply, HostError):
-            raise reply
-        try:
-            status, answer = json.loads(reply.text)
-        except ValueError:
-            raise UnavailableError(reply.stderr.strip()[-300:] or "no answer", where=self._head) from None
-        if status == 0:
-            raise UnavailableError(
-                f"the gateway doesn't answer: {answer}",
-                where=self._head,
-                remedy=f"on it: journalctl -u {layout.GATEWAY}",
-            )
-        return status, _decoded(answer)
+        """The head asks itself, with the token that is there."""
+        status, text = self._on_head.ask(
+            method,
+            self.port,
+            path,
+            json.dumps(body) if body is not None else "",
+            unit=layout.GATEWAY,
+            token_file=str(layout.CREDENTIALS / layout.GATEWAY_TOKEN),
+            timeout=timeout,
+        )
+        return status, _decoded(text)
 
 
 def _decoded(text: str) -> Any:

@@ -1,0 +1,74 @@
+"""HTTP on the head host's loopback, asked from here through SSH: for what listens there only, or can't be reached."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+
+from cluster_ai.errors import HostError, UnavailableError
+from cluster_ai.provision import ssh
+
+_REMOTE = """
+import json, sys, urllib.error, urllib.request
+method, url, body, timeout, token_file = sys.argv[1:]
+headers = {"Content-Type": "application/json"}
+try:
+    headers["Authorization"] = "Bearer " + open(token_file).read().strip()
+except OSError:
+    pass
+request = urllib.request.Request(url, body.encode() or None, headers, method=method)
+try:
+    with urllib.request.urlopen(request, timeout=float(timeout)) as reply:
+        status, text = reply.status, reply.read().decode()
+except urllib.error.HTTPError as error:
+    status, text = error.code, error.read().decode(errors="replace")
+except OSError as error:
+    status, text = 0, str(error)
+print(json.dumps([status, text]))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class OnHead:
+    """argv: OpenSSH's command line, up to the head's address."""
+
+    head: str
+    argv: tuple[str, ...]
+    sudo_password: str | None = None
+
+    def ask(
+        self,
+        method: str,
+        port: int,
+        path: str,
+        body: str = "",
+        *,
+        unit: str,
+        token_file: str = "",
+        timeout: float = 30.0,
+    ) -> tuple[int, str]:
+        """Status and text of the answer. token_file: a bearer token, on the head. unit: what listens there.
+
+        Raises HostError where the head can't be reached, UnavailableError where nothing answers on it.
+        """
+        url = f"http://127.0.0.1:{port}{path}"
+        script = shlex.join(("python3", "-c", _REMOTE, method, url, body, str(timeout), token_file))
+        reply = ssh.run(
+            [ssh.Call(self.head, self.argv, script)],
+            sudo_password=self.sudo_password,
+            timeout=timeout + ssh.TIMEOUT,
+        )[self.head]
+        if isinstance(reply, HostError):
+            raise reply
+        try:
+            status, text = json.loads(reply.text)
+        except ValueError:
+            raise UnavailableError(reply.stderr.strip()[-300:] or "no answer", where=self.head) from None
+        if status == 0:
+            raise UnavailableError(
+                f"{unit.removesuffix('.service')} doesn't answer: {text}",
+                where=self.head,
+                remedy=f"on it: journalctl -u {unit}",
+            )
+        return int(status), str(text)
