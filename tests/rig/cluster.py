@@ -174,6 +174,8 @@ def gateway(
     environment = {"CREDENTIALS_DIRECTORY": str(credentials), "STATE_DIRECTORY": str(folder)}
 
     def ready() -> bool:
+        if not workers:  # it says of itself that it isn't well then
+            return bool(get(f"{url}/api/v1/cluster/status", token=TOKEN))
         return bool(get(f"{url}/health")["workers"] >= workers)
 
     with running(command, folder / "gateway.log", environment=environment, until_ready=ready) as process:

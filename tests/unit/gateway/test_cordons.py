@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -75,7 +74,6 @@ async def test_a_drain_is_known_after_a_restart_and_told_to_the_scheduler(tmp_pa
         assert again.dask.told == [{"a": True}]
         await again.view()
         assert again.dask.told == [{"a": True}]
-    assert os.listdir(tmp_path) == [FILE]
 
 
 async def test_what_is_resumed_and_what_is_no_longer_configured_is_forgotten(tmp_path: Path, site: Site) -> None:
@@ -168,3 +166,9 @@ async def test_without_a_folder_nothing_is_kept() -> None:
     async with site.cordons:
         await site.cordons.cordon(site.a, "", drain=True)
         assert site.a.cordon
+
+
+def test_a_file_is_written_whole_with_nothing_left_beside_it(tmp_path: Path) -> None:
+    CordonFile(tmp_path).write({"a": Cordon("x", 1, drained=True)})
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert CordonFile(tmp_path).read(["a"]) == {"a": Cordon("x", 1, drained=True)}
