@@ -29,6 +29,7 @@ from cluster_ai.rollout.plan import HostPlan, Plan
 from cluster_ai.rollout.waves import Wave
 
 KIND, FORMAT = "cluster-ai plan", 1
+MOST = 20  # reasons that are told one by one
 AGAIN = "plan again: cluster-ai plan --out {path}"
 
 
@@ -39,7 +40,9 @@ class StalePlanError(ClusterAIError):
 
     def __init__(self, path: Path, saved: Saved, reasons: Sequence[str]) -> None:
         self.reasons = tuple(reasons)
-        listed = "".join(f"\n  - {reason}" for reason in self.reasons)
+        listed = "".join(f"\n  - {reason}" for reason in self.reasons[:MOST])
+        if len(self.reasons) > MOST:
+            listed += f"\n  - and {len(self.reasons) - MOST} more"
         super().__init__(
             f"nothing was changed, for since this plan was made ({saved.made_at}):{listed}",
             where=str(path),

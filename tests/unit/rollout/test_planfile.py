@@ -167,6 +167,12 @@ def test_the_refusal_names_every_reason_and_what_to_do(tmp_path: Path) -> None:
     )
 
 
+def test_of_hundreds_of_reasons_some_are_told() -> None:
+    text = str(StalePlanError(Path("plan.json"), THEN, [f"h{n}: doesn't answer" for n in range(200)]))
+    assert "h19: doesn't answer\n  - and 180 more\n" in text
+    assert "h20:" not in text
+
+
 def test_a_file_that_is_no_plan_is_neither_read_nor_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     with pytest.raises(UsageError, match="no such file"):
