@@ -190,11 +190,11 @@ class Journal:
         return tuple(found)
 
     def take(self, other: Rollout) -> None:
-        """Put in a record that another controller wrote; the fuller of two stays."""
+        """Put in a record that another controller wrote; the one that tells of more stays."""
         with self._open() as db:
             mine = db.execute("SELECT COUNT(*) FROM steps WHERE rollout = ?", (other.id,)).fetchone()[0]
-            known = db.execute("SELECT 1 FROM rollouts WHERE id = ?", (other.id,)).fetchone()
-            if known and mine >= len(other.steps):
+            known = db.execute("SELECT ended FROM rollouts WHERE id = ?", (other.id,)).fetchone()
+            if known and (mine, known[0] is not None) > (len(other.steps), other.ended is not None):
                 return
             db.execute("DELETE FROM steps WHERE rollout = ?", (other.id,))
             row = (other.id, other.command, other.who, other.started, other.ended, other.state, other.reason)

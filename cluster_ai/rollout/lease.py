@@ -106,15 +106,14 @@ class Head:
                 remedy=f"see that root may write to {layout.STATE} there",
             ) from None
 
-    def rollouts(self, limit: int = 50) -> tuple[Rollout, ...]:
-        """The copies that it has, the oldest first; one that can't be read is left out."""
+    def read(self, limit: int = 50) -> tuple[tuple[Rollout, ...], dict[str, Any]]:
+        """Its copies of records, the oldest first, and who holds the lease: nobody where that is empty."""
+        said = self.order("read", {"limit": limit})
         found = []
-        for data in self.order("read", {"limit": limit})["rollouts"]:
-            try:
+        for data in said["rollouts"]:
+            with contextlib.suppress(KeyError, TypeError):  # one that can't be read is left out
                 found.append(Rollout.read(data))
-            except (KeyError, TypeError):
-                continue
-        return tuple(found)
+        return tuple(found), said["lease"] if said["lease"].get("expires", 0) > said["now"] else {}
 
 
 class Lease:

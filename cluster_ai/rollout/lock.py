@@ -45,6 +45,18 @@ def hold(path: Path, doing: str) -> Iterator[None]:
             file.truncate(0)
 
 
+def free(path: Path) -> bool:
+    """Whether nobody holds the lock."""
+    try:
+        with path.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True
+    except BlockingIOError:
+        return False
+    return True
+
+
 def user() -> str:
     try:
         return getpass.getuser()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster_ai import layout
@@ -38,11 +38,12 @@ class Passage:
         for name in names:
             self.record.step(title, name, "start")
         drained = self._drain(title, serving)
+        outcomes: dict[str, ClusterAIError | None] = {}
         try:
             self.on_stage(title, names)
-            outcomes = dict(work())
+            outcomes |= work()
         finally:
-            stuck = self._resume(drained)
+            stuck = self._resume(drained, {name for name, error in outcomes.items() if error})
         outcomes |= {name: error for name, error in stuck.items() if outcomes.get(name) is None}
         for name, error in outcomes.items():
             self.record.step(title, name, "failed" if error else "changed", str(error or ""))
@@ -78,7 +79,8 @@ class Passage:
             self.record.step("drain", name, "changed", cut)
         return ours
 
-    def _resume(self, drained: Mapping[str, Traffic]) -> dict[str, ClusterAIError]:
+    def _resume(self, drained: Mapping[str, Traffic], failed: Container[str]) -> dict[str, ClusterAIError]:
+        """Those that failed may be away for long: they get requests when they are there, and aren't waited for."""
         wrong: dict[str, ClusterAIError] = {}
         if drained:
             self.on_stage("resume", list(drained))
@@ -86,7 +88,7 @@ class Passage:
             self.on_event(Event(name, "resume", "start"))
             limit = self.scope.config.rollout.gate_timeout
             try:
-                serves = it.resume(limit)
+                serves = it.resume(0.0 if name in failed else limit)
             except (HostError, UnavailableError) as error:
                 wrong[name] = error
             else:

@@ -13,9 +13,10 @@ from pathlib import Path
 from cluster_ai.config.groups import policies
 from cluster_ai.config.model import Config
 from cluster_ai.errors import HostError
+from cluster_ai.rollout import lock
 from cluster_ai.rollout.journal import Change, Intent, Journal, Rollout, State
 from cluster_ai.rollout.lease import Head, Lease
-from cluster_ai.rollout.lock import hold, user
+from cluster_ai.rollout.lock import user
 from cluster_ai.rollout.plan import Plan
 from cluster_ai.rollout.scope import Scope
 
@@ -46,20 +47,33 @@ def intent(config: Config, plan: Plan) -> Intent:
     return Intent(config.name, ", ".join(strategies), config_digest(config), hosts, waves)
 
 
-def refreshed(scope: Scope, journal: Journal) -> list[HostError]:
-    """Take in what other controllers did, from the head host. Returns why it could not be asked."""
+def controller(config_path: Path) -> str:
+    """This machine and folder: whose lock is held, nobody else runs from there."""
+    return f"{socket.gethostname()}:{folder(config_path)}"
+
+
+def refreshed(scope: Scope, journal: Journal, *, locked: bool = False) -> list[HostError]:
+    """Take in what other controllers did, and tell as interrupted what nobody does any more.
+
+    locked: we hold this machine's lock. Returns why the head host could not be asked.
+    """
+    path = scope.config.path
     try:
-        for rollout in head_of(scope).rollouts():
-            journal.take(rollout)
+        copies, holder = head_of(scope).read()
     except HostError as error:
         return [error]
+    for rollout in copies:
+        journal.take(rollout)
+    ours = holder.get("controller") == controller(path)
+    if not holder or (ours and (locked or lock.free(folder(path) / "lock"))):
+        journal.interrupt_running()
     return []
 
 
 @contextmanager
 def locked(config_path: Path, command: str) -> Iterator[Journal]:
     """This machine's lock on the cluster, with its journal."""
-    with hold(folder(config_path) / "lock", command):
+    with lock.hold(folder(config_path) / "lock", command):
         yield journal_of(config_path)
 
 
@@ -69,11 +83,9 @@ def leased(scope: Scope, journal: Journal, command: str) -> Iterator[Record]:
 
     One who doesn't reach the end by himself is told as interrupted.
     """
-    journal.interrupt_running()
-    controller = f"{socket.gethostname()}:{folder(scope.config.path)}"
     record = Record(journal)
-    lease = Lease(head_of(scope), command, controller, record.now)
-    with lease:
+    with Lease(head_of(scope), command, controller(scope.config.path), record.now) as lease:
+        journal.interrupt_running()
         record.lease = lease
         try:
             yield record

@@ -49,7 +49,7 @@ def command(
 
         scope = Scope(config, names(limit), sudo_password(ask_sudo_password))
         probe = scope.probe()
-        for what in refreshed(scope, journal):
+        for what in refreshed(scope, journal, locked=True):
             say(what)
         seen = probe.results()
         rollouts = [it for it in journal.all() if it.intent.hosts]

@@ -86,8 +86,7 @@ def resume(
         from cluster_ai.rollout import resuming, survey
         from cluster_ai.rollout.executor import Executor
 
-        _refresh(session.scope, journal)
-        journal.interrupt_running()
+        _refresh(session.scope, journal, locked=True)
         rollout = journal.get(which)
         found = survey.take(session.scope, session.placement, session.seen)
         waves = resuming.left(rollout, found)
@@ -129,8 +128,7 @@ def undo(
 
         scope = Scope(config, (), sudo_password(ask_sudo_password))
         probe = scope.probe()
-        _refresh(scope, journal)
-        journal.interrupt_running()
+        _refresh(scope, journal, locked=True)
         rollout = journal.get(which)
         seen = probe.results()
         changes = back.still_there(rollout, back.of([rollout], seen))
@@ -160,10 +158,10 @@ def _journal(config: Config, ask_sudo_password: bool) -> Journal:
     return journal
 
 
-def _refresh(scope: Scope, journal: Journal) -> None:
+def _refresh(scope: Scope, journal: Journal, *, locked: bool = False) -> None:
     from cluster_ai.rollout.records import refreshed
 
-    for error in refreshed(scope, journal):
+    for error in refreshed(scope, journal, locked=locked):
         say(error)
 
 

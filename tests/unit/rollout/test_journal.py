@@ -91,5 +91,18 @@ def test_a_record_of_another_controller_is_taken_whole(
     journal = Journal(tmp_path_factory.mktemp("journal") / "rollouts.sqlite")
     journal.take(other)
     assert journal.get(other.id) == other
-    journal.take(Rollout.read({**other.as_dict(), "steps": [], "reason": "an older copy"}))
-    assert journal.get(other.id) == other
+    shorter = Rollout.read({**other.as_dict(), "steps": other.as_dict()["steps"][:-1], "ended": None})
+    if (other.steps, other.ended) != ((), None):
+        journal.take(shorter)
+        assert journal.get(other.id) == other
+
+
+def test_of_a_record_that_went_on_elsewhere_the_end_is_taken_though_it_has_no_further_step(journal: Journal) -> None:
+    name = journal.begin("cluster-ai apply", "me@here", INTENT)
+    journal.step(name, "switch", "h1", "changed")
+    early = journal.get(name)
+    ended = Rollout.read({**early.as_dict(), "state": "done", "ended": early.started + 1})
+    journal.take(ended)
+    assert journal.get(name) == ended
+    journal.take(early)
+    assert journal.get(name) == ended

@@ -74,9 +74,11 @@ def test_the_head_keeps_a_copy_of_the_record(site: Site) -> None:
     with holding(site, "cluster-ai apply", "one") as held:
         site.journal.step(site.id, "switch", "h1", "start")
         held.doing("wave 1 of 1: h1")
-        assert HERE.rollouts() == (site.record(),)
+        copies, holder = HERE.read()
+        assert copies == (site.record(),)
+        assert holder["doing"] == "wave 1 of 1: h1"
         site.journal.set_state(site.id, "done")
-    assert HERE.rollouts() == (site.record(),)
+    assert HERE.read() == ((site.record(),), {})
 
 
 def test_a_head_that_cannot_keep_it_says_why(site: Site, tmp_path: Path) -> None:
@@ -84,4 +86,4 @@ def test_a_head_that_cannot_keep_it_says_why(site: Site, tmp_path: Path) -> None
     with pytest.raises(HostError, match="head: can't keep the lease: NotADirectoryError"):
         holding(site, "cluster-ai apply", "one").__enter__()
     with pytest.raises(HostError):
-        replace(HERE, argv=("false",)).rollouts()
+        replace(HERE, argv=("false",)).read()
