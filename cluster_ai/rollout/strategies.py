@@ -50,26 +50,29 @@ class _Rollout:
 
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
-        self._wanted = [model for model, now in serving.now.items() if now and serving.then.get(model)]
+        self._by = {model: set(now) for model, now in serving.now.items() if now and serving.then.get(model)}
         self._of: dict[str, set[str]] = {}
-        for model in self._wanted:
+        for model in self._by:
             for host in serving.now[model] | serving.then[model]:
                 self._of.setdefault(host, set()).add(model)
-        self._changed: set[str] = set()
 
     def change(self, hosts: Iterable[str]) -> None:
-        self._changed.update(hosts)
+        for host in hosts:
+            for model in self.models(host):
+                if host in self._serving.then[model]:
+                    self._by[model].add(host)
+                else:
+                    self._by[model].discard(host)
 
-    def missed(self, out: Iterable[str], models: Iterable[str] | None = None) -> set[str]:
+    def missed(self, out: Iterable[str]) -> set[str]:
         """Models that nobody serves while these hosts are out."""
         away = frozenset(out)
-        now, then = self._serving.now, self._serving.then
-        return {
-            model
-            for model in (self._wanted if models is None else models)
-            if not any(host not in self._changed and host not in away for host in now[model])
-            and not any(host in self._changed and host not in away for host in then[model])
-        }
+        return {model for model, by in self._by.items() if by <= away}
+
+    def taken(self, out: Iterable[str], host: str) -> set[str]:
+        """Models of a host that are served now, and wouldn't be while these are out."""
+        away = frozenset(out)
+        return {model for model in self.models(host) if self._by[model] and self._by[model] <= away}
 
     def models(self, host: str) -> set[str]:
         return self._of.get(host, set())
@@ -83,7 +86,7 @@ class _Rollout:
 
         Together they take away no more than each alone.
         """
-        alone = {host: self.missed([host], self.models(host)) for host in pending}
+        alone = {host: self.taken([host], host) for host in pending}
         later = {host: sum(self._comes(model, host, pending) for model in alone[host]) for host in pending}
         least = min(later.values())
         pool = [host for host in pending if not alone[host]] or [host for host in pending if later[host] == least]
@@ -92,7 +95,7 @@ class _Rollout:
         for host in pool:
             if len(taken) == size:
                 break
-            if self.missed([*taken, host], self.models(host)) <= unavoidable | alone[host]:
+            if self.taken([*taken, host], host) <= unavoidable | alone[host]:
                 taken.append(host)
                 unavoidable |= alone[host]
         return taken
