@@ -164,8 +164,8 @@ def measure(bench: Bench) -> dict[str, tuple[float, float]]:
 def section(results: Mapping[int, Mapping[str, tuple[float, float]]]) -> str:
     lines = [
         f"Measured by `make bench-plan` on {time.strftime('%Y-%m-%d')}: {os.cpu_count()} cores, Linux"
-        f" {platform.release()}, Python {platform.python_version()}. Hosts are simulated, all else is real. Seconds: from"
-        " the answers' text to the plan, and the whole command, printing included. The least of"
+        f" {platform.release()}, Python {platform.python_version()}. Hosts are simulated, all else is real. Seconds:"
+        " from the answers' text to the plan, and the whole command, printing included. The least of"
         f" {ROUNDS}, for whatever else a machine does can only add to it.",
         "",
         "| hosts | case | planning | `cluster-ai plan` |",

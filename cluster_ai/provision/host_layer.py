@@ -83,6 +83,19 @@ def stamp(config: Config, host: Host, distribution: str) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def stamps(config: Config, distributions: Mapping[str, str]) -> dict[str, str]:
+    """The stamp of each host whose distribution is given. What tells hosts apart is roles and distribution alone."""
+    made: dict[tuple[frozenset[Role], str], str] = {}
+    found = {}
+    for host in hosts(config):
+        if host.name in distributions:
+            kind = (host.roles, distributions[host.name])
+            if kind not in made:
+                made[kind] = stamp(config, host, distributions[host.name])
+            found[host.name] = made[kind]
+    return found
+
+
 def _inputs(config: Config) -> dict[str, Any]:
     machines = hosts(config)
     return {

@@ -6,13 +6,15 @@ one folder are one run of bytes: each such run is read once, however many manife
 
 from __future__ import annotations
 
-import functools
 import json
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+RUNS = 8  # of each folder that are remembered: of hosts with other roles, before and after
+_known: dict[bytes, deque[tuple[bytes, Mapping[str, str]]]] = {}
 _BEGIN, _END = b'"files":{', b'},"format":'
 _PACKAGE = re.compile(r"lib/([^/]+)-([^/-]+)\.dist-info/METADATA")
 
@@ -76,16 +78,21 @@ def _folders(raw: bytes, begin: int, end: int) -> Iterator[tuple[str, Mapping[st
         raise ValueError("not canonical")
     at = begin
     while at < end:
-        slash = raw.index(b"/", at, end)
-        last = raw.rfind(b"}," + raw[at : slash + 1], at, end)  # before the last file of this folder
-        to = raw.index(b"}", max(at, last + 1), end) + 1
-        yield raw[at + 1 : slash].decode(), _run(raw[at:to])
-        at = to + 1
+        name = raw[at : raw.index(b"/", at, end) + 1]  # with its quotation mark and slash
+        known = _known.setdefault(name, deque(maxlen=RUNS))
+        here = (it for it in known if raw.startswith(it[0], at) and not raw.startswith(b"," + name, at + len(it[0])))
+        if (found := next(here, None)) is None:
+            last = raw.rfind(b"}," + name, at, end)  # before the last file of this folder
+            run = raw[at : raw.index(b"}", max(at, last + 1), end) + 1]
+            found = run, _read(run)
+            known.appendleft(found)
+        run, files = found
+        yield name[1:-1].decode(), files
+        at += len(run) + 1
 
 
-@functools.lru_cache(maxsize=64)
-def _run(raw: bytes) -> Mapping[str, str]:
-    files = {path: entry["sha256"] for path, entry in json.loads(b"{" + raw + b"}").items()}
+def _read(run: bytes) -> Mapping[str, str]:
+    files = {path: entry["sha256"] for path, entry in json.loads(b"{" + run + b"}").items()}
     if len({path.partition("/")[0] for path in files}) != 1:
         raise ValueError("not sorted")
     return files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tarfile
@@ -48,7 +49,7 @@ def take(
     progress: Callable[[str, int, int | None], None] | None = None,
 ) -> Survey:
     """Build what each host shall be (from the store, where nothing changed), and compare."""
-    from cluster_ai.provision.host_layer import stamp
+    from cluster_ai.provision import host_layer
     from cluster_ai.release.build import desired
 
     config = scope.config
@@ -58,9 +59,8 @@ def take(
     store = Store.of(config)
     facts = {host: HostFacts(it.distribution, it.python or "", it.arch) for host, it in observed.items()}
     releases = desired(config, placement, facts, store, progress=progress)
-    stamps = {
-        host.name: stamp(config, host, facts[host.name].distribution) for host in scope.hosts if host.name in observed
-    }
+    mine = {host.name for host in scope.hosts}
+    stamps = host_layer.stamps(config, {host: it.distribution for host, it in facts.items() if host in mine})
     sums = credentials.sums(config)
     wanted = {
         host.name: _wanted(host, releases[host.name], stamps[host.name], credentials.of_host(sums, host))
@@ -160,7 +160,7 @@ def _befores(scope: Scope, store: Store, running: Mapping[str, str]) -> dict[str
             manifest = Manifest.read((store.root / "releases" / f"{digest}.json").read_bytes())
             texts = _texts(store.part_path(manifest.parts["host"]).read_bytes())
             found[host] = Before(manifest, texts, _models(texts))
-        except (OSError, KeyError, TypeError, ValueError, tarfile.TarError):
+        except (OSError, EOFError, KeyError, TypeError, ValueError, tarfile.TarError):
             missing[host] = digest
     argv = scope.argv(missing)
     calls = [
@@ -182,7 +182,9 @@ def _befores(scope: Scope, store: Store, running: Mapping[str, str]) -> dict[str
 def _texts(archive: bytes) -> dict[str, str]:
     """The small text files of a release, out of an archive."""
     texts = {}
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+    if archive.startswith(b"\x1f\x8b"):  # at once, for tarfile would seek about in it
+        archive = gzip.decompress(archive)
+    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
         for member in tar:
             name = member.name.removeprefix("./")
             file = tar.extractfile(member) if name == "manifest.json" or name.startswith(TEXTS) else None

@@ -88,6 +88,14 @@ def test_a_stamp_is_that_of_the_host_and_the_same_each_time() -> None:
     assert host_layer.stamp(CONFIG, ONE, "debian-13") != stamps[1]
 
 
+def test_stamps_of_all_hosts_are_those_of_each() -> None:
+    distributions = {HEAD.name: DEBIAN, ONE.name: DEBIAN, TWO.name: "debian-13"}
+    assert host_layer.stamps(CONFIG, distributions) == {
+        host.name: host_layer.stamp(CONFIG, host, distributions[host.name]) for host in (HEAD, ONE, TWO)
+    }
+    assert list(host_layer.stamps(CONFIG, {ONE.name: DEBIAN})) == [ONE.name]
+
+
 def test_a_port_of_the_head_leaves_the_workers_stamps_alone() -> None:
     other = dataclasses.replace(CONFIG, gateway=dataclasses.replace(CONFIG.gateway, port=12000))
     assert host_layer.stamp(other, ONE, DEBIAN) == host_layer.stamp(CONFIG, ONE, DEBIAN)
