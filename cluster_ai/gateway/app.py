@@ -68,7 +68,8 @@ class Gateway:
         self._fleet, self._guard, self._log = fleet, guard, log
         self._registry = CollectorRegistry()
         self._meter = Meter(self._registry)
-        self._meter.expect(fleet.workers)
+        for worker in fleet.workers.values():
+            self._meter.expect(worker.name, worker.placed)
         self._registry.register(Exposition(fleet, membership, self._meter))
         self._admin: FastAPI = admin.build(settings, fleet, membership, cordons)
         relay = Relay(fleet, policy(settings.policy), client, self._failed_over, self._meter.faulted)

@@ -139,11 +139,15 @@ class Meter:
     def first_token(self, model: str, seconds: float) -> None:
         self._first_token.labels(model).observe(seconds)
 
-    def expect(self, workers: Iterable[str]) -> None:
-        """Show their counters from zero on: of a counter that begins at one, Prometheus never sees the increase."""
-        for worker in workers:
-            for outcome in ("ok", "error"):
-                self._worker_requests.labels(worker, outcome)
+    def expect(self, worker: str, models: Iterable[str]) -> None:
+        """Show its counters from zero on: of a counter that begins at one, Prometheus never sees the increase."""
+        for outcome in ("ok", "error"):
+            self._worker_requests.labels(worker, outcome)
+        for histogram in (self._worker_response_time, self._worker_first_token):
+            histogram.labels(worker)
+        for model in models:
+            self._timed_tokens.labels(worker, model)
+            self._eval_seconds.labels(worker, model)
 
     def served(self, worker: str, seconds: float, first: float | None) -> None:
         """A worker gave a whole answer. first: seconds to its stream's first byte; None: no stream."""

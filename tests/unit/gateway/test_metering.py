@@ -95,8 +95,10 @@ def test_failed_tasks_are_tasks_too() -> None:
 def test_a_worker_that_was_not_asked_yet_shows_zero_so_that_its_first_fault_is_an_increase() -> None:
     registry = CollectorRegistry()
     meter = Meter(registry)
-    meter.expect(["w"])
+    meter.expect("w", ["m"])
     assert _value(registry, "worker_requests_total", worker="w", outcome="error") == 0
+    assert _value(registry, "worker_response_time_seconds_count", worker="w") == 0
+    assert _value(registry, "worker_timed_tokens_total", worker="w", model="m") == 0
     meter.faulted("w")
     meter.served("w", 2.0, 0.5)
     meter.served("w", 1.0, None)
