@@ -17,6 +17,7 @@ from cluster_ai.cluster.membership import Member, Membership
 from cluster_ai.engine.client import canonical
 from cluster_ai.gateway import catalog, page
 from cluster_ai.gateway.cordons import Cordons
+from cluster_ai.gateway.elders import Elders
 from cluster_ai.gateway.fleet import Fleet, Worker
 from cluster_ai.gateway.http import Api, Refusal, error_body
 from cluster_ai.gateway.native import GenerateReply, GenerateRequest
@@ -207,13 +208,14 @@ def cordon_info(worker: Worker, cordons: Cordons) -> CordonInfo | None:
     )
 
 
-def worker_info(worker: Worker, member: Member | None, cordons: Cordons) -> WorkerInfo:
+def worker_info(worker: Worker, member: Member | None, cordons: Cordons, elsewhere: int) -> WorkerInfo:
+    """elsewhere: what gateways that end have under way there."""
     told = member.report if member is not None else None
     return WorkerInfo(
         name=worker.name,
         state=worker.state.value,
         reason=worker.reason or None,
-        in_flight=worker.in_flight,
+        in_flight=worker.in_flight + elsewhere,
         slots=worker.slots,
         dask_tasks=member.executing if member is not None else None,
         placed=sorted(worker.placed),
@@ -232,10 +234,11 @@ def worker_info(worker: Worker, member: Member | None, cordons: Cordons) -> Work
     )
 
 
-def status(settings: GatewaySettings, fleet: Fleet, membership: Membership, cordons: Cordons) -> Status:
+def status(settings: GatewaySettings, fleet: Fleet, membership: Membership, cordons: Cordons, elders: Elders) -> Status:
     view = membership.view
     members = view.members if view is not None else {}
-    workers = [worker_info(w, members.get(w.name), cordons) for w in fleet.workers.values()]
+    elsewhere = elders.in_flight()
+    workers = [worker_info(w, members.get(w.name), cordons, elsewhere.get(w.name, 0)) for w in fleet.workers.values()]
     reports = [m.report for m in members.values() if m.report is not None]
     timed = [(r.cpu * r.cores, r.cores) for r in reports if r.cpu is not None]
     memory = sum(r.memory_total for r in reports)
@@ -253,7 +256,7 @@ def status(settings: GatewaySettings, fleet: Fleet, membership: Membership, cord
     )
 
 
-def build(settings: GatewaySettings, fleet: Fleet, membership: Membership, cordons: Cordons) -> FastAPI:
+def build(settings: GatewaySettings, fleet: Fleet, membership: Membership, cordons: Cordons, elders: Elders) -> FastAPI:
     app = FastAPI(
         title=f"Cluster AI: {settings.cluster}",
         version=__version__,
@@ -276,7 +279,7 @@ def build(settings: GatewaySettings, fleet: Fleet, membership: Membership, cordo
 
     @app.get(f"{PREFIX}/cluster/status", tags=["cluster"], summary="The cluster and each worker, now")
     async def cluster_status() -> Status:
-        return status(settings, fleet, membership, cordons)
+        return status(settings, fleet, membership, cordons, elders)
 
     @app.post(
         f"{PREFIX}/cluster/workers/{{name}}/cordon",
@@ -319,7 +322,8 @@ def build(settings: GatewaySettings, fleet: Fleet, membership: Membership, cordo
 
     def _info(worker: Worker) -> WorkerInfo:
         view = membership.view
-        return worker_info(worker, view.members.get(worker.name) if view is not None else None, cordons)
+        member = view.members.get(worker.name) if view is not None else None
+        return worker_info(worker, member, cordons, elders.in_flight().get(worker.name, 0))
 
     @app.get(f"{PREFIX}/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:

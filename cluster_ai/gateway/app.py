@@ -22,6 +22,7 @@ from cluster_ai.gateway.admission import Route
 from cluster_ai.gateway.auth import Guard, credentials
 from cluster_ai.gateway.balancing import policy
 from cluster_ai.gateway.cordons import Cordons
+from cluster_ai.gateway.elders import Elders
 from cluster_ai.gateway.exposition import Exposition
 from cluster_ai.gateway.fleet import Fleet, Worker
 from cluster_ai.gateway.http import (
@@ -61,6 +62,7 @@ class Gateway:
         fleet: Fleet,
         membership: Membership,
         cordons: Cordons,
+        elders: Elders,
         guard: Guard,
         client: aiohttp.ClientSession,
         log: Log,
@@ -71,7 +73,7 @@ class Gateway:
         for worker in fleet.workers.values():
             self._meter.expect(worker.name, worker.placed)
         self._registry.register(Exposition(fleet, membership, self._meter))
-        self._admin: FastAPI = admin.build(settings, fleet, membership, cordons)
+        self._admin: FastAPI = admin.build(settings, fleet, membership, cordons, elders)
         relay = Relay(fleet, policy(settings.policy), client, self._failed_over, self._meter.faulted)
         self._native = Native(fleet, relay, self._meter)
         self._routes = self._table(Inference(fleet, relay, self._meter))

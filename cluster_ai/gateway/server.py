@@ -23,6 +23,7 @@ from cluster_ai.errors import ConfigError, UnavailableError
 from cluster_ai.gateway.app import Gateway
 from cluster_ai.gateway.auth import Guard
 from cluster_ai.gateway.cordons import CordonFile, Cordons
+from cluster_ai.gateway.elders import INTERVAL, Elders
 from cluster_ai.gateway.fleet import Fleet
 from cluster_ai.gateway.health import HealthWatch
 from cluster_ai.gateway.log import Handler, Log
@@ -97,6 +98,28 @@ def listening(settings: GatewaySettings, environ: Mapping[str, str], pid: int) -
     return [own]
 
 
+class _Server(uvicorn.Server):
+    """While it waits for streams to end, it tells the gateway that has taken over which ones it has."""
+
+    def __init__(self, config: uvicorn.Config, fleet: Fleet, elders: Elders) -> None:
+        super().__init__(config)
+        self._fleet, self._elders = fleet, elders
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        telling = asyncio.create_task(self._tell(), name="ending")
+        try:
+            await super().shutdown(sockets)
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+            self._elders.forget()
+
+    async def _tell(self) -> None:
+        while True:
+            self._elders.tell({worker.name: worker.in_flight for worker in self._fleet.workers.values()})
+            await asyncio.sleep(INTERVAL)
+
+
 async def serve(
     settings: GatewaySettings, credentials: Credentials, sockets: list[socket.socket], state: Path | None, log: Log
 ) -> None:
@@ -104,7 +127,7 @@ async def serve(
 
     state: a folder that outlasts the process; None: nothing is kept.
     """
-    fleet = Fleet(settings)
+    fleet, elders = Fleet(settings), Elders(state)
     server: uvicorn.Server | None = None
 
     def seen(view: View | None, reason: str) -> None:
@@ -125,7 +148,7 @@ async def serve(
         membership,
     ):
         guard = Guard(credentials.token, settings.trusted_networks, [settings.host])
-        app = Gateway(settings, fleet, membership, cordons, guard, client, log)
+        app = Gateway(settings, fleet, membership, cordons, elders, guard, client, log)
         config = uvicorn.Config(
             app,
             http="httptools",
@@ -145,7 +168,7 @@ async def serve(
         gc.collect()
         gc.freeze()  # what is loaded by now stays: no need to walk through it again and again while requests run
         log.write("started", cluster=settings.cluster, listen=[str(s.getsockname()) for s in sockets])
-        server = uvicorn.Server(config)
+        server = _Server(config, fleet, elders)
         await server.serve(sockets=sockets)
     log.write("stopped")
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +157,22 @@ def test_a_stream_that_is_cut_by_its_workers_switch_ends_with_an_error_that_says
         assert not any(line.get("done") for line in stream.lines)
         until(lambda: seen(url)["state"] == "down")
         assert "drained since " in seen(url)["reason"]
+
+
+def test_what_a_gateway_still_finishes_counts_in_the_one_that_has_taken_over(site: Site) -> None:
+    with site.gateway() as (url, old):
+        until(lambda: seen(url)["state"] == "active")
+        stream = Stream(url)
+        assert stream.begun.wait(60)
+        old.popen.send_signal(signal.SIGTERM)
+        told = replace(site.told, port=free_port())
+        with rig.gateway(site.folder / "gateway", told, site.keys, workers=0) as (new, _):
+            until(lambda: seen(new)["in_flight"] == 1 or not stream.thread.is_alive())
+            assert seen(new)["in_flight"] == 1 or stream.lines[-1]["done"]
+            assert stream.ended()["done"] is True
+            until(lambda: seen(new)["in_flight"] == 0)
+            assert old.popen.wait(60) == 0
+            until(lambda: not list((site.folder / "gateway").glob("ending-*")))
 
 
 def test_a_wrong_body_and_an_unknown_worker_are_refused(site: Site) -> None:

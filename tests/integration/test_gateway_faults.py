@@ -19,6 +19,7 @@ from cluster_ai.gateway import health
 from cluster_ai.gateway.app import Gateway
 from cluster_ai.gateway.auth import Guard
 from cluster_ai.gateway.cordons import CordonFile, Cordons
+from cluster_ai.gateway.elders import Elders
 from cluster_ai.gateway.fleet import Fleet
 from cluster_ai.gateway.health import HealthWatch
 from cluster_ai.gateway.log import Log
@@ -75,7 +76,9 @@ async def site(*engines: fake.Upstream) -> AsyncIterator[Site]:
     cordons = Cordons(fleet, membership, CordonFile(None), log)
     listener = socket.create_server(("127.0.0.1", 0))
     async with session(aiohttp.TCPConnector(limit=0)) as out, HealthWatch(fleet, out, log):
-        app = Gateway(settings, fleet, membership, cordons, Guard("", settings.trusted_networks), out, log)
+        app = Gateway(
+            settings, fleet, membership, cordons, Elders(None), Guard("", settings.trusted_networks), out, log
+        )
         config = uvicorn.Config(app, http="httptools", loop="none", ws="none", lifespan="off", log_config=None)
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server._serve([listener]))
