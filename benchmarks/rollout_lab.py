@@ -19,6 +19,7 @@ from benchmarks.outcomes import Sample, parse
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".cluster-ai" / "bench-rollout"
+ANSWERS = FOLDER / "answers.json"
 SHARED = ROOT / ".cluster-ai" / "lab-tests"
 NET, TAG = "10.77.97", "roll"
 HEAD, WORKERS = "h1", ("h2", "h3", "h4", "h5")
@@ -82,6 +83,7 @@ class Trial:
 
     def up(self) -> None:
         FOLDER.mkdir(parents=True, exist_ok=True)
+        ANSWERS.unlink(missing_ok=True)  # those to what an earlier load asked
         self.lab("down")  # what a killed run may have left
         self.lab("up", str(1 + len(WORKERS)))
         binary = ROOT / ".cluster-ai/build/ollama"
@@ -195,7 +197,7 @@ class Load:
         self._command: Sequence[str] = (
             *(sys.executable, str(ROOT / "benchmarks/load.py"), "--url", f"http://{address(HEAD)}:11435"),
             *("--token", token, "--model", MODEL, "--out", str(self.out)),
-            *("--answers", str(FOLDER / "answers.json")),
+            *("--answers", str(ANSWERS)),
         )
 
     def __enter__(self) -> Load:
