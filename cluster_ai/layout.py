@@ -24,6 +24,8 @@ DRIFT = STATE / "drift"  # of that, what a push and a switch put right, one a li
 CREDENTIALS = PurePosixPath("/etc/cluster-ai")  # 0600; passed to units by LoadCredential=
 CA_CERT, CERT, KEY, GATEWAY_TOKEN = "ca.pem", "cert.pem", "key.pem", "gateway.token"
 
+SYSTEM = PurePosixPath("/etc/systemd/system")
+GUARD = "cluster-ai-guard.service"  # of no release; before every unit of one at boot
 TARGET = "cluster-ai.target"
 SWITCHING = "cluster-ai-switch.service"  # transient: a switch under way
 VERIFY, VERIFY_TIMER = "cluster-ai-verify.service", "cluster-ai-verify.timer"

@@ -19,6 +19,7 @@ from pyinfra.connectors.util import CommandOutput, OutputLine, make_unix_command
 
 CONNECT = 30  # seconds
 SSH_FAILED = 255
+FRESH = ("-o", "ControlMaster=no", "-o", "ControlPath=none")  # the first value of an option counts
 
 
 class OpenSSH(BaseConnector):  # type: ignore[misc]
@@ -26,6 +27,7 @@ class OpenSSH(BaseConnector):  # type: ignore[misc]
 
     handles_execution = True
     on_line: Callable[[str], None] | None = None  # told each line of a command's output as it comes
+    fresh = False  # each command over a connection of its own
 
     @staticmethod
     def make_names_data(name: str) -> Iterator[tuple[str, dict[str, Any], list[str]]]:
@@ -54,7 +56,7 @@ class OpenSSH(BaseConnector):  # type: ignore[misc]
     def _run(self, line: str, stdin: tuple[str, ...] | list[str], timeout: float | None) -> tuple[int, CommandOutput]:
         with tempfile.TemporaryFile() as err:  # not a pipe: a shared connection that stays open would hold it
             process = subprocess.Popen(
-                [*self.host.data.cluster_ai_ssh, line],
+                [*self._argv(), line],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=err,
@@ -77,6 +79,10 @@ class OpenSSH(BaseConnector):  # type: ignore[misc]
             err.seek(0)
             said = err.read().decode(errors="replace").splitlines()
         return code, CommandOutput(lines + [OutputLine("stderr", text) for text in said])
+
+    def _argv(self) -> list[str]:
+        program, *rest = self.host.data.cluster_ai_ssh
+        return [program, *(FRESH if self.fresh else ()), *rest]
 
     def _lines(self, stdout: Any) -> Iterator[str]:
         for raw in stdout:

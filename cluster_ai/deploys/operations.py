@@ -16,9 +16,9 @@ from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 
 from cluster_ai import layout
 from cluster_ai.deploys import remote, transfer
+from cluster_ai.deploys.confirmation import Confirmation
 from cluster_ai.deploys.data import HostTarget
 from cluster_ai.deploys.events import tell
-from cluster_ai.deploys.openssh import OpenSSH
 from cluster_ai.deploys.outcomes import OUTCOMES
 from cluster_ai.deploys.remote import MINUTES, Failure
 
@@ -234,17 +234,18 @@ def switch_to(target: HostTarget, timeout: int) -> Generator[Callable[[], str], 
         prefix, before, _ = remote.as_root(host)
         script = str(layout.LIBEXEC / "switch")
         words = [*prefix, script, "--timeout", str(timeout), target.digest, ";", "echo", "status=$?"]
-        if isinstance(host.connector, OpenSSH):
-            host.connector.on_line = lambda line: tell(host, "switch", "start", line) if line[:7] != "status=" else None
-        ok, lines, err = remote.run(host, StringCommand(*words), before, timeout=24 * 60 * MINUTES)
+        with Confirmation(host, target.digest) as confirmation:
+            ok, lines, err = remote.run(host, StringCommand(*words), before, timeout=24 * 60 * MINUTES)
         status = lines.pop() if lines else ""
         if status == "status=0":
+            if not _runs(target):
+                raise Failure("was switched, but isn't as it must be now", remedy="see what it says: cluster-ai verify")
             return target.digest[:12]
         code = int(status.removeprefix("status=")) if status.startswith("status=") and status[7:].isdigit() else -1
         what, remedy = OUTCOMES.get(
             code, (f"the switch ends with {status or err or ok}", "see journalctl -u cluster-ai-switch there")
         )
-        raise Failure("\n    ".join([what, *lines[-40:]]), remedy=remedy)
+        raise Failure("\n    ".join([what, *lines[-40:], *confirmation.refused]), remedy=remedy)
 
     yield work
 

@@ -21,6 +21,11 @@ OUTCOMES = {
         "its release isn't healthy, and it is the one that ran before",
         "see what its units say, or put back the one before it",
     ),
+    15: (
+        "was healthy with the new release, but no new connection could confirm it; it runs the one before again",
+        "see what the release does to its network, SSH and firewall, then apply again",
+    ),
+    16: ("waits for no confirmation", "see what its last switch came to: /var/lib/cluster-ai/last-switch"),
     70: ("the switch can't be started", "see that systemd works there: systemctl status"),
     75: ("another switch is running there", "wait for it to end, then run it again"),
 }

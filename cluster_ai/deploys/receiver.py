@@ -24,6 +24,7 @@ Pairs = list[tuple[str, str]]
 
 RESERVE = 64 << 20  # bytes that must stay free
 OURS = ("manifest.json", "units.txt")  # in a release, but not of its manifest
+GUARD = "cluster-ai-guard.service"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -71,7 +72,7 @@ def inspect(order: Order) -> Order:
         "release": release.is_dir() and not bad,
         "drift": ["{} is {}".format(*item) for item in bad],
         "credentials": [name for name, sha in order["credentials"].items() if file_digest(etc / name) != sha],
-        "switch": file_digest(root / "libexec" / "switch") == order["switch"],
+        "switch": file_digest(root / "libexec" / "switch") == order["switch"] and guarded(Path(order["system"])),
         "leftovers": bool(leftovers(root)),
         "incoming": sizes(state / "incoming"),
         "ready": all(folder.is_dir() for folder in folders(root, state)),
@@ -155,7 +156,32 @@ def prepare(order: Order) -> Order:
     os.chown(state / "incoming", user.pw_uid, user.pw_gid)  # rsync's user; all is checked before it is used
     (state / "incoming").chmod(0o700)
     replace(root / "libexec" / "switch", order["script"].encode(), 0o755)
+    guard(Path(order["system"]), root, state)
     return {}
+
+
+def guarded(system: Path) -> bool:
+    return (system / GUARD).is_file() and (system / "multi-user.target.wants" / GUARD).is_symlink()
+
+
+def guard(system: Path, root: Path, state: Path) -> None:
+    """The unit that goes back at boot, after a power cut in the midst of a switch. Like the script, of no release.
+
+    Our socket comes after it, and sockets are before most others: so it has no default dependencies.
+    """
+    text = (
+        "[Unit]\nDescription=Cluster AI: puts back a release that was never confirmed\n"
+        "DefaultDependencies=no\nAfter=local-fs.target\nConflicts=shutdown.target\nBefore=shutdown.target\n"
+        f"ConditionPathExists={state}/pending\nRequiresMountsFor={root} {state}\n\n"
+        f"[Service]\nType=oneshot\nExecStart={root}/libexec/switch --recover\n\n"
+        "[Install]\nWantedBy=multi-user.target\n"
+    )
+    link = system / "multi-user.target.wants" / GUARD
+    link.parent.mkdir(parents=True, exist_ok=True)
+    replace(system / GUARD, text.encode(), 0o644)
+    if not link.is_symlink():
+        link.symlink_to(f"../{GUARD}")
+    subprocess.run(["systemctl", "daemon-reload"], check=False, stderr=subprocess.DEVNULL)
 
 
 def room(order: Order) -> None:

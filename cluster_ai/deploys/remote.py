@@ -135,7 +135,8 @@ def held(host: Host, **fields: Any) -> dict[str, Any]:
 
 
 def envelope(do: str, fields: dict[str, Any]) -> dict[str, Any]:
-    return {"do": do, "root": str(layout.ROOT), "state": str(layout.STATE), "etc": str(layout.CREDENTIALS), **fields}
+    places = {"root": layout.ROOT, "state": layout.STATE, "etc": layout.CREDENTIALS, "system": layout.SYSTEM}
+    return {"do": do, **{name: str(path) for name, path in places.items()}, **fields}
 
 
 def answer(found: dict[str, Any] | None, said: str) -> dict[str, Any]:

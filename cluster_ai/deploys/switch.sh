@@ -2,15 +2,22 @@
 # Makes a release the current one on this host, or puts back the one before. Lives outside of every release: the way back must not
 # depend on what is in one. Needs a shell, coreutils, util-linux and systemd; only the new release's own agent is run from a release.
 #
-#   switch [--timeout SECONDS] DIGEST    switch to releases/DIGEST; back again when it doesn't become healthy
-#   switch [--timeout SECONDS] --back    the same, to what `previous` names
-#   switch --check DIGEST                exit 0 when a switch to it would change nothing
-#   switch --prune KEEP                  remove old releases, parts and model files, but for the KEEP newest
+#   switch [OPTIONS] DIGEST     switch to releases/DIGEST, and back again when it doesn't become healthy, or isn't confirmed
+#   switch [OPTIONS] --back     the same, to what `previous` names
+#       --timeout SECONDS           that it may take to become healthy
+#       --confirm-within SECONDS    that a confirmation may take, once it is healthy
+#       --known                     a release that was confirmed on this host before needs no confirmation
+#   switch --confirm DIGEST     confirm a switch that waits for it: by a new connection, which proves that one can be made
+#   switch --check DIGEST       exit 0 when a switch to it would change nothing
+#   switch --prune KEEP         remove old releases, parts and model files, but for the KEEP newest
 #
-# It runs as a transient unit of systemd (cluster-ai-switch.service), so it goes on, and back, when the connection is lost.
+# It runs as a transient unit of systemd (cluster-ai-switch.service), so it goes on, and back, when the connection is lost. What is
+# under way is written down before it is begun (STATE/pending): a switch that is killed is settled by systemd's ExecStopPost=
+# (--settle), one that a power cut ends by cluster-ai-guard.service at the next boot (--recover), before any unit of ours starts.
 # Exit status: 0 done; 10 it failed, and what ran before is back; 11 it failed, there was nothing before, so nothing runs now;
 # 12 the way back failed too; 13 there is no such complete release; 14 the release that ran already isn't healthy, nothing was put
-# back; 64 wrong usage; 75 another switch is running.
+# back; 15 it was healthy but not confirmed, and what ran before is back; 16 no switch to it waits for a confirmation; 64 wrong
+# usage; 75 another switch is running.
 set -u
 umask 022
 ROOT=/opt/cluster-ai
@@ -18,6 +25,8 @@ STATE=/var/lib/cluster-ai
 SYSTEM=/etc/systemd/system
 RUNNING=cluster-ai-switch.service
 TIMEOUT=120
+CONFIRM=60
+KNOWN=
 LOG=
 
 say() {
@@ -29,12 +38,15 @@ say() {
 
 outside() {
     log=$(mktemp /run/cluster-ai-switch.XXXXXX) || exit 70
-    systemd-run --quiet --collect --wait --unit="${RUNNING%.service}" --setenv=LC_ALL=C "$0" --inside "$log" "$@" 2>"$log.err" &
+    systemd-run --quiet --collect --wait --unit="${RUNNING%.service}" --setenv=LC_ALL=C -p "ExecStopPost=$0 --settle $log" \
+        "$0" --inside "$log" "$@" 2>"$log.err" &
     client=$!
     tail -q -n +1 -s 0.1 -f --pid="$client" "$log" 2>/dev/null
     wait "$client"
     code=$?
-    if [ "$code" = 1 ]; then # of systemd-run itself
+    if [ -s "$log.settled" ]; then # it was killed
+        code=$(cat "$log.settled")
+    elif [ "$code" = 1 ]; then # of systemd-run itself
         if systemctl is-active --quiet "$RUNNING"; then
             echo "another switch is running on this host"
             code=75
@@ -43,7 +55,7 @@ outside() {
             code=70
         fi
     fi
-    rm -f "$log" "$log.err"
+    rm -f "$log" "$log.err" "$log.settled" "$log.agent"
     exit "$code"
 }
 
@@ -60,11 +72,11 @@ led_to() { # LINK: the digest that it names
 
 lead() { # LINK DIGEST: in one step; there is no moment without the link
     rm -f "$ROOT/.$1.new"
-    ln -s "releases/$2" "$ROOT/.$1.new" && mv -T "$ROOT/.$1.new" "$ROOT/$1"
+    ln -s "releases/$2" "$ROOT/.$1.new" && mv -T "$ROOT/.$1.new" "$ROOT/$1" && sync "$ROOT"
 }
 
-write() { # FILE TEXT: in one step
-    printf '%s\n' "$2" >"$1.new" && mv -T "$1.new" "$1"
+write() { # FILE TEXT: in one step, and kept through a power cut
+    printf '%s\n' "$2" >"$1.new" && sync "$1.new" && mv -T "$1.new" "$1" && sync "${1%/*}"
 }
 
 units_of() { # DIGEST
@@ -254,26 +266,52 @@ remove_all() {
     systemctl daemon-reload
 }
 
-go_back() { # ends this script
+pending() { # NAME: of what is under way
+    sed -n "s/^$1=//p" "$STATE/pending" 2>/dev/null
+}
+
+ended() { # WHAT CODE: the end of what was under way, and of this script
+    write "$STATE/last-switch" "$WANTED $1 $(date +%s)"
+    rm -f "$STATE/pending" "$STATE/waiting" "$STATE/confirmation"
+    sync "$STATE"
+    exit "$2"
+}
+
+go_back() { # CODE: ends this script
     trap '' TERM INT HUP
     if [ -z "$BACK" ]; then
         if [ "$CAME_FROM" = "$WANTED" ] && [ "$CONFIRMED" = "$WANTED" ]; then
             say "release $WANTED was the running one before; nothing was put back"
-            exit 14
+            ended unhealthy 14
         fi
         say "there is no release to go back to: stopping what was started"
         remove_all
-        exit 11
+        ended removed 11
     fi
     say "going back to $BACK"
     if lead current "$BACK" && link_units "$BACK" && start_units "$BACK" && all_active "$BACK"; then
         if [ -n "$BEFORE" ]; then lead previous "$BEFORE"; else rm -f "$ROOT/previous"; fi
         say "back on $BACK"
-        exit 10
+        ended returned "$1"
     fi
     say "the way back to $BACK failed too"
     tell_units "$BACK"
-    exit 12
+    write "$STATE/last-switch" "$WANTED stuck $(date +%s)"
+    exit 12 # what is under way stays written down: the next boot tries again
+}
+
+# Confirmed by somebody who could make a new connection: a release that breaks the network, or whose controller died, isn't.
+await_confirmation() { # DIGEST
+    [ -z "$KNOWN" ] || [ ! -e "$STATE/known/$1" ] || return 0
+    write "$STATE/waiting" "$1"
+    say "healthy; waiting $CONFIRM s for a confirmation"
+    tries=$((CONFIRM * 5))
+    while [ "$tries" -gt 0 ]; do
+        [ "$(cat "$STATE/confirmation" 2>/dev/null)" != "$1" ] || return 0
+        tries=$((tries - 1))
+        sleep 0.2
+    done
+    return 1
 }
 
 change() { # DIGEST
@@ -285,17 +323,79 @@ change() { # DIGEST
     CAME_FROM=$(led_to current) BEFORE=$(led_to previous) CONFIRMED=$(cat "$STATE/confirmed" 2>/dev/null)
     BACK=$CONFIRMED # only to what was healthy once
     if [ "$BACK" = "$WANTED" ] || ! complete "$BACK"; then BACK=; fi
-    if [ -n "$BACK" ]; then lead previous "$BACK" || exit 70; fi
-    trap 'say "interrupted"; go_back' TERM INT HUP
-    mkdir -p "$STATE/units" /var/cache/cluster-ai/host
+    mkdir -p "$STATE/units" "$STATE/known" /var/cache/cluster-ai/host
+    rm -f "$STATE/waiting" "$STATE/confirmation"
+    write "$STATE/pending" "wanted=$WANTED
+back=$BACK
+before=$BEFORE
+came_from=$CAME_FROM
+confirmed=$CONFIRMED" || exit 70
+    trap 'say "interrupted"; go_back 10' TERM INT HUP
+    if [ -n "$BACK" ]; then lead previous "$BACK" || go_back 10; fi
     say "switching to $WANTED"
-    if lead current "$WANTED" && link_units "$WANTED" && healthy "$WANTED"; then
-        write "$STATE/confirmed" "$WANTED"
-        touch "$ROOT/releases/$WANTED" # its age, for --prune, is that of its last use
-        say "running $WANTED"
-        exit 0
+    lead current "$WANTED" && link_units "$WANTED" && healthy "$WANTED" || go_back 10
+    if [ "$CONFIRMED" != "$WANTED" ]; then # else nothing that could cut it off has changed
+        await_confirmation "$WANTED" || {
+            say "not confirmed within $CONFIRM s"
+            go_back 15
+        }
+        # shellcheck disable=SC2046
+        systemctl is-active --quiet $(running_of "$WANTED") || {
+            say "confirmed, but not healthy any more"
+            tell_units "$WANTED"
+            go_back 10
+        }
     fi
-    go_back
+    trap '' TERM INT HUP
+    write "$STATE/confirmed" "$WANTED"
+    : >"$STATE/known/$WANTED"
+    touch "$ROOT/releases/$WANTED" # its age, for --prune, is that of its last use
+    say "running $WANTED"
+    ended confirmed 0
+}
+
+confirm() { # DIGEST
+    [ "$(cat "$STATE/waiting" 2>/dev/null)" = "$1" ] || {
+        echo "no switch to $1 waits for a confirmation here"
+        exit 16
+    }
+    write "$STATE/confirmation" "$1"
+}
+
+take_up() { # what a switch that was cut off had written down
+    WANTED=$(pending wanted) BACK=$(pending back) BEFORE=$(pending before)
+    CAME_FROM=$(pending came_from) CONFIRMED=$(pending confirmed)
+    if [ "$(cat "$STATE/confirmed" 2>/dev/null)" = "$WANTED" ] && [ "$CONFIRMED" != "$WANTED" ]; then
+        say "release $WANTED was confirmed"
+        ended confirmed 0
+    fi
+}
+
+settle() { # LOG: after the switch's process has ended, however that was
+    [ -e "$STATE/pending" ] || exit 0
+    [ ! -e "$1" ] || LOG=$1
+    [ -z "$LOG" ] || trap 'echo "$?" >"$LOG.settled"' EXIT
+    say "the switch was killed"
+    take_up
+    go_back 10
+}
+
+recover() { # at boot: units aren't started yet, and will be by their target
+    [ -e "$STATE/pending" ] || exit 0
+    take_up
+    if [ -z "$BACK" ] && [ "$CONFIRMED" = "$WANTED" ]; then ended confirmed 0; fi
+    if [ -z "$BACK" ]; then
+        say "the first release, $WANTED, was never confirmed: removing it"
+        remove_all
+        ended removed 0
+    fi
+    say "release $WANTED was never confirmed: putting $BACK back"
+    lead current "$BACK" && link_units "$BACK" || exit 12
+    if [ -n "$BEFORE" ]; then lead previous "$BEFORE"; else rm -f "$ROOT/previous"; fi
+    for unit in $(units_of "$BACK"); do rm -f "$STATE/units/$unit"; done # started by nobody yet
+    for unit in $(running_of "$BACK"); do write "$STATE/units/$unit" "$(stamp "$unit" "$BACK")"; done
+    systemctl start --no-block $(units_of "$BACK" | grep '\.target$')
+    ended returned 0
 }
 
 check() { # DIGEST
@@ -322,7 +422,7 @@ prune() { # KEEP
         digest=${release##*/}
         [ -d "$release" ] && ! listed "$digest" "$kept" || continue
         # Never half a release under its name; what is left when this is cut off, the next push removes.
-        mv -T "$release" "$ROOT/releases/.gone-$digest" && rm -rf "$ROOT/releases/.gone-$digest"
+        mv -T "$release" "$ROOT/releases/.gone-$digest" && rm -rf "$ROOT/releases/.gone-$digest" "$STATE/known/$digest"
         say "removed release $digest"
     done
     for thing in "$ROOT/parts/"* "$STATE/blobs/"*; do
@@ -347,7 +447,15 @@ usage() {
     echo "switch must be run by root" >&2
     exit 64
 }
-[ "$#:$1" != 2:--check ] || check "$2"
+case "$#:$1" in
+2:--check) check "$2" ;;
+2:--confirm)
+    confirm "$2"
+    exit
+    ;;
+2:--settle) settle "$2" ;;
+1:--recover) recover ;;
+esac
 [ "$1" = --inside ] || outside "$@"
 LOG=$2
 shift 2
@@ -356,10 +464,19 @@ flock -n 9 || {
     say "another switch is running on this host"
     exit 75
 }
-if [ "$#" -ge 3 ] && [ "$1" = --timeout ]; then
-    TIMEOUT=$2
+while [ "$#" -ge 2 ]; do
+    case "$1" in
+    --timeout) TIMEOUT=$2 ;;
+    --confirm-within) CONFIRM=$2 ;;
+    --known)
+        KNOWN=yes
+        shift
+        continue
+        ;;
+    *) break ;;
+    esac
     shift 2
-fi
+done
 case "$#:$1" in
 1:--back)
     before=$(led_to previous)

@@ -92,7 +92,7 @@ def _service(
     lines += [] if devices else ["PrivateDevices=yes"]
     lines += [] if code_writing else ["MemoryDenyWriteExecute=yes"]
     return (
-        f"[Unit]\nDescription=Cluster AI: {description}\nPartOf={layout.TARGET}\nAfter={after}\n"
+        f"[Unit]\nDescription=Cluster AI: {description}\nPartOf={layout.TARGET}\nAfter={after} {layout.GUARD}\n"
         f"StartLimitIntervalSec=0\n{unit}\n"
         f"[Service]\nType=exec\nUser=cluster-ai-{component}\n"
         f"ExecStart={LAUNCH} {' '.join(word(w.replace('$', '$$')) for w in command)}\n"
@@ -137,7 +137,7 @@ def units(config: Config, host: Host) -> tuple[Unit, ...]:
 def _target(wanted: tuple[str, ...]) -> Unit:
     text = (
         f"[Unit]\nDescription=Cluster AI\n"
-        f"Wants={' '.join(wanted)} network-online.target\nAfter=network-online.target\n\n"
+        f"Wants={' '.join(wanted)} network-online.target\nAfter=network-online.target {layout.GUARD}\n\n"
         "[Install]\nWantedBy=multi-user.target\n"
     )
     return Unit(layout.TARGET, text, launched=False)
@@ -166,7 +166,7 @@ def _any(host: str) -> str:
 
 def _gateway_socket(config: Config) -> Unit:
     text = (
-        f"[Unit]\nDescription=Cluster AI: where the gateway listens\nPartOf={layout.TARGET}\n\n"
+        f"[Unit]\nDescription=Cluster AI: where the gateway listens\nPartOf={layout.TARGET}\nAfter={layout.GUARD}\n\n"
         f"[Socket]\nListenStream={config.gateway.port}\nBacklog=4096\nNoDelay=yes\n\n"
         f"[Install]\nWantedBy={layout.TARGET}\n"
     )

@@ -51,6 +51,7 @@ class Push:
             "root": str(self.root),
             "state": str(self.state),
             "etc": str(self.etc),
+            "system": str(self.root.parent / "system"),
             "parts": self.parts,
             "blobs": [],
             "digest": self.digest,
