@@ -98,8 +98,12 @@ class Verdict:
 
 
 def judge(*, canary: Mapping[str, Trial], baseline: Mapping[str, Trial], limits: Canary) -> Verdict:
-    """canary: the workers that were switched, each judged by itself. baseline: those that were not."""
+    """canary: the workers that were switched, each judged by itself. baseline: those that were not.
+
+    A worker that nobody asked anything, before or after, is not judged where others are.
+    """
     checks: list[Check] = []
+    canary = {name: it for name, it in canary.items() if it.before.requests or it.after.requests} or canary
     everybody = [*canary.values(), *baseline.values()]
     others = list(baseline.values())
     for worker, trial in canary.items():

@@ -16,9 +16,9 @@ from urllib.parse import urlencode
 
 from cluster_ai import layout
 from cluster_ai.config.model import Canary
-from cluster_ai.errors import UnavailableError
+from cluster_ai.errors import HostError, UnavailableError
 from cluster_ai.metrics import names
-from cluster_ai.rollout.analysis import Measured, Quotient, Trial, Verdict, judge
+from cluster_ai.rollout.analysis import Check, Measured, Quotient, Trial, Verdict, judge
 from cluster_ai.rollout.on_head import OnHead
 
 if TYPE_CHECKING:
@@ -104,15 +104,19 @@ def analyse(
 ) -> Verdict:
     """Judge the workers that were switched. before, after: by this machine's clock, which the head's may differ from.
 
-    Raises HostError or UnavailableError where Prometheus can't be asked.
+    A Prometheus that can't be asked says nothing, which is inconclusive.
     """
     head, port = scope.head.name, scope.config.monitoring.port
     on_head = OnHead(head, scope.argv([head])[head], scope.sudo_password)
     prometheus = Prometheus(lambda path: on_head.ask("GET", port, path, unit=layout.PROMETHEUS), where=head)
-    asked = time.time()
-    (now,) = prometheus.query("time()")
-    offset = now.value - (asked + time.time()) / 2
-    then, since = (measured(prometheus, (begin + offset, end + offset)) for begin, end in (before, after))
+    try:
+        asked = time.time()
+        (now,) = prometheus.query("time()")
+        offset = now.value - (asked + time.time()) / 2
+        then, since = (measured(prometheus, (begin + offset, end + offset)) for begin, end in (before, after))
+    except (HostError, UnavailableError) as error:
+        said = f"{error.where}: {error.what}: inconclusive"
+        return Verdict("inconclusive", (Check("Prometheus", head, None, None, 0.0, "inconclusive", said),))
 
     def trials(workers: Sequence[str]) -> dict[str, Trial]:
         return {name: Trial(then.get(name, Measured()), since.get(name, Measured())) for name in workers}

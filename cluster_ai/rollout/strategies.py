@@ -176,7 +176,8 @@ def _group(policy: Policy, pending: list[str], members: Sequence[str], down: int
         size = budget(policy.max_unavailable, len(members), down)
         first = _canaries(policy, pending, len(members)) if policy.strategy == "canary" else 0
         if isinstance(first, int):
-            waves = _baked(rollout.waves(pending, size, "canary", most=first), policy)
+            telling = sorted(pending, key=lambda host: not rollout.models(host))  # without models there is no traffic
+            waves = _baked(rollout.waves(telling, size, "canary", most=first), policy)
         else:
             waves = _baked(rollout.waves(first, size, "canary"), policy)
         gone = {name for wave in waves for name in wave.hosts}

@@ -136,6 +136,14 @@ def test_each_canary_is_judged_by_itself() -> None:
     assert (check(verdict, "tokens/s", "a").result, check(verdict, "tokens/s", "b").result) == ("pass", "fail")
 
 
+def test_a_canary_that_nobody_asks_anything_keeps_no_other_from_passing() -> None:
+    idle = Trial(Measured(), Measured())
+    assert judge(canary={"a": idle, "b": steady()}, baseline={"o": steady()}, limits=LIMITS).result == "pass"
+    assert judge(canary={"a": idle}, baseline={"o": steady()}, limits=LIMITS).result == "inconclusive"
+    silent = Trial(measured(), Measured())
+    assert judge(canary={"a": silent, "b": steady()}, baseline={}, limits=LIMITS).result == "inconclusive"
+
+
 def test_a_verdict_as_json_has_all_of_it() -> None:
     verdict = judged(steady(speed=40.0), steady())
     data = json.loads(json.dumps(verdict.as_dict()))

@@ -7,10 +7,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from cluster_ai.config import load_text
 from cluster_ai.errors import UnavailableError
 from cluster_ai.metrics import names
 from cluster_ai.rollout.analysis import Quotient
-from cluster_ai.rollout.prometheus import Prometheus, measured
+from cluster_ai.rollout.on_head import OnHead
+from cluster_ai.rollout.prometheus import Prometheus, analyse, measured
+from cluster_ai.rollout.scope import Scope
+from tests.unit.config.test_load import SEED
 
 Series = list[tuple[dict[str, str], float]]
 
@@ -75,3 +79,15 @@ def test_a_refused_query_is_an_error_with_a_remedy(answer: Any, said: str) -> No
         Prometheus(lambda path: answer, where="h1").query("x")
     assert said in caught.value.what
     assert (caught.value.where, "journalctl" in caught.value.remedy) == ("h1", True)
+
+
+def test_a_prometheus_that_can_not_be_asked_is_inconclusive(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(self: OnHead, *args: Any, **kwargs: Any) -> tuple[int, str]:
+        raise UnavailableError("cluster-ai-prometheus doesn't answer: refused", where=self.head)
+
+    monkeypatch.setattr(OnHead, "ask", ask)
+    scope = Scope(load_text(SEED, "cluster.yaml"))
+    limits = scope.config.rollout.policy.canary
+    verdict = analyse(scope, ["gpu-worker-01"], [], before=(0.0, 1.0), after=(1.0, 2.0), limits=limits)
+    assert verdict.result == "inconclusive"
+    assert verdict.summary == "scheduler.cluster.ai: cluster-ai-prometheus doesn't answer: refused: inconclusive"

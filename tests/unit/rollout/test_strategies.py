@@ -91,6 +91,12 @@ def test_canaries_are_a_number_a_share_or_named_and_one_at_least(hosts: Any, fir
     assert kinds(plan(WORKERS[:4], policy("canary", 2, hosts=hosts)))[0] == ("canary", first)
 
 
+def test_a_worker_that_serves_nothing_tells_nothing_and_is_no_canary_where_others_are() -> None:
+    serving = same(a="h3 h4")
+    assert kinds(plan(WORKERS[:4], policy("canary"), serving=serving))[0] == ("canary", "h3")
+    assert kinds(plan(WORKERS[:2], policy("canary"), serving=serving))[0] == ("canary", "h1")
+
+
 def test_more_canaries_than_may_be_out_at_once_go_one_after_another_and_are_judged_together() -> None:
     waves = plan(WORKERS[:4], policy("canary", 1, hosts=2))
     assert kinds(waves)[:3] == [("canary", "h1"), ("canary", "h2"), ("rolling", "h3")]
