@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -15,8 +16,13 @@ from typing import Any
 
 import pytest
 
+from cluster_ai.config import Config, load
+from cluster_ai.deploys.data import Event, HostTarget
+from cluster_ai.rollout.targets import targets
+
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cluster-ai" / "lab-tests"
+LIMIT = 20  # seconds that a gate may take in tests of the release layer
 NEEDED = ("systemd-nspawn", "debootstrap", "ssh", "nft")
 
 
@@ -152,3 +158,20 @@ def cluster(make_lab: Callable[[str, int, int], Lab], ollama: Path, gguf: Path) 
     made = Cluster(lab, write_config(lab, ollama, gguf), ("h1", "h2", "h3", "h4"))
     made.run("apply", "--yes", check=True)
     return made
+
+
+@pytest.fixture
+def config(cluster: Cluster) -> Config:
+    config = load(cluster.config_path)
+    return dataclasses.replace(config, rollout=dataclasses.replace(config.rollout, gate_timeout=LIMIT))
+
+
+@pytest.fixture
+def target(cluster: Cluster) -> HostTarget:
+    """What the last host runs."""
+    return next(t for t in targets(cluster.config_path, None)[0] if t.name == cluster.hosts[-1])
+
+
+@pytest.fixture
+def events() -> list[Event]:
+    return []
