@@ -194,19 +194,8 @@ def _canaries(policy: Policy, pending: Sequence[str], workers: int) -> int | lis
 
 
 def _baked(waves: list[Wave], policy: Policy) -> list[Wave]:
-    """With traffic to be analysed after the last of them."""
-    return [*waves[:-1], *(replace(last, bake=policy.canary.bake) for last in waves[-1:])]
-
-
-def judged(waves: Sequence[Wave], index: int) -> tuple[str, ...]:
-    """Hosts that are analysed after a wave: its own, and those of waves before it that belong to the same trial."""
-    wave = waves[index]
-    hosts = list(wave.hosts)
-    for earlier in reversed(waves[:index]):
-        if earlier.kind != wave.kind or earlier.bake:
-            break
-        hosts[:0] = earlier.hosts
-    return tuple(hosts) if wave.bake else ()
+    """With traffic to be analysed after each."""
+    return [replace(wave, bake=policy.canary.bake) for wave in waves]
 
 
 def unavailable(waves: Sequence[Wave], serving: Serving) -> dict[int, tuple[str, ...]]:

@@ -17,7 +17,12 @@ def _canary(**absent: Any) -> Rules:
         return key(doc, form=form, **(absent or {"default": default}))
 
     return {
-        "hosts": one("Workers that go first: a number, a share such as `'10%'`, or their names.", "canaries", 1),
+        "hosts": one(
+            "Workers that go first: a number, a share such as `'10%'`, or their names. Those that serve models are "
+            "taken before others; where they are more than `max_unavailable`, each wave of them is judged.",
+            "canaries",
+            1,
+        ),
         "bake": one(
             "How long they serve before they are judged by what Prometheus measured; `0s`: they aren't.", "wait", "60s"
         ),
