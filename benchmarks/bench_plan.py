@@ -69,7 +69,7 @@ class Bench:
         )
         models = "".join(
             f"    - {{name: 'model-{n:02}:7b', replicas: {max(1, self.count // 20)}, resources: {{memory: 5GB}}}}\n"
-            for n in range(20)
+            for n in range(min(20, self.count))
         )
         path = FOLDER / "cluster.yaml"
         path.write_text(
