@@ -162,7 +162,8 @@ def schedule(plan: Plan) -> list[tuple[str, str, list[str]]]:
         most = max(len(wave.hosts) for wave in waves)
         hosts = [host for wave in waves for host in wave.hosts]
         heading = f"waves {numbers[0]}-{numbers[-1]}" if several else f"wave {numbers[0]}"
-        found.append((heading, f"{KINDS[kind]}{f', {most} at a time' if several else ''}: {listed(hosts)}", notes))
+        at_once = f", {'one' if most == 1 else most} at a time" if several else ""
+        found.append((heading, f"{KINDS[kind]}{at_once}: {listed(hosts)}", notes))
     return found
 
 

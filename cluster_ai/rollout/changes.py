@@ -119,7 +119,7 @@ def _of(host: HostPlan) -> Iterator[_One]:
         yield from found
         if host.credentials:
             restarts = _effects(unit for unit in host.units if unit.action == "restart")
-            yield "credentials", f"certificate and keys ({host.credentials})", restarts, ()
+            yield "credentials", f"new certificate and keys ({host.credentials})", restarts, ()
         if host.drift:
             yield "repair", f"what others changed ({', '.join(host.drift)})", [("repairs", "")], ()
     for model in host.models_added:

@@ -93,7 +93,7 @@ def test_waves_that_differ_in_their_hosts_alone_are_told_as_one() -> None:
             "canary: w1",
             [away, "then 5 min of traffic are compared with that of the others", "then a pause of 1 min"],
         ),
-        ("waves 2-3", "workers, 1 at a time: w2, w3", [away, "then a pause of 1 min, each time"]),
+        ("waves 2-3", "workers, one at a time: w2, w3", [away, "then a pause of 1 min, each time"]),
         (
             "wave 4",
             "workers: w4, w5",
