@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -72,9 +73,13 @@ def command(
             limit, override = list(saved.limit), saved.override
         session = look(ctx.obj, limit, ask_sudo_password, override)
         found = _survey(session, converge)
-        if saved:
-            _must_be(plan or Path(), saved, session, found)
-        report = _carry_out(session, journal, found, converge, yes, as_json) if found.plan.changes else None
+
+        def must_be(it: Survey) -> None:
+            if plan and saved:
+                _must_be(plan, saved, session, it)
+
+        must_be(found)
+        report = _carry_out(session, journal, found, must_be, converge, yes, as_json) if found.plan.changes else None
     if as_json:
         import json
 
@@ -123,7 +128,15 @@ def _must_be(path: Path, saved: Saved, session: Session, found: Survey) -> None:
         raise planfile.StalePlanError(path, saved, reasons)
 
 
-def _carry_out(session: Session, journal: Journal, found: Survey, converge: bool, yes: bool, as_json: bool) -> Report:
+def _carry_out(
+    session: Session,
+    journal: Journal,
+    found: Survey,
+    must_be: Callable[[Survey], None],
+    converge: bool,
+    yes: bool,
+    as_json: bool,
+) -> Report:
     from cluster_ai.cli.render import print_plan
     from cluster_ai.rollout.executor import Executor
     from cluster_ai.rollout.records import intent, leased
@@ -137,6 +150,7 @@ def _carry_out(session: Session, journal: Journal, found: Survey, converge: bool
         typer.confirm("Do this?", abort=True)
     with leased(session.scope, journal, COMMAND) as record:
         found = again(session.scope, session.placement, found, record.released, converge=converge)
+        must_be(found)
         record.begin(COMMAND, intent(session.scope.config, found.plan))
         progress = showing(as_json)
         try:
