@@ -58,7 +58,7 @@ def measured(trial: Trial, kind: str, token: str) -> Update:
         code = restart_by_hand(trial) if kind == BY_HAND else updated(trial, kind)
         end = time.time()
         load.for_a_while(AFTER)
-    if kind == ROLLBACK:
+    if kind == ROLLBACK and code == 0:
         trial.unbump()
     found = Update(kind, begin, end, code, tuple(load.samples))
     print(f"bench: {kind}: {end - begin:.0f} s, exit {code}, {summarize(found.samples)}", flush=True)

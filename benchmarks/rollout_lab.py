@@ -47,6 +47,7 @@ cluster:
   packages: {{source: bundle}}
   rollout:
     max_unavailable: 1
+    gate_timeout: 60s
     canary: {{hosts: 1, bake: 20s}}
 """
 
