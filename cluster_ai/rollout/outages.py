@@ -11,7 +11,7 @@ from cluster_ai.rollout.waves import Wave
 # Of what restarts on a host that serves, what people notice.
 NOTICED = {
     layout.SCHEDULER: "the scheduler restarts: Dask tasks that run are interrupted, workers join again by themselves",
-    layout.GATEWAY: "the gateway restarts: it finishes the requests that run, new ones wait for its successor",
+    layout.GATEWAY: "the gateway is replaced: new requests go to its successor, those that run end where they are",
     layout.GATEWAY_SOCKET: "the gateway's socket restarts: connections are refused for a moment",
     layout.PROMETHEUS: "Prometheus restarts: some seconds of metrics are missing",
     layout.DASHBOARD: "the dashboard restarts: its page is away for some seconds",
