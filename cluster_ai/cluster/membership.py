@@ -27,6 +27,7 @@ INTERVAL = 2.0
 TIMEOUT = 5.0
 SLOWEST = 10.0
 STALE = 30.0
+NOT_ASKED = "not asked yet"
 _PLAIN = ["msgpack"]  # data only: nothing that a peer sends is unpickled
 
 
@@ -111,7 +112,7 @@ class Membership:
         self._on_change = on_change or (lambda view, reason: None)
         self._task: asyncio.Task[None] | None = None
         self._view: View | None = None
-        self.reason = "not asked yet"  # why it isn't connected; empty when it is
+        self.reason = NOT_ASKED  # why it isn't connected; empty when it is
 
     @property
     def connected(self) -> bool:
@@ -166,7 +167,7 @@ class Membership:
             except Exception as e:  # Dask's comms raise many kinds; none may end the watching
                 reason = f"the scheduler at {self._address} is away: {e}"
             wait = 1.0 if self.connected else min(wait * 2, SLOWEST)
-            changed, self.reason = self.connected or self.reason == "not asked yet", reason
+            changed, self.reason = self.connected or self.reason == NOT_ASKED, reason
             if changed:
                 self._on_change(None, reason)
             await asyncio.sleep(wait)

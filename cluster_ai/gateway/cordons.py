@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from cluster_ai.cluster.membership import Left, Membership, View
+from cluster_ai.cluster.membership import NOT_ASKED, Left, Membership, View
 from cluster_ai.errors import UnavailableError
 from cluster_ai.gateway.fleet import Cordon, Fleet, Worker
 from cluster_ai.gateway.log import Log
@@ -70,7 +70,7 @@ class Cordons:
         self._lock = asyncio.Lock()
         self._telling: set[asyncio.Task[None]] = set()
         self._told: frozenset[str] | None = None  # None: this scheduler was told nothing yet
-        self.untold = "it wasn't asked yet"  # why Dask doesn't know; empty when it does
+        self.untold = NOT_ASKED  # why Dask doesn't know; empty when it does
 
     async def __aenter__(self) -> Cordons:
         try:
@@ -143,7 +143,7 @@ class Cordons:
             if self._ending():
                 return
             names = self._names()
-            if not self._membership.connected:
+            if not self._membership.connected and self._membership.reason != NOT_ASKED:
                 self._told, self.untold = None, self._membership.reason
                 return
             try:

@@ -11,7 +11,7 @@ from typing import cast
 
 import pytest
 
-from cluster_ai.cluster.membership import Left, Member, Membership, View
+from cluster_ai.cluster.membership import NOT_ASKED, Left, Member, Membership, View
 from cluster_ai.errors import UnavailableError
 from cluster_ai.gateway.cordons import FILE, CordonFile, Cordons
 from cluster_ai.gateway.fleet import Cordon, Fleet
@@ -103,6 +103,18 @@ async def test_a_scheduler_that_is_away_is_told_when_it_is_back(site: Site) -> N
         await site.view()
         assert site.dask.told == [{"a": True}]
         assert site.cordons.untold == ""
+
+
+async def test_a_scheduler_is_told_by_a_gateway_that_has_just_started_but_not_while_it_is_known_to_be_away(
+    site: Site,
+) -> None:
+    async with site.cordons:
+        site.dask.connected, site.dask.reason = False, "it is away"
+        await site.cordons.cordon(site.a, "", drain=True)
+        assert (site.dask.told, site.cordons.untold) == ([], "it is away")
+        site.dask.reason = NOT_ASKED
+        await site.cordons.cordon(site.a, "again", drain=True)
+        assert site.dask.told == [{"a": True}]
 
 
 async def test_a_scheduler_that_was_lost_is_told_again(site: Site) -> None:
