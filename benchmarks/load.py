@@ -32,7 +32,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.outcomes import Outcome, Sample, summarize  # noqa: E402
 
-SHORT_TOKENS, STREAM_TOKENS = 8, 40
+SHORT_TOKENS, STREAM_TOKENS = 8, 32
 PROMPTS = (
     "Why is the sky blue?",
     "Name three rivers.",
@@ -259,7 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", required=True)
     parser.add_argument("--shorts", type=int, default=4, help="clients that ask for a few tokens, whole")
     parser.add_argument("--streams", type=int, default=4, help="clients that stream some tens of tokens")
-    parser.add_argument("--rate", type=float, default=1.5, help="requests a second that all clients together begin")
+    parser.add_argument("--rate", type=float, default=2.2, help="requests a second that all clients together begin")
     parser.add_argument("--duration", type=float, help="seconds; without, until SIGTERM")
     parser.add_argument("--out", type=Path, help="a file that each request is noted in, as a line of JSON")
     parser.add_argument(
