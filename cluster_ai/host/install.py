@@ -34,7 +34,7 @@ def links(release: Path, units: Iterable[str], system: Path = SYSTEM) -> Iterato
         if not link.is_symlink() or str(link.readlink()) != target:
             yield Fault("units", unit, f"{link} doesn't lead to {target}", "release")
         for by in wanted_by(release / "units" / unit):
-            if not (system / f"{by}.wants" / unit).is_symlink():
+            if not list((system / f"{by}.wants").glob(unit.replace("@.", "@*."))):  # of a template, an instance
                 yield Fault(
                     "units", unit, f"isn't started with {by}: its link in {system}/{by}.wants is gone", "release"
                 )

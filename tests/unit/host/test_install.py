@@ -43,6 +43,16 @@ def test_a_masked_unit_one_that_is_disabled_and_one_that_is_too_many_are_told(sy
     assert extra == "cluster-ai-old.service: is a unit that the release doesn't have"
 
 
+def test_of_a_template_an_instance_is_enabled(system: Path) -> None:
+    name = "cluster-ai-gateway@.service"
+    (system.parent / "release/units" / name).write_text(f"[Install]\nWantedBy={layout.TARGET}\n")
+    (system / name).symlink_to(layout.CURRENT / "units" / name)
+    wants = system / f"{layout.TARGET}.wants"
+    assert [fault.what for fault in install.links(system.parent / "release", [UNIT, name], system)] == [name]
+    (wants / "cluster-ai-gateway@12ab.service").symlink_to(f"../{name}")
+    assert list(install.links(system.parent / "release", [UNIT, name], system)) == []
+
+
 def test_drop_ins_of_our_units_are_told_by_their_path_and_those_of_others_are_not(tmp_path: Path) -> None:
     for unit in (UNIT, "ssh.service"):
         (tmp_path / f"{unit}.d").mkdir()
