@@ -34,13 +34,19 @@ def links(release: Path, units: Iterable[str], system: Path = SYSTEM) -> Iterato
         if not link.is_symlink() or str(link.readlink()) != target:
             yield Fault("units", unit, f"{link} doesn't lead to {target}", "release")
         for by in wanted_by(release / "units" / unit):
-            if not list((system / f"{by}.wants").glob(unit.replace("@.", "@*."))):  # of a template, an instance
+            if not is_enabled(system / f"{by}.wants", unit):
                 yield Fault(
                     "units", unit, f"isn't started with {by}: its link in {system}/{by}.wants is gone", "release"
                 )
     for link in sorted(system.glob("cluster-ai*")):
         if link.is_symlink() and str(link.readlink()).startswith(f"{layout.CURRENT}/") and link.name not in names:
             yield Fault("units", link.name, "is a unit that the release doesn't have", "release")
+
+
+def is_enabled(wants: Path, unit: str) -> bool:
+    """Of a template, an instance is."""
+    stem, at, end = unit.partition("@.")
+    return any(wants.glob(f"{stem}@*.{end}")) if at else (wants / unit).is_symlink()
 
 
 def wanted_by(unit: Path) -> list[str]:
