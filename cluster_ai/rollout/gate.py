@@ -73,7 +73,8 @@ class Gateway:
             self.port,
             path,
             json.dumps(body) if body is not None else "",
-            unit=layout.GATEWAY,
+            what="the gateway",
+            unit=f"'{layout.GATEWAY.replace('@', '@*')}'",
             token_file=str(layout.CREDENTIALS / layout.GATEWAY_TOKEN),
             timeout=timeout,
         )

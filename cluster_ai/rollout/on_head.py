@@ -44,11 +44,12 @@ class OnHead:
         path: str,
         body: str = "",
         *,
+        what: str,
         unit: str,
         token_file: str = "",
         timeout: float = 30.0,
     ) -> tuple[int, str]:
-        """Status and text of the answer. token_file: a bearer token, on the head. unit: what listens there.
+        """Status and text of the answer. token_file: a bearer token, on the head. what: who listens there, for people.
 
         Raises HostError where the head can't be reached, UnavailableError where nothing answers on it.
         """
@@ -67,7 +68,7 @@ class OnHead:
             raise UnavailableError(reply.stderr.strip()[-300:] or "no answer", where=self.head) from None
         if status == 0:
             raise UnavailableError(
-                f"{unit.removesuffix('.service')} doesn't answer: {text}",
+                f"{what} doesn't answer: {text}",
                 where=self.head,
                 remedy=f"on it: journalctl -u {unit}",
             )

@@ -108,7 +108,11 @@ def analyse(
     """
     head, port = scope.head.name, scope.config.monitoring.port
     on_head = OnHead(head, scope.argv([head])[head], scope.sudo_password)
-    prometheus = Prometheus(lambda path: on_head.ask("GET", port, path, unit=layout.PROMETHEUS), where=head)
+
+    def ask(path: str) -> tuple[int, str]:
+        return on_head.ask("GET", port, path, what="Prometheus", unit=layout.PROMETHEUS)
+
+    prometheus = Prometheus(ask, where=head)
     try:
         asked = time.time()
         (now,) = prometheus.query("time()")

@@ -83,11 +83,11 @@ def test_a_refused_query_is_an_error_with_a_remedy(answer: Any, said: str) -> No
 
 def test_a_prometheus_that_can_not_be_asked_is_inconclusive(monkeypatch: pytest.MonkeyPatch) -> None:
     def ask(self: OnHead, *args: Any, **kwargs: Any) -> tuple[int, str]:
-        raise UnavailableError("cluster-ai-prometheus doesn't answer: refused", where=self.head)
+        raise UnavailableError("Prometheus doesn't answer: refused", where=self.head)
 
     monkeypatch.setattr(OnHead, "ask", ask)
     scope = Scope(load_text(SEED, "cluster.yaml"))
     limits = scope.config.rollout.policy.canary
     verdict = analyse(scope, ["gpu-worker-01"], [], before=(0.0, 1.0), after=(1.0, 2.0), limits=limits)
     assert verdict.result == "inconclusive"
-    assert verdict.summary == "scheduler.cluster.ai: cluster-ai-prometheus doesn't answer: refused: inconclusive"
+    assert verdict.summary == "scheduler.cluster.ai: Prometheus doesn't answer: refused: inconclusive"
