@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from subprocess import Popen
+from subprocess import Popen, TimeoutExpired
 from typing import Any, Literal
 
 from benchmarks.outcomes import Fault, summarize
@@ -198,13 +198,14 @@ def whole(trial: Trial) -> bool:
 
 
 def journal(trial: Trial) -> dict[str, Any]:
-    """The newest rollout."""
-    return dict(trial.json("rollouts", "list")[0])
+    """The newest rollout; one without an id where there has been none."""
+    told = trial.json("rollouts", "list")
+    return dict(told[0]) if told else {"id": "", "state": "empty"}
 
 
 def run(trial: Trial, scenario: Scenario, token: str) -> Fault:
     """One fault. Afterwards the cluster is as cluster.yaml said before it."""
-    before = releases(trial)
+    before, last = releases(trial), journal(trial)["id"]
     begin = time.time()
     told: list[str] = []
     held = True
@@ -213,11 +214,16 @@ def run(trial: Trial, scenario: Scenario, token: str) -> Fault:
     with Load(trial, f"fault-{scenario.name}", token) as load:
         load.for_a_while(BEFORE)
         process = trial.start("apply", "--yes", "--limit", f"{FIRST},{SECOND}", *scenario.arguments)
+        out = err = ""
         try:
             scenario.disturb(trial, process)
             out, err = process.communicate(timeout=LIMIT)
+        except (TimeoutError, TimeoutExpired) as e:
+            told.append(f"the bench gave up: {e}")
+            held = False
         finally:
             Trial.kill(process)
+            process.wait()
             scenario.heal(trial)
         (FOLDER / f"fault-{scenario.name}.log").write_text(out + err)
         killed = process.returncode < 0
@@ -232,7 +238,7 @@ def run(trial: Trial, scenario: Scenario, token: str) -> Fault:
             told.append(str(e))
             held = False
         record = journal(trial)
-        told.append(f"journal: {record['state']}")
+        told.append(f"journal: {record['state'] if record['id'] != last else 'nothing was begun'}")
         held &= record["state"] != "running"
         well = time.time()
         told.append(where(before, releases(trial)))
@@ -247,6 +253,8 @@ def run(trial: Trial, scenario: Scenario, token: str) -> Fault:
         held = False
     if scenario.after == "old":
         trial.unbump()
+    if not held:
+        trial.run("apply", "--yes")  # so that the next one begins with a cluster that is well
     return Fault(scenario.name, scenario.done, "; ".join(told), held, well - begin, summarize(load.samples))
 
 

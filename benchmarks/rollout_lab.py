@@ -28,7 +28,7 @@ NOT_COPIED = (".git", ".venv", ".cluster-ai", "node_modules", "__pycache__", ".*
 
 # What Trial.write alternates: cpu is in nginx' configuration and Dask's command, keep_alive is the engine's, the
 # scrape interval Prometheus'; the rest runs from our own code. So each update restarts every unit of every host.
-# While a canary bakes, the load brings each worker somewhat more than the ten streams without which nothing is judged. Its
+# While a canary bakes, the load brings each worker a few more than the ten streams without which nothing is judged. Its
 # limits are wide, since controller, load and hosts share their cores.
 CONFIG = """\
 version: '1.0'
