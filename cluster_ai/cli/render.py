@@ -89,13 +89,17 @@ def _files(files: Sequence[FileChange]) -> Iterator[str]:
 
 def summary(plan: Plan) -> str:
     changing = [host for host in plan.hosts if host.changes]
+    if not plan.hosts:
+        return "No host could be asked."
     if not changing:
-        return f"Nothing to do: {_hosts(len(plan.hosts))} as {plan.cluster}'s configuration says."
+        return f"Nothing to do: {_hosts(len(plan.hosts))} as {plan.cluster}'s configuration says{_unknown(plan)}."
     transfer = sum(it.size for host in changing for it in (*host.parts, *host.blobs))
-    steps = [f"{len(changing)} of {_hosts(len(plan.hosts))} would change"]
-    if transfer:
-        steps.append(f"{size(transfer)} to send")
-    return ". ".join(steps) + "."
+    sent = f", {size(transfer)} to send" if transfer else ""
+    return f"{len(changing)} of {_hosts(len(plan.hosts))} would change{sent}{_unknown(plan)}."
+
+
+def _unknown(plan: Plan) -> str:
+    return f"; {_hosts(len(plan.errors))} could not be asked" if plan.errors else ""
 
 
 def _hosts(count: int) -> str:

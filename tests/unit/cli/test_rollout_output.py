@@ -62,7 +62,7 @@ def test_a_plan_names_each_change_and_no_host_without_one(capsys: pytest.Capture
         "  wave 1        workers: h2\n"
         "                - who is switched takes no new requests meanwhile, and finishes those that run\n"
         "\n"
-        "1 of 2 hosts would change. 2 kB to send.\n"
+        "1 of 2 hosts would change, 2 kB to send.\n"
     )
 
 
@@ -110,6 +110,13 @@ def test_many_files_of_one_folder_are_counted() -> None:
 
 def test_nothing_to_do_is_said_in_one_line() -> None:
     assert summary(plan(SAME)) == "Nothing to do: 1 host as lab's configuration says."
+
+
+def test_hosts_that_could_not_be_asked_are_counted_apart() -> None:
+    down = (HostError("doesn't answer", where="h3"),)
+    assert summary(plan(SAME, errors=down)).endswith("as lab's configuration says; 1 host could not be asked.")
+    assert summary(plan(HOST, errors=down)) == "1 of 1 host would change, 2 kB to send; 1 host could not be asked."
+    assert summary(plan(errors=down)) == "No host could be asked."
 
 
 def test_a_plan_as_json_has_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
