@@ -9,6 +9,7 @@ import argparse
 import importlib.util
 import os
 import platform
+import resource
 import shutil
 import signal
 import statistics
@@ -148,14 +149,24 @@ def timed(action: Callable[[], object]) -> float:
     return time.monotonic() - begin
 
 
+def spent() -> float:
+    """Processor seconds of the commands run so far, with what they started here; not of the lab's hosts."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def quick(bench: Bench) -> dict[str, float]:
-    """The no-op beside one command over SSH."""
-    taken: dict[str, list[float]] = {"ssh": [], "cold": [], "warm": []}
+    """The no-op beside one command over SSH. cpu, ssh_cpu: what they cost the controller alone."""
+    taken: dict[str, list[float]] = {"ssh": [], "ssh_cpu": [], "cold": [], "cpu": [], "warm": []}
     bench.apply()
     for _ in range(ROUNDS):
+        before = spent()
         taken["ssh"].append(timed(lambda: bench.ssh("true")))
+        taken["ssh_cpu"].append(spent() - before)
         bench.forget_connections()
+        before = spent()
         taken["cold"].append(timed(bench.apply))
+        taken["cpu"].append(spent() - before)
         taken["warm"].append(timed(bench.apply))
     return {name: statistics.median(values) for name, values in taken.items()}
 
@@ -180,17 +191,23 @@ def section(quicks: dict[int, dict[str, float]], slows: dict[str, float]) -> str
         f"Measured by `make bench-apply` on {time.strftime('%Y-%m-%d')}: {os.cpu_count()} cores for controller and"
         f" hosts together, Linux {platform.release()}, Python {platform.python_version()}. Seconds of wall time.",
         "",
-        "| hosts | one SSH command, cold | `apply`, nothing to do, cold | warm | cold / SSH |",
-        "|---|---|---|---|---|",
+        "| hosts | one SSH command, cold | `apply`, nothing to do: cold | warm | cold / SSH | CPU here: SSH | `apply` |",
+        "|---|---|---|---|---|---|---|",
         *(
-            f"| {count} | {it['ssh']:.2f} | {it['cold']:.2f} | {it['warm']:.2f} | {it['cold'] / it['ssh']:.1f} |"
+            f"| {count} | {it['ssh']:.2f} | {it['cold']:.2f} | {it['warm']:.2f} | {it['cold'] / it['ssh']:.1f}"
+            f" | {it['ssh_cpu']:.2f} | {it['cpu']:.2f} |"
             for count, it in sorted(quicks.items())
         ),
         "",
     ]
     if most > least:
-        cold, warm = ((quicks[most][way] - base[way]) / (most - least) * 1000 for way in ("cold", "warm"))
-        lines += [f"Each further host: {cold:.0f} ms cold, {warm:.0f} ms warm.", ""]
+        grows = {way: (quicks[most][way] - base[way]) / (most - least) * 1000 for way in base}
+        lines += [
+            f"Each further host: {grows['cold']:.0f} ms cold, {grows['warm']:.0f} ms warm; one SSH command alone, cold:"
+            f" {grows['ssh']:.0f} ms. The hosts of a lab share the controller's cores; of the controller's own CPU each"
+            f" further host takes {grows['cpu']:.0f} ms (SSH alone: {grows['ssh_cpu']:.0f}).",
+            "",
+        ]
     lines += [
         f"| on {least} hosts | s | times `apply`'s no-op |",
         "|---|---|---|",
