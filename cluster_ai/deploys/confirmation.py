@@ -22,7 +22,7 @@ class Confirmation:
     """`with` it around a switch: its lines are told, and it is confirmed as soon as it waits."""
 
     def __init__(self, host: Host, digest: str) -> None:
-        self._host, self._digest = host, digest
+        self._host, self._digest = host.connector.host, digest  # not pyinfra's `host`, which another greenlet can't use
         self._waits = Event()
         self.refused: list[str] = []  # why the last try to confirm failed
 
