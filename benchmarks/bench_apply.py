@@ -191,7 +191,7 @@ def section(quicks: dict[int, dict[str, float]], slows: dict[str, float]) -> str
         f"Measured by `make bench-apply` on {time.strftime('%Y-%m-%d')}: {os.cpu_count()} cores for controller and"
         f" hosts together, Linux {platform.release()}, Python {platform.python_version()}. Seconds of wall time.",
         "",
-        "| hosts | one SSH command, cold | `apply`, nothing to do: cold | warm | cold / SSH | CPU here: SSH | `apply` |",
+        "| hosts | SSH, one command, cold | `apply`, nothing to do: cold | warm | cold / SSH | CPU: SSH | `apply` |",
         "|---|---|---|---|---|---|---|",
         *(
             f"| {count} | {it['ssh']:.2f} | {it['cold']:.2f} | {it['warm']:.2f} | {it['cold'] / it['ssh']:.1f}"
