@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -15,7 +17,9 @@ from typing import Any
 
 import pytest
 
-from cluster_ai import settings
+from cluster_ai import layout, settings
+from cluster_ai.config.load import load
+from cluster_ai.rollout import credentials
 from cluster_ai.settings import Upstream
 from tests.rig import cluster as rig
 from tests.rig.cluster import MODEL, TOKEN
@@ -24,29 +28,46 @@ from tests.rig.processes import Process, free_port, until
 pytestmark = pytest.mark.integration
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
-LONG = 1500  # tokens: some seconds
+LONG, ENDLESS = 600, 20_000  # tokens: some seconds, and more than anyone waits for
+CONFIG = """\
+version: '1.0'
+cluster:
+  name: 'rig'
+  scheduler: {{host: '127.0.0.1'}}
+  workers:
+    - {{name: 'w1', host: '127.0.0.2', resources: {{cpu: 1, memory: '2GB'}}}}
+  gateway: {{port: {port}}}
+"""
 
 
 @dataclass
 class Stream:
-    """A long answer, read in a thread."""
+    """Counting, which never ends by itself, read in a thread."""
 
     url: str
+    tokens: int
+    token: str = TOKEN
     lines: list[dict[str, Any]] = field(default_factory=list)
     begun: threading.Event = field(default_factory=threading.Event)
+    leave: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self.thread = threading.Thread(target=self._read, daemon=True)
         self.thread.start()
+        assert self.begun.wait(60)
 
     def _read(self) -> None:
-        options = {"num_predict": LONG, "num_ctx": rig.CONTEXT, "temperature": 0, "seed": 1, "repeat_penalty": 1.5}
-        body = json.dumps({"model": MODEL, "prompt": "Count on and on.", "raw": True, "options": options}).encode()
-        request = urllib.request.Request(f"{self.url}/api/generate", body, HEADERS)
-        with urllib.request.urlopen(request, timeout=120) as reply:
-            for line in reply:
+        options = {"num_predict": self.tokens, "temperature": 0, "seed": 1}
+        body = json.dumps({"model": MODEL, "prompt": "1, 2, 3, 4, 5, 6,", "raw": True, "options": options}).encode()
+        headers = {**HEADERS, "Authorization": f"Bearer {self.token}"}
+        with urllib.request.urlopen(
+            urllib.request.Request(f"{self.url}/api/generate", body, headers), timeout=120
+        ) as r:
+            for line in r:
                 self.lines.append(json.loads(line))
                 self.begun.set()
+                if self.leave.is_set():
+                    return
 
     def ended(self) -> dict[str, Any]:
         self.thread.join(120)
@@ -136,8 +157,7 @@ def test_without_a_scheduler_a_worker_is_drained_all_the_same(site: Site) -> Non
 def test_a_stream_ends_on_a_drained_worker(site: Site) -> None:
     with site.gateway() as (url, _):
         until(lambda: seen(url)["state"] == "active")
-        stream = Stream(url)
-        assert stream.begun.wait(60)
+        stream = Stream(url, LONG)
         assert post(url, "cordon", {"reason": "x"})["reason"].startswith("cordoned: x, since ")
         assert stream.ended()["done"] is True
         until(lambda: seen(url)["in_flight"] == 0)
@@ -147,8 +167,7 @@ def test_a_stream_ends_on_a_drained_worker(site: Site) -> None:
 def test_a_stream_that_is_cut_by_its_workers_switch_ends_with_an_error_that_says_so(site: Site) -> None:
     with site.gateway() as (url, _):
         until(lambda: seen(url)["state"] == "active")
-        stream = Stream(url)
-        assert stream.begun.wait(60)
+        stream = Stream(url, ENDLESS)
         post(url, "drain")
         assert seen(url)["in_flight"] == 1
         site.front.stop(kill=True)  # the limit has passed
@@ -162,17 +181,47 @@ def test_a_stream_that_is_cut_by_its_workers_switch_ends_with_an_error_that_says
 def test_what_a_gateway_still_finishes_counts_in_the_one_that_has_taken_over(site: Site) -> None:
     with site.gateway() as (url, old):
         until(lambda: seen(url)["state"] == "active")
-        stream = Stream(url)
-        assert stream.begun.wait(60)
+        stream = Stream(url, ENDLESS)
         old.popen.send_signal(signal.SIGTERM)
         told = replace(site.told, port=free_port())
         with rig.gateway(site.folder / "gateway", told, site.keys, workers=0) as (new, _):
-            until(lambda: seen(new)["in_flight"] == 1 or not stream.thread.is_alive())
-            assert seen(new)["in_flight"] == 1 or stream.lines[-1]["done"]
-            assert stream.ended()["done"] is True
+            until(lambda: seen(new)["in_flight"] == 1)
+            stream.leave.set()
             until(lambda: seen(new)["in_flight"] == 0)
             assert old.popen.wait(60) == 0
             until(lambda: not list((site.folder / "gateway").glob("ending-*")))
+
+
+def test_the_command_waits_for_what_streams_and_undrain_brings_it_back(site: Site) -> None:
+    path = site.folder / "cluster.yaml"
+    path.write_text(CONFIG.format(port=site.told.port))
+    (site.keys / layout.GATEWAY_TOKEN).write_text(credentials.token(load(path)) + "\n")
+
+    command = [sys.executable, "-m", "cluster_ai", "--config", str(path)]
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        done = [*command, *words]
+        return subprocess.run(done, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+
+    def started(*words: str) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        return subprocess.Popen([*command, *words], stdout=pipe, stderr=pipe, stdin=subprocess.DEVNULL, text=True)
+
+    token = credentials.token(load(path))
+    with rig.gateway(site.folder / "gateway", site.told, site.keys, workers=1) as (url, _):
+        stream = Stream(url, ENDLESS, token)
+        late = run("drain", "w1", "--timeout", "0s")
+        assert (late.returncode, late.stderr.partition(" after")[0]) == (4, "w1: still has 1 request")
+        with started("drain", "w1", "--reason", "new fans", "--timeout", "5m") as waiting:
+            assert waiting.stdout
+            assert waiting.stdout.readline() == "w1: 1 request left\n"
+            stream.leave.set()
+            said, more = waiting.communicate(timeout=60)
+        assert waiting.returncode == 0, more
+        assert said.startswith("w1: empty; drained: new fans, since ")
+        assert more.startswith("w1: Dask isn't told of it: ")
+        told = json.loads(run("undrain", "w1", "--json").stdout)
+        assert [(it["worker"], it["state"], it["requests"]) for it in told["workers"]] == [("w1", "active", 0)]
 
 
 def test_a_wrong_body_and_an_unknown_worker_are_refused(site: Site) -> None:
