@@ -64,7 +64,7 @@ class Prometheus:
 def measured(prometheus: Prometheus, span: Span) -> dict[str, Measured]:
     """By worker, what happened within the span. Restarts of the gateway in it are seen through by increase()."""
     begin, end = span
-    window = f"{max(1, round(end - begin))}s"
+    window = f"{max(1, round((end - begin) * 1000))}ms"
 
     def increases(metric: str, *by: str) -> dict[tuple[str, ...], float]:
         found = prometheus.query(f"sum by ({', '.join(by)}) (increase({metric}[{window}]))", end)

@@ -84,7 +84,7 @@ def test_workers_are_judged_by_what_a_real_prometheus_saw_of_them_across_a_resta
     def begin() -> float:
         """A moment from which on every counter is known, at zero."""
         now = time.time()
-        until(lambda: prometheus.query("min(timestamp(worker_requests_total == 0))")[0].value > now)
+        until(lambda: prometheus.query("min(timestamp(worker_requests_total))")[0].value > now)
         return now
 
     with running(arguments, tmp_path / "log", until_ready=lambda: json.loads(ask("/api/v1/status/config")[1])):

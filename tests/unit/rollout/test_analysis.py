@@ -116,6 +116,12 @@ def test_a_longer_wait_fails_unless_nobody_would_notice_it() -> None:
     assert check(judged(quick, steady()), "time to first token").result == "pass"
 
 
+def test_a_longer_wait_of_a_few_requests_may_be_one_that_hung() -> None:
+    assert check(judged(steady(requests=20, seconds=3.0), steady()), "response time").result == "inconclusive"
+    assert check(judged(steady(requests=20), steady()), "response time").result == "pass"
+    assert check(judged(steady(requests=40, seconds=3.0), steady()), "response time").result == "fail"
+
+
 def test_models_are_compared_each_with_itself() -> None:
     small, large = Quotient(80 * 100, 100), Quotient(10 * 100, 100)
     before = replace(measured(), speed={"small": small, "large": Quotient(100, 10)})

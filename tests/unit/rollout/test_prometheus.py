@@ -57,7 +57,7 @@ def test_what_a_worker_did_is_put_together_from_its_counters() -> None:
     assert found["w1"].first_token == Quotient(2.0, 10.0)
     assert found["w1"].speed == {"m": Quotient(800.0, 10.0)}
     assert found["w2"].speed == {}
-    assert all(query["time"] == ["1060.400"] and "[60s]" in query["query"][0] for query in server.asked)
+    assert all(query["time"] == ["1060.400"] and "[60400ms]" in query["query"][0] for query in server.asked)
 
 
 def test_the_servers_own_clock_is_a_scalar() -> None:
