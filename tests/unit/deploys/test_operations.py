@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from cluster_ai.deploys import remote, transfer
-from cluster_ai.deploys.operations import OUTCOMES, unpacked_size
+from cluster_ai.deploys.operations import unpacked_size
+from cluster_ai.deploys.outcomes import OUTCOMES
 
 
 @pytest.mark.parametrize("size", [0, 1, 5_000_000])
@@ -20,7 +21,7 @@ def test_the_unpacked_size_of_an_archive_is_read_from_its_end(tmp_path: Path, si
 
 def test_every_way_in_which_the_switch_ends_is_worded() -> None:
     told = remote.script("switch.sh").split("# Exit status:", 1)[1].split("set -u", 1)[0]
-    for code in (10, 11, 12, 13, 14, 75):
+    for code in (10, 11, 12, 13, 14, 15, 16, 75):
         assert f"{code} " in told
         assert OUTCOMES[code]
 

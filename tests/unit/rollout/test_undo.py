@@ -35,7 +35,7 @@ def test_taking_several_back_leads_to_before_the_oldest_and_a_host_without_a_rel
 
 
 def test_a_host_that_is_there_already_or_cannot_be_asked_is_left_alone() -> None:
-    now = {"h1": seen("h1", B), "h2": HostError("is down", where="h2")}
+    now: dict[str, Observed | HostError] = {"h1": seen("h1", B), "h2": HostError("is down", where="h2")}
     assert of([SECOND], now) == {}
 
 
@@ -53,7 +53,8 @@ def test_a_place_to_go_to_is_named_by_a_rollout_or_a_release_that_it_brought(to:
 
 
 def test_nothing_is_begun_where_a_host_is_away_or_has_the_release_no_more() -> None:
-    now = {"h1": replace(seen("h1", C), releases=frozenset({C})), "h2": HostError("is down", where="h2")}
+    down = HostError("is down", where="h2")
+    now: dict[str, Observed | HostError] = {"h1": replace(seen("h1", C), releases=frozenset({C})), "h2": down}
     away, gone = possible({"h1": Change(C, B)}, now)
     assert isinstance(away, HostError)
     assert isinstance(gone, RolloutError)
