@@ -99,7 +99,8 @@ class Executor:
             report.untouched = changing
             return
         rolled = self._roll(found, found.plan.waves if waves is None else waves, report)
-        report.done = [it.host for it in plan.hosts if it.host in rolled.done or it.host in converging]
+        left = {*rolled.failed, *rolled.untouched}
+        report.done = [it.host for it in plan.hosts if it.host in rolled.done or it.host in {*converging} - left]
         report.failed, report.untouched, report.halt = rolled.failed, rolled.untouched, rolled.halt
         if rolled.ok and rolled.done:
             report.models = self._last_gate(found)
