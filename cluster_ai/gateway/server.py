@@ -30,7 +30,7 @@ from cluster_ai.gateway.log import Handler, Log
 from cluster_ai.gateway.relay import session
 from cluster_ai.settings import GatewaySettings
 
-GRACE = 300  # seconds for streams to end after SIGTERM
+GRACE = 60  # seconds for streams to end after SIGTERM; new connections wait for the next gateway meanwhile
 FIRST_LOOK = 5  # seconds that the first look at all workers may take before requests are taken
 KEEP_ALIVE = 75  # seconds an idle client connection is kept
 _FIRST_SOCKET = 3  # sd_listen_fds(3)

@@ -181,7 +181,7 @@ def _gateway() -> Unit:
         credentials=(*_TLS_FILES, layout.GATEWAY_TOKEN),
         after=f"network.target {layout.GATEWAY_SOCKET}",
         unit=f"Requires={layout.GATEWAY_SOCKET}\n",
-        stop=120,
+        stop=90,
     )
     return Unit(layout.GATEWAY, text, ("etc/gateway.json",), ("app", "lib"))
 
