@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -68,8 +69,13 @@ def test_another_key_shares_no_connection_that_an_earlier_one_opened() -> None:
 def test_the_runtime_directory_is_taken_where_it_is_short(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/nowhere")
     assert control_dir().is_relative_to(runtime)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run" if Path("/run/cluster-ai").is_dir() else str(runtime)[:41])
-    assert len(str(control_dir())) <= 104 - 18 - 41
+    long = runtime / "a-folder-with-a-long-name"
+    long.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
+    assert not control_dir().is_relative_to(long)
+    with tempfile.TemporaryDirectory(prefix="x", dir="/tmp") as short:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", short)
+        assert control_dir() == Path(short) / "cluster-ai"
 
 
 def test_a_folder_that_others_can_open_is_refused() -> None:
