@@ -1,4 +1,4 @@
-"""A switch that nobody confirms, whatever the reason, ends on the release that ran before: on a real host, by itself."""
+"""A switch that nobody confirms, for whatever reason, ends on the release that ran before: on a host, by itself."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ def waits(client: subprocess.Popen[str]) -> None:
 def is_back(cluster: Cluster, target: HostTarget) -> None:
     assert until(lambda: current(cluster, target.name) == target.digest)
     assert until(lambda: is_whole(cluster, target.name))
-    assert not cluster.lab.run_on(target.name, f"ls {layout.STATE} | grep -x pending", check=False)
+    pending = f"ls {layout.STATE} | grep -x pending"  # taken away last, when the switch has ended
+    assert until(lambda: not cluster.lab.run_on(target.name, pending, check=False))
 
 
 def test_without_a_confirmation_a_healthy_host_goes_back(
