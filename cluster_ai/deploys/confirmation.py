@@ -24,7 +24,7 @@ class Confirmation:
     def __init__(self, host: Host, digest: str) -> None:
         self._host, self._digest = host.connector.host, digest  # not pyinfra's `host`, which another greenlet can't use
         self._waits = Event()
-        self.refused: list[str] = []  # why the last try to confirm failed
+        self.refused: list[str] = []  # why it could not be confirmed
 
     def __enter__(self) -> Confirmation:
         if isinstance(self._host.connector, OpenSSH):
@@ -65,5 +65,6 @@ class Confirmation:
             return False
         finally:
             connector.disconnect()
-        self.refused = [] if ok else [f"could not be confirmed: {output.stdout or output.stderr}"]
+        if not ok and not self.refused:
+            self.refused = [f"could not be confirmed: {output.stdout or output.stderr}"]
         return bool(ok)

@@ -51,9 +51,10 @@ def current(cluster: Cluster, host: str) -> str:
 
 
 def is_whole(cluster: Cluster, host: str) -> bool:
-    """The release that is current is as its manifest says, and all its units run."""
+    """The release that is current is as its manifest says, and all its units run. Not while a switch is under way."""
     agent = f"{layout.CURRENT}/bin/launch python3 -m cluster_ai.host verify --json etc/host.json"
-    return not json.loads(cluster.lab.run_on(host, agent, check=False))["drift"]
+    said = cluster.lab.run_on(host, agent, check=False)
+    return bool(said) and not json.loads(said)["drift"]
 
 
 def pushed(config: Config, target: HostTarget, events: list[Event]) -> HostOutcome:
