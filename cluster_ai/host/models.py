@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 
 from cluster_ai import layout
 from cluster_ai.engine.client import canonical
+from cluster_ai.host import units
 from cluster_ai.host.ollama import Ollama, OllamaError
 from cluster_ai.settings import HostSettings, PlacedModel
 
 RECORD = Path(layout.STATE / "models.json")  # what was made here: name -> {"wanted": ..., "digest": that of the engine}
 STARTING = 60.0  # seconds the engine may take to answer at first
+RESTARTS = 3  # of the engine's unit, after which it won't start at all
 STEP = 5  # percent between lines of progress
 
 Record = dict[str, dict[str, Any]]
@@ -30,7 +33,7 @@ def make(
     try:
         present = _present(engine, time.monotonic() + STARTING)
     except OllamaError as error:
-        return [f"engine: expected an answer at {told.engine_url}, found none in {STARTING:.0f} s ({error})"]
+        return [f"engine: expected an answer at {told.engine_url}, found none ({error})"]
     made = _load(record)
     failures = []
     for model in told.models:
@@ -72,9 +75,17 @@ def _present(engine: Ollama, deadline: float) -> dict[str, str]:
         try:
             return {canonical(model["name"]): str(model["digest"]) for model in engine.get("/api/tags")["models"]}
         except OllamaError:
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or _dies():
                 raise
         time.sleep(0.2)
+
+
+def _dies() -> bool:
+    """Whether systemd starts the engine again and again."""
+    try:
+        return units.states([layout.ENGINE])[layout.ENGINE].restarts >= RESTARTS
+    except (OSError, subprocess.SubprocessError):  # not a host with systemd
+        return False
 
 
 def _make(engine: Ollama, model: PlacedModel, blobs: Path) -> None:
