@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 Status = Literal["start", "ok", "changed", "failed"]
 OnEvent = Callable[[Event], None]
 OnStage = Callable[[str, Sequence[str]], None]  # title, hosts
+PAST = 300.0  # seconds before a wave that its workers are compared with, at least
 AGAIN = 2  # times that an analysis which can't tell yet is given its bake time anew
 
 
@@ -224,7 +225,7 @@ class Executor:
                 self.scope,
                 workers,
                 others,
-                before=(began - wave.bake, began),
+                before=(began - max(wave.bake, PAST), began),
                 after=(begin, time.time()),
                 limits=limits,
             )
