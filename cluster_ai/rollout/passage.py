@@ -37,11 +37,15 @@ class Passage:
         """
         for name in names:
             self.record.step(title, name, "start")
-        drained = self._drain(title, serving)
+        drained: dict[str, Traffic] = {}
         outcomes: dict[str, ClusterAIError | None] = {}
         try:
-            self.on_stage(title, names)
-            outcomes |= work()
+            refused = self._drain(title, serving, drained)
+            if refused:
+                outcomes |= {name: refused for name in names}
+            else:
+                self.on_stage(title, names)
+                outcomes |= work()
         finally:
             stuck = self._resume(drained, {name for name, error in outcomes.items() if error})
         outcomes |= {name: error for name, error in stuck.items() if outcomes.get(name) is None}
@@ -61,23 +65,29 @@ class Passage:
     def _hosts(self, names: Sequence[str]) -> list[Host]:
         return [host for host in hosts(self.scope.config) if host.name in names]
 
-    def _drain(self, title: str, names: Sequence[str]) -> dict[str, Traffic]:
-        """What is ours to resume."""
+    def _drain(self, title: str, names: Sequence[str], ours: dict[str, Traffic]) -> RolloutError | None:
+        """Fills in what is ours to resume; returns why the gateway refuses to drain one of them."""
         if not names:
-            return {}
+            return None
         gateway = self.gateway
         traffic = {host.name: Traffic(gateway.ask, host.worker.name) for host in self._hosts(names) if host.worker}
         self.on_stage("drain", list(traffic))
         limit = self.scope.config.rollout.drain_timeout
-        ours = {name: it for name, it in traffic.items() if it.drain(f"rollout {self.record.id}: {title}")}
+        for name, it in traffic.items():
+            self.on_event(Event(name, "drain", "start"))
+            try:
+                if it.drain(f"rollout {self.record.id}: {title}"):
+                    ours[name] = it
+            except RolloutError as error:
+                self.on_event(Event(name, "drain", "failed", error.what))
+                return error
         end = time.monotonic() + limit
         for name, it in ours.items():
-            self.on_event(Event(name, "drain", "start"))
             left = it.under_way(max(0.0, end - time.monotonic()))
             cut = f"{left} still under way after {limit:.0f} s are cut off" if left else ""
             self.on_event(Event(name, "drain", "changed", cut))
             self.record.step("drain", name, "changed", cut)
-        return ours
+        return None
 
     def _resume(self, drained: Mapping[str, Traffic], failed: Container[str]) -> dict[str, ClusterAIError]:
         """Those that failed may be away for long: they get requests when they are there, and aren't waited for."""

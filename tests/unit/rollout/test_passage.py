@@ -37,6 +37,7 @@ class FakeGateway:
 
     def __init__(self, gone: set[str]) -> None:
         self.drained: set[str] = set()
+        self.refusing: set[str] = set()
         self.gone = gone
         self.log: list[str] = []
 
@@ -55,6 +56,8 @@ class FakeGateway:
         if method == "GET":
             return 200, {"workers": [self.entry(name) for name in ("a", "b")]}
         name, what = path.split("/")[-2:]
+        if name in self.refusing:
+            return 401, {"error": "no good token"}
         self.log.append(f"{what} {name}")
         (self.drained.add if what == "drain" else self.drained.discard)(name)
         return 200, self.entry(name)
@@ -114,3 +117,12 @@ def test_who_serves_nobody_is_not_drained(passage: Any) -> None:
     made.run("switch", ["a"], [], lambda: {"a": None})
     assert gateway.log == []
     assert made.workers(["10.0.0.1", "a", "b"]) == ["a", "b"]
+
+
+def test_where_one_cannot_be_drained_none_is_switched_and_the_others_serve_on(passage: Any) -> None:
+    made, gateway = passage()
+    gateway.refusing.add("b")
+    outcomes = made.run("switch", ["a", "b"], ["a", "b"], lambda: pytest.fail("nothing is to be switched"))
+    assert all(isinstance(error, RolloutError) for error in outcomes.values())
+    assert set(outcomes) == {"a", "b"}
+    assert gateway.log == ["drain a", "resume a"]
