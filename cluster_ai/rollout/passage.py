@@ -42,7 +42,7 @@ class Passage:
         try:
             refused = self._drain(title, serving, drained)
             if refused:
-                outcomes |= {name: refused for name in names}
+                outcomes |= dict.fromkeys(names, refused)
             else:
                 self.on_stage(title, names)
                 outcomes |= work()
