@@ -92,12 +92,15 @@ class Rows:
             " one. Latencies are those of the few tokens.",
             "",
             table(UPDATES, (self.updates[name] for name in KINDS if name in self.updates)),
-            "",
-            "Faults in the midst of an update of two workers, one after the other, under the same load. Held: every"
-            " host is on a whole release, the cluster serves, the journal says what happened.",
-            "",
-            table(FAULTS, (self.faults[it.name] for it in faults.SCENARIOS if it.name in self.faults)),
         ]
+        if self.faults:
+            lines += [
+                "",
+                "Faults in the midst of an update of two workers, one after the other, under the same load. Held: every"
+                " host is on a whole release, the cluster serves, the journal says what happened.",
+                "",
+                table(FAULTS, (self.faults[it.name] for it in faults.SCENARIOS if it.name in self.faults)),
+            ]
         return "\n".join(lines)
 
 

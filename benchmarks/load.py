@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import random
 import signal
 import sys
 import time
@@ -189,10 +190,14 @@ class Load:
     async def client(
         self, number: int, kinds: Sequence[Kind], every: float, stop: asyncio.Event, record: Callable[[Sample], None]
     ) -> None:
-        """Asks one thing after another, at most one in `every` seconds, until `stop`."""
-        for turn in itertools.count(number):
+        """Asks one thing after another, at most one in `every` seconds, until `stop`.
+
+        By chance, the same on every run: clients in step with the balancer would bring one worker all the streams.
+        """
+        chance = random.Random(number)  # noqa: S311
+        while True:
             begin = time.monotonic()
-            record(await self.sample(kinds[turn % len(kinds)], PROMPTS[turn * 3 % len(PROMPTS)]))
+            record(await self.sample(chance.choice(kinds), chance.choice(PROMPTS)))
             if await happened(stop, begin + every - time.monotonic()):
                 return
 
@@ -200,9 +205,9 @@ class Load:
         self, shorts: int, streams: int, rate: float, stop: asyncio.Event, record: Callable[[Sample], None]
     ) -> None:
         every = (shorts + streams) / rate
+        kinds = (SHORT,) * (2 * shorts) + STREAMS * streams  # the two kinds of streams share theirs
         async with asyncio.TaskGroup() as group:
             for number in range(shorts + streams):
-                kinds = (SHORT,) if number < shorts else STREAMS
                 group.create_task(self.client(number, kinds, every, stop, record), name=f"client-{number}")
                 if await happened(stop, 1 / rate):  # they don't begin all at once
                     return

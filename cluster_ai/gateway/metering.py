@@ -22,6 +22,7 @@ _NUMBERS = re.compile(rb'"(' + b"|".join((*sorted(_TOKEN_KEYS), *_TIME_KEYS)) + 
 _CACHE_WINDOW = 256
 # Ollama also counts its bookkeeping as load_duration: 5 to 150 ms when the model is in memory; reading even the
 # smallest model takes longer.
+TIMED = 16  # tokens of an answer that says how fast its worker is; what every answer costs weighs too much in fewer
 LOADED_WITHIN = 0.25
 _NS = 1e9
 
@@ -163,7 +164,7 @@ class Meter:
     def usage(self, model: str, worker: str, usage: Usage) -> None:
         if usage.tokens:
             self._tokens.labels(model, worker).inc(usage.tokens)
-            if usage.eval:
+            if usage.eval and usage.tokens >= TIMED:
                 self._timed_tokens.labels(worker, model).inc(usage.tokens)
                 self._eval_seconds.labels(worker, model).inc(usage.eval)
         if usage.run is not None:

@@ -100,7 +100,7 @@ WORKER_FIRST_TOKEN = Metric(
 WORKER_TIMED_TOKENS = Metric(
     "worker_timed_tokens_total",
     "counter",
-    "Tokens of answers whose engine told how long it generated; by worker_eval_seconds_total: tokens per second.",
+    "Tokens of answers of 16 tokens and more, whose time the engine told; by worker_eval_seconds_total: a speed.",
     ("worker", "model"),
 )
 WORKER_EVAL_SECONDS = Metric(

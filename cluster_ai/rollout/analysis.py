@@ -30,6 +30,7 @@ Result = Literal["pass", "fail", "inconclusive"]
 MIN_REQUESTS = 10  # fewer say nothing
 MIN_TOKENS = 100  # likewise
 MANY = 30  # requests; one that hangs in fewer makes a mean look bad, so that fewer can pass, but not fail
+MANY_TOKENS = 500  # likewise, of the speed
 SLACK = 0.05  # seconds that a mean may grow whatever share of it that is: below, it is the network's noise
 _Z = 1.96  # of a 95 % interval
 
@@ -188,7 +189,8 @@ def _speed(worker: str, trial: Trial, others: Sequence[Trial], limit: float) -> 
     loss = 1 - ratio
     told = f"{value:.1f} against {value / ratio:.1f} expected: "
     told += f"{_percent(abs(loss))} {'slower' if loss > 0 else 'faster'}, at most {_percent(limit)} slower is allowed"
-    return _check(name, worker, value, value / ratio, limit, "fail" if loss > limit else "pass", told)
+    result: Result = "pass" if loss <= limit else "fail" if tokens >= MANY_TOKENS else "inconclusive"
+    return _check(name, worker, value, value / ratio, limit, result, told)
 
 
 def _ratio(old: Mapping[str, Quotient], new: Mapping[str, Quotient]) -> float | None:

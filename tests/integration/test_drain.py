@@ -28,7 +28,7 @@ from tests.rig.processes import Process, free_port, until
 pytestmark = pytest.mark.integration
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
-LONG, ENDLESS = 600, 20_000  # tokens: some seconds, and more than anyone waits for
+LONG, ENDLESS = 300, 20_000  # tokens: some seconds, and more than anyone waits for
 CONFIG = """\
 version: '1.0'
 cluster:
@@ -61,7 +61,7 @@ class Stream:
         body = json.dumps({"model": MODEL, "prompt": "1, 2, 3, 4, 5, 6,", "raw": True, "options": options}).encode()
         headers = {**HEADERS, "Authorization": f"Bearer {self.token}"}
         with urllib.request.urlopen(
-            urllib.request.Request(f"{self.url}/api/generate", body, headers), timeout=120
+            urllib.request.Request(f"{self.url}/api/generate", body, headers), timeout=250
         ) as r:
             for line in r:
                 self.lines.append(json.loads(line))
@@ -70,7 +70,7 @@ class Stream:
                     return
 
     def ended(self) -> dict[str, Any]:
-        self.thread.join(120)
+        self.thread.join(250)
         assert not self.thread.is_alive()
         return self.lines[-1]
 

@@ -111,7 +111,8 @@ def test_a_worker_that_was_not_asked_yet_shows_zero_so_that_its_first_fault_is_a
 def test_a_speed_is_of_those_tokens_alone_whose_time_the_engine_told() -> None:
     registry = CollectorRegistry()
     meter = Meter(registry)
-    meter.usage("m", "w", Usage(1, 5, 1.0, 0.05, 0.5))
+    meter.usage("m", "w", Usage(1, 50, 1.0, 0.05, 0.5))
     meter.usage("m", "w", Usage(1, 70, None, None, None))
-    assert _value(registry, "worker_timed_tokens_total", model="m", worker="w") == 5
+    meter.usage("m", "w", Usage(1, 3, 1.0, 0.05, 0.5))  # too short to tell a speed
+    assert _value(registry, "worker_timed_tokens_total", model="m", worker="w") == 50
     assert _value(registry, "worker_eval_seconds_total", model="m", worker="w") == 0.5
