@@ -29,15 +29,16 @@ GUARD = "cluster-ai-guard.service"  # of no release; before every unit of one at
 TARGET = "cluster-ai.target"
 SWITCHING = "cluster-ai-switch.service"  # transient: a switch under way
 VERIFY, VERIFY_TIMER = "cluster-ai-verify.service", "cluster-ai-verify.timer"
-SCHEDULER, GATEWAY_SOCKET, GATEWAY, PROMETHEUS, DASHBOARD = (
+SCHEDULER, GATEWAY_SOCKET, GATEWAY_HOLDER, GATEWAY, PROMETHEUS, DASHBOARD = (
     "cluster-ai-scheduler.service",
     "cluster-ai-gateway.socket",
-    "cluster-ai-gateway.service",
+    "cluster-ai-gateway.service",  # keeps the socket from starting anything; runs nothing
+    "cluster-ai-gateway@.service",  # one instance runs; during a hand-over two, both on the socket
     "cluster-ai-prometheus.service",
     "cluster-ai-dashboard.service",
 )
 ENGINE, FRONT, WORKER = "cluster-ai-engine.service", "cluster-ai-front.service", "cluster-ai-worker.service"
-HEAD_UNITS = (SCHEDULER, GATEWAY_SOCKET, GATEWAY, PROMETHEUS, DASHBOARD)
+HEAD_UNITS = (SCHEDULER, GATEWAY_SOCKET, GATEWAY_HOLDER, GATEWAY, PROMETHEUS, DASHBOARD)
 WORKER_UNITS = (ENGINE, FRONT, WORKER)
 
 # One system user a component; the base role makes them.
@@ -50,6 +51,8 @@ USERS = (
     "cluster-ai-front",
     "cluster-ai-worker",
 )
+
+GATEWAY_GRACE = 300  # seconds that a gateway which ends gives its streams
 
 ENGINE_PORT = 11434  # Ollama, loopback only
 FRONT_PORT = 11443  # nginx before it: TLS 1.3, client certificate asked for

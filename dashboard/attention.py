@@ -76,7 +76,7 @@ def _answers(o: Overview) -> list[Notice]:
         ratio = o.failed / o.finished
         level: Literal["error", "warning"] = "error" if ratio > 0.05 else "warning"
         what = f"{units.share(ratio)} of the requests failed ({units.count(o.failed)} of {units.count(o.finished)})."
-        found.append(Notice(level, what, "The gateway's log says which: `journalctl -u cluster-ai-gateway`."))
+        found.append(Notice(level, what, "The gateway's log says which: `journalctl -u 'cluster-ai-gateway@*'`."))
     if o.failovers >= 0.5:
         what = f"{units.count(o.failovers)} requests went to another worker because the first one failed them."
         found.append(Notice("warning", what, "Nothing was lost, but a worker is unsteady: see Workers."))
@@ -128,7 +128,7 @@ def _monitoring(o: Overview, now: float | None) -> list[Notice]:
             Notice(
                 "error",
                 "Prometheus has no new values from the gateway.",
-                "`systemctl status cluster-ai-gateway` on the head host.",
+                "`systemctl status 'cluster-ai-gateway@*'` on the head host.",
             )
         )
     others = _bold(t for t in o.targets_down if not t.startswith("gateway "))

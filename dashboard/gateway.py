@@ -134,7 +134,7 @@ class Gateway:
             raise UnavailableError(
                 f"the gateway doesn't answer ({reason})",
                 where=self.url,
-                remedy="start it: `systemctl start cluster-ai-gateway` on the head host, or `cluster-ai up`",
+                remedy="start it: `systemctl start cluster-ai.target` on the head host, or `cluster-ai up`",
             ) from error
         if response.ok:
             return response

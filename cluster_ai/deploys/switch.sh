@@ -87,9 +87,37 @@ running_of() { # DIGEST: those that run all the time, so neither the target, nor
     for unit in $(units_of "$1"); do
         case "$unit" in
         *.target) ;;
+        *@.service) instance "$unit" "$1" ;;
         *.service) [ -e "$ROOT/releases/$1/units/${unit%.service}.timer" ] || echo "$unit" ;;
         *) echo "$unit" ;;
         esac
+    done
+}
+
+# A service that is handed over while it runs is a template. Its instance is named by what it runs from, so a new one comes up beside
+# the old one, which is stopped only when the release stays (retire).
+instance() { # TEMPLATE DIGEST
+    echo "${1%.service}$(stamp "$1" "$2" | cut -c1-12).service"
+}
+
+template() { # UNIT: of an instance, its template's name; else the unit's own
+    case "$1" in *@*) echo "${1%%@*}@.service" ;; *) echo "$1" ;; esac
+}
+
+instances() { # TEMPLATE: those that systemd runs
+    systemctl list-units --plain --no-legend "${1%.service}*.service" | cut -d' ' -f1
+}
+
+retire() { # DIGEST: instances of other releases finish what they serve, and end
+    for unit in $(units_of "$1"); do
+        case "$unit" in *@.service) ;; *) continue ;; esac
+        mine=$(instance "$unit" "$1")
+        for old in $(instances "$unit"); do
+            [ "$old" = "$mine" ] || {
+                systemctl stop --no-block "$old"
+                rm -f "$STATE/units/$old"
+            }
+        done
     done
 }
 
@@ -109,8 +137,9 @@ last_words() { # UNIT: what it said in its last run
 # What a unit was, or would be, started with: everything of the release that it runs from (one digest, in units.txt), and the
 # credentials that it was handed.
 inputs() { # UNIT DIGEST
-    sed -n "s/^$1 //p" "$ROOT/releases/$2/units.txt"
-    sed -n 's/^LoadCredential=[^:]*://p' "$ROOT/releases/$2/units/$1" | sort -u | while read -r file; do
+    of=$(template "$1")
+    sed -n "s/^$of //p" "$ROOT/releases/$2/units.txt"
+    sed -n 's/^LoadCredential=[^:]*://p' "$ROOT/releases/$2/units/$of" | sort -u | while read -r file; do
         sha256sum <"$file" 2>/dev/null || echo "no $file"
     done
 }
@@ -127,11 +156,23 @@ undo_overrides() {
         kept=$STATE/removed/$unit.d-$(date +%s%N)
         mkdir -p "$STATE/removed" && mv -T "$folder" "$kept" || return 1
         say "moved away: $folder (kept as $kept)"
-        case "$unit" in *-.*) rm -f "$STATE/units/"* ;; *) rm -f "$STATE/units/$unit" ;; esac # so that it starts anew
+        case "$unit" in # so that it starts anew
+        *-.*) rm -f "$STATE/units/"* ;;
+        *@.service) rm -f "$STATE/units/${unit%.service}"* ;;
+        *) rm -f "$STATE/units/$unit" ;;
+        esac
     done
     for file in /etc/cluster-ai/*; do
         [ ! -f "$file" ] || { chown root:root "$file" && chmod 0600 "$file"; } || return 1
     done
+}
+
+take_away() { # LINK: of a unit, which is stopped; a template with all its instances
+    gone=${1##*/}
+    case "$gone" in *@.service) all="${gone%.service}*.service" ;; *) all=$gone ;; esac
+    systemctl stop "$all"
+    systemctl reset-failed "$all" 2>/dev/null
+    rm -f "$1" "$STATE/units/${gone%.service}"* "$SYSTEM"/*.wants/"${gone%.service}"*
 }
 
 link_units() { # DIGEST
@@ -140,22 +181,23 @@ link_units() { # DIGEST
     for link in "$SYSTEM"/cluster-ai*; do # units that this release doesn't have
         unit=${link##*/}
         case "$(readlink "$link")" in "$ROOT/current/"*) ;; *) continue ;; esac
-        listed "$unit" "$units" && continue
-        systemctl stop "$unit"
-        rm -f "$link" "$STATE/units/$unit" "$SYSTEM"/*.wants/"$unit"
+        listed "$unit" "$units" || take_away "$link"
     done
     for unit in $units; do
         rm -f "$SYSTEM/.$unit.new"
         ln -s "$ROOT/current/units/$unit" "$SYSTEM/.$unit.new" && mv -T "$SYSTEM/.$unit.new" "$SYSTEM/$unit" || return 1
         # Not `systemctl enable`: it resolves `current`, and its links would lead into a release that is removed some day.
         wanted=$(sed -n 's/^WantedBy=//p' "$ROOT/releases/$1/units/$unit" | tr '\n' ' ')
-        for link in "$SYSTEM"/*.wants/"$unit"; do
+        name=$unit
+        case "$unit" in *@.service) name=$(instance "$unit" "$1") ;; esac
+        for link in "$SYSTEM"/*.wants/"${unit%.service}"*; do
             by=${link%/*}
             by=${by##*/}
-            [ ! -L "$link" ] || listed "${by%.wants}" "$wanted" || rm -f "$link"
+            [ "$(template "${link##*/}")" = "$unit" ] || continue
+            [ "${link##*/}" = "$name" ] && listed "${by%.wants}" "$wanted" || rm -f "$link"
         done
         for by in $wanted; do
-            mkdir -p "$SYSTEM/$by.wants" && ln -sfn "../$unit" "$SYSTEM/$by.wants/$unit" || return 1
+            mkdir -p "$SYSTEM/$by.wants" && ln -sfn "../$unit" "$SYSTEM/$by.wants/$name" || return 1
         done
     done
     systemctl daemon-reload
@@ -173,9 +215,12 @@ start_units() { # DIGEST
     sockets=
     for unit in $changed; do # a socket can't be started while its service runs
         case "$unit" in *.socket) ;; *) continue ;; esac
-        service=${unit%.socket}.service
-        sockets="$sockets $service $unit"
-        listed "$service" "$changed" || ! listed "$service" "$(units_of "$1" | tr '\n' ' ')" || changed="$changed $service"
+        sockets="$sockets $unit"
+        for service in $(running_of "$1"); do # it, and the instances that have inherited the socket
+            case "$service" in "${unit%.socket}.service" | "${unit%.socket}@"*) ;; *) continue ;; esac
+            sockets="$sockets $service $(instances "$(template "$service")" | tr '\n' ' ')"
+            listed "$service" "$changed" || changed="$changed $service"
+        done
     done
     if [ -n "$changed" ]; then
         say "restarting:$changed"
@@ -256,11 +301,7 @@ healthy() { # DIGEST
 
 remove_all() {
     for link in "$SYSTEM"/cluster-ai*; do
-        case "$(readlink "$link")" in "$ROOT/current/"*) ;; *) continue ;; esac
-        unit=${link##*/}
-        systemctl stop "$unit"
-        systemctl reset-failed "$unit" 2>/dev/null
-        rm -f "$link" "$STATE/units/$unit" "$SYSTEM"/*.wants/"$unit"
+        case "$(readlink "$link")" in "$ROOT/current/"*) take_away "$link" ;; esac
     done
     rm -f "$ROOT/current" "$ROOT/previous"
     systemctl daemon-reload
@@ -290,6 +331,7 @@ go_back() { # CODE: ends this script
     fi
     say "going back to $BACK"
     if lead current "$BACK" && link_units "$BACK" && start_units "$BACK" && all_active "$BACK"; then
+        retire "$BACK"
         if [ -n "$BEFORE" ]; then lead previous "$BEFORE"; else rm -f "$ROOT/previous"; fi
         say "back on $BACK"
         ended returned "$1"
@@ -349,6 +391,7 @@ confirmed=$CONFIRMED" || exit 70
     trap '' TERM INT HUP
     write "$STATE/confirmed" "$WANTED"
     : >"$STATE/known/$WANTED"
+    retire "$WANTED"
     touch "$ROOT/releases/$WANTED" # its age, for --prune, is that of its last use
     say "running $WANTED"
     ended confirmed 0

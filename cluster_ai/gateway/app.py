@@ -68,6 +68,7 @@ class Gateway:
         log: Log,
     ) -> None:
         self._fleet, self._guard, self._log = fleet, guard, log
+        self.ending = False  # set when this process is to end
         self._registry = CollectorRegistry()
         self._meter = Meter(self._registry)
         for worker in fleet.workers.values():
@@ -105,7 +106,7 @@ class Gateway:
         path: str = scope["path"]
         asked = credentials(scope["headers"])
         trace = Trace(_request_id(asked.request_id), time.perf_counter())
-        sent = _Sent(send, trace.id)
+        sent = _Sent(send, trace.id, last=self.ending)
         client = scope["client"][0] if scope["client"] else ""
         try:
             if path not in _OPEN:
@@ -206,18 +207,19 @@ class Gateway:
 
 
 class _Sent:
-    """Sees the status on its way out, and gives every answer its request's name."""
+    """Sees the status on its way out, and gives every answer its request's name. last: of its connection."""
 
-    __slots__ = ("_id", "_send", "status")
+    __slots__ = ("_headers", "_send", "status")
 
-    def __init__(self, send: Send, request_id: str) -> None:
-        self._send, self._id = send, request_id
+    def __init__(self, send: Send, request_id: str, *, last: bool) -> None:
+        self._send = send
+        self._headers = [(b"x-request-id", request_id.encode()), *([(b"connection", b"close")] if last else [])]
         self.status = 0
 
     def __call__(self, message: Any) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message["headers"], (b"x-request-id", self._id.encode())]
+            message["headers"] = [*message["headers"], *self._headers]
         return self._send(message)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
 import signal
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from cluster_ai.gateway.log import Handler, Log
 from cluster_ai.gateway.relay import session
 from cluster_ai.settings import GatewaySettings
 
-GRACE = 60  # seconds for streams to end after SIGTERM; new connections wait for the next gateway meanwhile
+LINGER = 3.0  # seconds in which a client that keeps its connection is still answered, and told to make a new one
 FIRST_LOOK = 5  # seconds that the first look at all workers may take before requests are taken
 KEEP_ALIVE = 75  # seconds an idle client connection is kept
 _FIRST_SOCKET = 3  # sd_listen_fds(3)
@@ -99,20 +100,39 @@ def listening(settings: GatewaySettings, environ: Mapping[str, str], pid: int) -
 
 
 class _Server(uvicorn.Server):
-    """While it waits for streams to end, it tells the gateway that has taken over which ones it has."""
+    """Ends so that no client notices; meanwhile it tells the gateway that has taken over which streams it still has."""
 
-    def __init__(self, config: uvicorn.Config, fleet: Fleet, elders: Elders) -> None:
+    def __init__(
+        self, config: uvicorn.Config, app: Gateway, fleet: Fleet, elders: Elders, ready: Callable[[], None]
+    ) -> None:
         super().__init__(config)
-        self._fleet, self._elders = fleet, elders
+        self._app, self._fleet, self._elders, self._ready = app, fleet, elders, ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         telling = asyncio.create_task(self._tell(), name="ending")
         try:
+            await self._linger(sockets or [])
             await super().shutdown(sockets)
         finally:
             telling.cancel()
             await asyncio.gather(telling, return_exceptions=True)
             self._elders.forget()
+
+    async def _linger(self, sockets: list[socket.socket]) -> None:
+        """No new connections; those that are kept open may be in use at this very moment, so they aren't closed yet."""
+        for server in self.servers:
+            server.close()
+        for listener in sockets:
+            listener.close()
+        self._app.ending = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                while self.server_state.connections:  # noqa: ASYNC110 (uvicorn tells of no change)
+                    await asyncio.sleep(0.05)
 
     async def _tell(self) -> None:
         while True:
@@ -121,11 +141,16 @@ class _Server(uvicorn.Server):
 
 
 async def serve(
-    settings: GatewaySettings, credentials: Credentials, sockets: list[socket.socket], state: Path | None, log: Log
+    settings: GatewaySettings,
+    credentials: Credentials,
+    sockets: list[socket.socket],
+    state: Path | None,
+    log: Log,
+    ready: Callable[[], None],
 ) -> None:
-    """Until SIGTERM or SIGINT; then no new connections, and streams have GRACE seconds to end.
+    """Until SIGTERM or SIGINT; then no new connections, and streams have layout.GATEWAY_GRACE seconds to end.
 
-    state: a folder that outlasts the process; None: nothing is kept.
+    state: a folder that outlasts the process; None: nothing is kept. ready: told once requests are taken.
     """
     fleet, elders = Fleet(settings), Elders(state)
     server: uvicorn.Server | None = None
@@ -161,14 +186,14 @@ async def serve(
             server_header=False,
             proxy_headers=False,  # an address that a header claims must not become a trusted one
             timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=GRACE,
+            timeout_graceful_shutdown=layout.GATEWAY_GRACE,
             backlog=1024,
         )
         await health.looked(FIRST_LOOK)
         gc.collect()
         gc.freeze()  # what is loaded by now stays: no need to walk through it again and again while requests run
         log.write("started", cluster=settings.cluster, listen=[str(s.getsockname()) for s in sockets])
-        server = _Server(config, fleet, elders)
+        server = _Server(config, app, fleet, elders, ready)
         await server.serve(sockets=sockets)
     log.write("stopped")
 
@@ -184,7 +209,16 @@ def run(settings: GatewaySettings, environ: Mapping[str, str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings, credentials, sockets, _state(environ), log))
+        runner.run(serve(settings, credentials, sockets, _state(environ), log, lambda: notify(environ)))
+
+
+def notify(environ: Mapping[str, str]) -> None:
+    """Tell systemd, where it wants to know, that requests are taken: sd_notify(3)."""
+    path = environ.get("NOTIFY_SOCKET")
+    if path:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+            told.connect(f"\0{path[1:]}" if path.startswith("@") else path)
+            told.sendall(b"READY=1")
 
 
 def _state(environ: Mapping[str, str]) -> Path | None:

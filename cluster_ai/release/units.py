@@ -83,10 +83,14 @@ def _service(
     unit: str = "",
     devices: bool = False,
     code_writing: bool = False,
+    kind: str = "exec",
     stop: int = 30,
     service: str = "",
 ) -> str:
-    """devices: it needs graphics cards. code_writing: it makes code at run time. stop: seconds to end in."""
+    """devices: it needs graphics cards. code_writing: it makes code at run time. stop: seconds to end in.
+
+    kind: how systemd knows that it has started (Type=).
+    """
     lines = [f"Environment={word(f'{name}={value}')}" for name, value in (environment or {}).items()]
     lines += [f"LoadCredential={name}:{layout.CREDENTIALS / name}" for name in credentials]
     lines += [] if devices else ["PrivateDevices=yes"]
@@ -94,7 +98,7 @@ def _service(
     return (
         f"[Unit]\nDescription=Cluster AI: {description}\nPartOf={layout.TARGET}\nAfter={after} {layout.GUARD}\n"
         f"StartLimitIntervalSec=0\n{unit}\n"
-        f"[Service]\nType=exec\nUser=cluster-ai-{component}\n"
+        f"[Service]\nType={kind}\nUser=cluster-ai-{component}\n"
         f"ExecStart={LAUNCH} {' '.join(word(w.replace('$', '$$')) for w in command)}\n"
         f"Restart=always\nRestartSec=1\nTimeoutStopSec={stop}\n"
         f"StateDirectory=cluster-ai/{component}\nStateDirectoryMode=0700\nCacheDirectory=cluster-ai/{component}\n"
@@ -125,13 +129,14 @@ def units(config: Config, host: Host) -> tuple[Unit, ...]:
     """All units of a host, the target last."""
     found: list[Unit] = []
     if "head" in host.roles:
-        found += [_scheduler(config), _gateway_socket(config), _gateway(), _prometheus(config)]
+        found += [_scheduler(config), _gateway_socket(config), _gateway_holder(), _gateway(), _prometheus(config)]
         found += [_dashboard(config)] if config.interface.dashboard else []
     if host.worker is not None:
         found += [_engine(config, host.worker), _front(host.worker), _worker(config, host.worker)]
     found += [_verify(), _verify_timer()]
     names = [unit.name for unit in found]
-    return (*found, _target(tuple(name for name in names if name not in layout.triggered(names))))
+    wanted = (name for name in names if name not in layout.triggered(names) and "@" not in name)
+    return (*found, _target(tuple(wanted)))
 
 
 def _target(wanted: tuple[str, ...]) -> Unit:
@@ -173,15 +178,31 @@ def _gateway_socket(config: Config) -> Unit:
     return Unit(layout.GATEWAY_SOCKET, text, launched=False)
 
 
+def _gateway_holder() -> Unit:
+    """What the socket belongs to: a socket that is asked starts its service, and the gateway is not to be started so.
+
+    Its instances inherit the socket (Sockets= in systemd.service(5)), of which two may run at once.
+    """
+    text = (
+        f"[Unit]\nDescription=Cluster AI: holds the gateway's socket\nPartOf={layout.TARGET}\n"
+        f"After={layout.GATEWAY_SOCKET} {layout.GUARD}\n\n"
+        "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\nUser=cluster-ai-gateway\n"
+        f"PrivateDevices=yes\nMemoryDenyWriteExecute=yes\n{_SANDBOX}\n[Install]\nWantedBy={layout.TARGET}\n"
+    )
+    return Unit(layout.GATEWAY_HOLDER, text, launched=False)
+
+
 def _gateway() -> Unit:
     text = _service(
         *("gateway", "gateway", ["python3", "-m", "cluster_ai.gateway", "etc/gateway.json"]),
         memory=HEAD_MEMORY["gateway"],
         weight=400,
         credentials=(*_TLS_FILES, layout.GATEWAY_TOKEN),
-        after=f"network.target {layout.GATEWAY_SOCKET}",
+        after=f"network.target {layout.GATEWAY_SOCKET} {layout.GATEWAY_HOLDER}",
         unit=f"Requires={layout.GATEWAY_SOCKET}\n",
-        stop=90,
+        kind="notify",
+        stop=layout.GATEWAY_GRACE + 30,
+        service=f"Sockets={layout.GATEWAY_SOCKET}\n",
     )
     return Unit(layout.GATEWAY, text, ("etc/gateway.json",), ("app", "lib"))
 

@@ -19,6 +19,7 @@ COMPONENTS: Mapping[str, str] = {
     layout.SCHEDULER: "scheduler",
     layout.GATEWAY: "gateway",
     layout.GATEWAY_SOCKET: "the gateway's socket",
+    layout.GATEWAY_HOLDER: "the gateway's socket",
     layout.PROMETHEUS: "Prometheus",
     layout.DASHBOARD: "dashboard",
     layout.ENGINE: "Ollama",

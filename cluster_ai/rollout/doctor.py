@@ -158,9 +158,9 @@ def _running(seen: Observed, now: float) -> Iterator[Finding]:
         return
     down = [unit for unit, state in seen.units.items() if not state.up]
     for unit in down:
-        yield Finding(
-            "fail", f"{unit} is {seen.units[unit].active}", f"on it: journalctl -u {unit}; then cluster-ai apply"
-        )
+        log = unit.replace("@.", "@*.")  # of a template, all instances
+        remedy = f"on it: journalctl -u '{log}'; then cluster-ai apply"
+        yield Finding("fail", f"{unit} is {seen.units[unit].active}", remedy)
     if not down:
         yield Finding("ok", f"{len(seen.units)} units of ours are active")
     try:

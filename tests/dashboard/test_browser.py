@@ -143,7 +143,7 @@ def test_when_the_gateway_goes_away_each_page_says_so_and_shows_the_rest(
         sees(browser, "2 of 3")
     for page in ("overview", "workers", "models", "playground"):
         shots.go(browser, page)
-        sees(browser, "The gateway doesn't answer", fake.url, "systemctl start cluster-ai-gateway")
+        sees(browser, "The gateway doesn't answer", fake.url, "systemctl start cluster-ai.target")
         is_clean(browser)
     shots.go(browser, "overview")
     sees(browser, "2 of 3")

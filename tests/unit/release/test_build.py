@@ -276,6 +276,8 @@ def test_units_are_accepted_by_systemd(cluster: Cluster, tmp_path: Path, edit: t
     system.mkdir(parents=True)
     for unit in units(release):
         shutil.copy(root / "opt/cluster-ai/current/units" / unit, system / unit)
+    (root / "bin").mkdir()
+    shutil.copy("/bin/true", root / "bin/true")
     for needed in ("network-online.target", "network.target", "sysinit.target", "basic.target", "multi-user.target"):
         (system / needed).write_text("[Unit]\nDescription=stands for the system's own\n")
     done = subprocess.run(

@@ -1,0 +1,123 @@
+"""The gateway is updated while it is used: nobody is refused, and a stream that began before goes on to its end."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from cluster_ai import layout
+from cluster_ai.errors import ExitCode
+from tests.lab.conftest import Cluster
+from tests.rig.processes import until
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+
+MODEL = "smollm2:135m"
+PORT = 11435
+
+
+@pytest.fixture
+def edited(cluster: Cluster) -> Iterator[Callable[[str, str], None]]:
+    """Change cluster.yaml; afterwards it is, and the hosts are, as before."""
+    before = cluster.config_path.read_text()
+
+    def edit(old: str, new: str) -> None:
+        text = cluster.config_path.read_text()
+        assert old in text
+        cluster.config_path.write_text(text.replace(old, new))
+
+    yield edit
+    cluster.config_path.write_text(before)
+    restored = cluster.run("apply", "--yes")
+    assert restored.returncode == ExitCode.OK, restored.stderr
+
+
+class Client:
+    """One connection that is kept, as clients do."""
+
+    def __init__(self, host: str, token: str) -> None:
+        self._host = host
+        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        self._connection: http.client.HTTPConnection | None = None
+
+    def post(self, path: str, body: object) -> http.client.HTTPResponse:
+        if self._connection is None:
+            self._connection = http.client.HTTPConnection(self._host, PORT, timeout=300)
+        self._connection.request("POST", path, json.dumps(body), self._headers)
+        return self._connection.getresponse()
+
+    def close(self) -> None:
+        if self._connection:
+            self._connection.close()
+            self._connection = None
+
+
+def instances(cluster: Cluster) -> set[str]:
+    said = cluster.lab.run_on("h1", "systemctl list-units --plain --no-legend 'cluster-ai-gateway@*'", check=False)
+    return {line.split()[0] for line in said.splitlines()}
+
+
+def test_requests_and_a_long_stream_notice_nothing_of_another_gateway(
+    cluster: Cluster, edited: Callable[[str, str], None]
+) -> None:
+    token = cluster.run("status", "--token", check=True).stdout.strip()
+    head = cluster.lab.address("h1")
+    lines: list[bytes] = []
+    begun, over, failed = threading.Event(), threading.Event(), list[str]()
+    answered = [0, 0]
+
+    def stream() -> None:
+        options = {"num_predict": 1200, "temperature": 0, "seed": 1, "num_ctx": 2048}
+        with contextlib.closing(Client(head, token)) as client:
+            reply = client.post(
+                "/api/generate", {"model": MODEL, "prompt": "1, 2, 3,", "raw": True, "options": options}
+            )
+            for line in reply:
+                lines.append(line)
+                begun.set()
+
+    def ask(number: int, keep: bool) -> None:
+        with contextlib.closing(Client(head, token)) as client:
+            while not over.is_set():
+                try:
+                    reply = client.post("/api/show", {"model": MODEL})  # of a worker, but needs no slot there
+                    text = reply.read()
+                    if reply.status != 200:
+                        failed.append(f"{reply.status}: {text!r}")
+                    answered[number] += 1
+                except (OSError, http.client.HTTPException) as error:
+                    failed.append(repr(error))
+                    client.close()
+                if not keep:
+                    client.close()
+
+    before = instances(cluster)
+    assert len(before) == 1
+    threads = [threading.Thread(target=ask, args=(number, keep)) for number, keep in enumerate((True, False))]
+    streaming = threading.Thread(target=stream)
+    try:
+        for thread in (streaming, *threads):
+            thread.start()
+        assert begun.wait(120)
+        until(lambda: all(answered), within=120)
+        edited("  packages:\n", "  gateway: {policy: round_robin}\n  packages:\n")
+        done = cluster.run("apply", "--yes", "--json")
+        assert done.returncode == ExitCode.OK, done.stdout + done.stderr
+        counted = list(answered)
+        until(lambda: all(now > then for now, then in zip(answered, counted, strict=True)), within=120)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(120)
+        streaming.join(300)
+    assert json.loads(done.stdout)["done"] == [head]
+    assert failed == []
+    assert json.loads(lines[-1])["done"] is True
+    until(lambda: len(instances(cluster)) == 1, within=400, what="the end of the gateway before")
+    assert instances(cluster) != before
+    assert layout.GATEWAY_HOLDER in cluster.lab.run_on("h1", "systemctl list-units --plain 'cluster-ai-gateway*'")
