@@ -99,10 +99,8 @@ def newest(cluster: Cluster) -> str:
 
 STEPS = {
     "push": lambda it: it.step == "push" and it.status == "start",
-    "pushed": lambda it: it.step == "push" and it.status == "changed",
     "the head's switch": lambda it: it.step == "switch" and it.status == "start",
     "the first worker's drain": lambda it: it.step == "drain",
-    "the first worker's switch": lambda it: it.step == "switch" and it.status == "start" and it.host.startswith("h"),
     "the first worker is done": lambda it: it.step == "switch" and it.status == "changed" and it.host.startswith("h"),
 }
 
