@@ -6,7 +6,7 @@
 #   switch [OPTIONS] --back     the same, to what `previous` names
 #       --timeout SECONDS           that it may take to become healthy
 #       --confirm-within SECONDS    that a confirmation may take, once it is healthy
-#       --known                     a release that was confirmed on this host before needs no confirmation
+#       --known                     a release that was confirmed on this host before needs one good check, and no confirmation
 #   switch --confirm DIGEST     confirm a switch that waits for it: by a new connection, which proves that one can be made
 #   switch --check DIGEST       exit 0 when a switch to it would change nothing
 #   switch --prune KEEP         remove old releases, parts and model files, but for the KEEP newest
@@ -293,7 +293,7 @@ healthy() { # DIGEST
         tell_units "$1"
         return 1
     fi
-    if ! agent "$1" gate --timeout "$TIMEOUT"; then
+    if ! agent "$1" gate --timeout "$TIMEOUT" ${KNOWN:+--known}; then
         tell_units "$1"
         return 1
     fi
@@ -344,7 +344,7 @@ go_back() { # CODE: ends this script
 
 # Confirmed by somebody who could make a new connection: a release that breaks the network, or whose controller died, isn't.
 await_confirmation() { # DIGEST
-    [ -z "$KNOWN" ] || [ ! -e "$STATE/known/$1" ] || return 0
+    [ -z "$KNOWN" ] || return 0
     write "$STATE/waiting" "$1"
     say "healthy; waiting $CONFIRM s for a confirmation"
     tries=$((CONFIRM * 5))
@@ -362,6 +362,7 @@ change() { # DIGEST
         say "there is no complete release $WANTED here"
         exit 13
     }
+    [ -e "$STATE/known/$WANTED" ] || KNOWN=
     CAME_FROM=$(led_to current) BEFORE=$(led_to previous) CONFIRMED=$(cat "$STATE/confirmed" 2>/dev/null)
     BACK=$CONFIRMED # only to what was healthy once
     if [ "$BACK" = "$WANTED" ] || ! complete "$BACK"; then BACK=; fi

@@ -18,6 +18,7 @@ def main() -> int:
     models.add_argument("--prune", action="store_true", help="and remove those that this program made here before")
     gate = commands.add_parser("gate", help="exit 0 as soon as this host is healthy, and stays so")
     gate.add_argument("--timeout", type=float, default=120.0, metavar="SECONDS")
+    gate.add_argument("--known", action="store_true", help="one good check is enough: it was healthy here before")
     verify = commands.add_parser("verify", help="exit 2 when this host has drifted from its release, and note it")
     verify.add_argument("--json", action="store_true")
     for command in (models, gate, verify):
@@ -30,9 +31,9 @@ def main() -> int:
 
         failures = make(told, prune=options.prune)
     elif options.command == "gate":
-        from cluster_ai.host.gate import wait
+        from cluster_ai.host.gate import IN_A_ROW, wait
 
-        failures = wait(told, options.timeout)
+        failures = wait(told, options.timeout, 1 if options.known else IN_A_ROW)
     else:
         from cluster_ai.host.record import record
         from cluster_ai.host.verify import SWITCH, examine, settled

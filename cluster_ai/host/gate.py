@@ -23,23 +23,23 @@ from cluster_ai.host import units
 from cluster_ai.host.ollama import Ollama, OllamaError
 from cluster_ai.settings import HostSettings, PlacedModel
 
-IN_A_ROW = 3  # checks without a failure, until the host counts as healthy
+IN_A_ROW = 3  # checks without a failure, until the host counts as healthy with a release that is new to it
 INTERVAL = 1.0
 ANSWER = 5.0  # seconds for one answer of a service
 
 
-def wait(told: HostSettings, timeout: float) -> list[str]:
+def wait(told: HostSettings, timeout: float, in_a_row: int = IN_A_ROW) -> list[str]:
     """Ask again and again; the failures that are left at the deadline, none when the host is healthy."""
     gate = Gate(told, time.monotonic() + timeout)
     seen = 0
     while True:
         failures = gate.check()
         seen = 0 if failures else seen + 1
-        if seen == IN_A_ROW:
+        if seen == in_a_row:
             print("healthy", flush=True)
             return []
         if time.monotonic() + INTERVAL > gate.deadline:
-            return failures or [f"expected {IN_A_ROW} good checks in a row, found {seen} at the end of {timeout:.0f} s"]
+            return failures or [f"expected {in_a_row} good checks in a row, found {seen} at the end of {timeout:.0f} s"]
         time.sleep(INTERVAL)
 
 

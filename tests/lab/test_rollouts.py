@@ -146,6 +146,7 @@ def test_a_release_that_does_not_start_is_taken_back_everywhere(
     broken = cluster.config_path.parent / "broken-engine"
     broken.write_text("#!/bin/sh\necho broken on purpose\nexit 1\n")
     broken.chmod(0o755)
+    edited("num_ctx: 2048", "num_ctx: 1024")  # so that the head changes, and first
     edited("version: '0.17.4'\n    source: './ollama'", "version: '0.17.5'\n    source: './broken-engine'")
     edited("  packages:\n", "  rollout: {gate_timeout: 20s}\n  packages:\n")
     done = cluster.run("apply", "--yes", "--json")
