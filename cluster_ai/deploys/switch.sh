@@ -125,10 +125,11 @@ listed() { # WORD LIST
     case " $2 " in *" $1 "*) return 0 ;; *) return 1 ;; esac
 }
 
-last_words() { # UNIT: what it said in its last run
+last_words() { # UNIT: what it said in its last run; in its last runs, where it is started again and again
     systemctl show -p ActiveState -p SubState -p Result "$1" | tr '\n' ' ' | sed "s/^/$1: /; s/ *$//"
     echo
-    run=$(systemctl show -p InvocationID --value "$1")
+    run=
+    [ "$(systemctl show -p NRestarts --value "$1")" != 0 ] || run=$(systemctl show -p InvocationID --value "$1")
     journalctl --no-pager -q -o cat -n 12 -u "$1" ${run:+"_SYSTEMD_INVOCATION_ID=$run"} 2>/dev/null | sed 's/^/    /'
 }
 
