@@ -259,7 +259,8 @@ def test_an_interrupt_midway_leaves_no_process(place: Place, moment: str) -> Non
             assert any(moment in line for line in process.stderr)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=PATIENCE)
-    assert process.returncode in ((130, -signal.SIGINT) if moment == "at once" else (130,))
+    # At once may be before Python itself has begun, which then ends in its own way.
+    assert process.returncode in ((130, -signal.SIGINT, 1) if moment == "at once" else (130,))
     assert nothing_left(place)
 
 
