@@ -181,11 +181,12 @@ def _gateway_socket(config: Config) -> Unit:
 def _gateway_holder() -> Unit:
     """What the socket belongs to: a socket that is asked starts its service, and the gateway is not to be started so.
 
-    Its instances inherit the socket (Sockets= in systemd.service(5)), of which two may run at once.
+    Its instances inherit the socket (Sockets= in systemd.service(5)), of which two may run at once. It requires the
+    socket, since systemd refuses to start a socket whose service runs already.
     """
     text = (
         f"[Unit]\nDescription=Cluster AI: holds the gateway's socket\nPartOf={layout.TARGET}\n"
-        f"After={layout.GATEWAY_SOCKET} {layout.GUARD}\n\n"
+        f"Requires={layout.GATEWAY_SOCKET}\nAfter={layout.GATEWAY_SOCKET} {layout.GUARD}\n\n"
         "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\nUser=cluster-ai-gateway\n"
         f"PrivateDevices=yes\nMemoryDenyWriteExecute=yes\n{_SANDBOX}\n[Install]\nWantedBy={layout.TARGET}\n"
     )
