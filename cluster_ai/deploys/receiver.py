@@ -69,7 +69,7 @@ def inspect(order: Order) -> Order:
     return {
         "parts": [sha for name, sha in parts.items() if name in broken or not (root / "parts" / sha).is_dir()],
         "blobs": [sha for sha in order["blobs"] if not (state / "blobs" / sha).is_file()],
-        "release": release.is_dir() and not bad,
+        "release": release.is_dir() and not bad and not newer(release),
         "drift": ["{} is {}".format(*item) for item in bad],
         "credentials": [name for name, sha in order["credentials"].items() if file_digest(etc / name) != sha],
         "switch": file_digest(root / "libexec" / "switch") == order["switch"] and guarded(Path(order["system"])),
@@ -136,6 +136,15 @@ def drift(release: Path, text: str) -> Pairs:
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         bad += [item for item in pool.map(check, sorted(found & wanted.keys()), chunksize=64) if item]
     return sorted(bad)
+
+
+def newer(release: Path) -> bool:
+    """Whether somebody was at work since the release was made: the probe goes by the same."""
+    made = (release / "units.txt").stat().st_mtime_ns
+    for folder, inside, files in os.walk(release):
+        if any(Path(folder, name).lstat().st_mtime_ns > made for name in inside + files):
+            return True
+    return False
 
 
 # --- making it be here -----------------------------------------------------------------------------------------------
@@ -297,6 +306,7 @@ def repair(place: Path, root: Path, parts: dict[str, str], text: str) -> Order:
         new = file.with_name(file.name + ".new")
         os.link(root / "parts" / parts[owner(path, parts)] / path, new)
         new.replace(file)
+    describe(place, text)  # once more: what is newer than this was changed by others
     told(drift(place, text), place.name)
     return {}
 

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import stat
 import tarfile
 from pathlib import Path
@@ -165,6 +166,19 @@ def test_drift_is_seen_and_repaired_from_the_parts_it_concerns(
     for name, sha in missing:
         (push.state / "incoming" / sha).write_bytes(push.archives[name])
     receiver.unpack(push.order(parts=missing))
+    receiver.assemble(push.order())
+    assert receiver.inspect(push.order())["release"]
+
+
+def test_a_folder_in_which_somebody_was_at_work_is_taken_for_right_once_it_was_looked_at(push: Push) -> None:
+    push.all()
+    passing = next(it for it in push.release.iterdir() if it.is_dir()) / "passing"
+    passing.write_text("")
+    later = passing.stat().st_mtime_ns + 10**9
+    passing.unlink()
+    os.utime(passing.parent, ns=(later, later))
+    assert not receiver.inspect(push.order())["release"]
+    os.utime(passing.parent)
     receiver.assemble(push.order())
     assert receiver.inspect(push.order())["release"]
 
