@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cluster_ai import layout
 from cluster_ai.errors import ExitCode
 from tests.lab.conftest import Cluster
 
@@ -56,7 +57,7 @@ def test_another_number_of_replicas_is_planned_exactly_and_then_done(
     assert code == ExitCode.CHANGES
     head, *workers = planned["hosts"]
     assert head["changes"]
-    assert [unit["unit"] for unit in head["units"]] == ["cluster-ai-gateway.service"]
+    assert [unit["unit"] for unit in head["units"]] == [layout.GATEWAY]
     (gains,) = [host for host in workers if host["changes"]]
     assert len(gains["models_added"]) == 1
     assert not gains["models_removed"]
