@@ -110,7 +110,7 @@ def _use(client: ollama.Client) -> None:
     pieces = list(client.generate(MODEL, "Count:", stream=True, options=SHORT))
     assert pieces[-1].done
     assert client.show(MODEL).details
-    assert client.ps().models
+    until(lambda: client.ps().models, what="the model seen as loaded")
     with pytest.raises(ollama.ResponseError, match="model 'nothing' not found") as caught:
         client.chat("nothing", [])
     assert caught.value.status_code == 404
