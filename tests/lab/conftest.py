@@ -18,6 +18,7 @@ import pytest
 
 from cluster_ai.config import Config, load
 from cluster_ai.deploys.data import Event, HostTarget
+from cluster_ai.errors import ExitCode
 from cluster_ai.rollout.targets import targets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -175,3 +176,19 @@ def target(cluster: Cluster) -> HostTarget:
 @pytest.fixture
 def events() -> list[Event]:
     return []
+
+
+@pytest.fixture
+def edited(cluster: Cluster) -> Iterator[Callable[[str, str], None]]:
+    """Change cluster.yaml; afterwards it is, and the hosts are, as before."""
+    before = cluster.config_path.read_text()
+
+    def edit(old: str, new: str) -> None:
+        text = cluster.config_path.read_text()
+        assert old in text
+        cluster.config_path.write_text(text.replace(old, new))
+
+    yield edit
+    cluster.config_path.write_text(before)
+    restored = cluster.run("apply", "--yes")
+    assert restored.returncode == ExitCode.OK, restored.stderr

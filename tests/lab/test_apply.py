@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,22 +19,6 @@ DAMAGE = (
     " && sed 's/}/ }/' /run/w > etc/worker.json && rm etc/nginx.conf && touch etc/extra.json"
     " && systemctl stop cluster-ai-front.service"
 )
-
-
-@pytest.fixture
-def edited(cluster: Cluster) -> Iterator[Callable[[str, str], None]]:
-    """Change cluster.yaml; afterwards it is, and the hosts are, as before."""
-    before = cluster.config_path.read_text()
-
-    def edit(old: str, new: str) -> None:
-        text = cluster.config_path.read_text()
-        assert old in text
-        cluster.config_path.write_text(text.replace(old, new))
-
-    yield edit
-    cluster.config_path.write_text(before)
-    restored = cluster.run("apply", "--yes")
-    assert restored.returncode == ExitCode.OK, restored.stderr
 
 
 def plan(cluster: Cluster, *arguments: str) -> tuple[int, dict[str, Any]]:

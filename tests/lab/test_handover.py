@@ -6,7 +6,7 @@ import contextlib
 import http.client
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -19,22 +19,6 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 MODEL = "smollm2:135m"
 PORT = 11435
-
-
-@pytest.fixture
-def edited(cluster: Cluster) -> Iterator[Callable[[str, str], None]]:
-    """Change cluster.yaml; afterwards it is, and the hosts are, as before."""
-    before = cluster.config_path.read_text()
-
-    def edit(old: str, new: str) -> None:
-        text = cluster.config_path.read_text()
-        assert old in text
-        cluster.config_path.write_text(text.replace(old, new))
-
-    yield edit
-    cluster.config_path.write_text(before)
-    restored = cluster.run("apply", "--yes")
-    assert restored.returncode == ExitCode.OK, restored.stderr
 
 
 class Client:

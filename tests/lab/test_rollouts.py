@@ -26,22 +26,6 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 NEXT = iter(range(1100, 2000))  # so that every test makes a release of its own
 
 
-@pytest.fixture
-def edited(cluster: Cluster) -> Iterator[Callable[[str, str], None]]:
-    """Change cluster.yaml; afterwards it is, and the hosts are, as before."""
-    before = cluster.config_path.read_text()
-
-    def edit(old: str, new: str) -> None:
-        text = cluster.config_path.read_text()
-        assert old in text
-        cluster.config_path.write_text(text.replace(old, new))
-
-    yield edit
-    cluster.config_path.write_text(before)
-    restored = cluster.run("apply", "--yes")
-    assert restored.returncode == ExitCode.OK, restored.stderr
-
-
 def another(edited: Callable[[str, str], None]) -> None:
     """A change that gives every host another release, and restarts what serves on it: gateway and engines."""
     number = next(NEXT)

@@ -52,7 +52,7 @@ def command(
         for what in refreshed(scope, journal, locked=True):
             say(what)
         seen = probe.results()
-        rollouts = [it for it in journal.all() if it.intent.hosts]
+        rollouts = undo.lasting(journal.all())
         changes = undo.of(undo.since(rollouts, to) if to else rollouts[:1], seen)
         changes = {host: it for host, it in changes.items() if host in seen}
         if errors := undo.possible(changes, seen):

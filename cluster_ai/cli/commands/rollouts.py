@@ -28,7 +28,10 @@ def list_(
     as_json: Json = False,
     ask_sudo_password: AskPassword = False,
 ) -> None:
-    """Show the rollouts of this cluster, the newest first; other controllers' too, of which the head has copies."""
+    """Show this cluster's rollouts, the newest first.
+
+    Those of other controllers too, of which the head host has copies.
+    """
     journal = _journal(ctx.obj.config(), ask_sudo_password)
     found = journal.all()
     if as_json:
@@ -73,8 +76,9 @@ def resume(
     as_json: Json = False,
     ask_sudo_password: AskPassword = False,
 ) -> None:
-    """Go on with a rollout that waits or was interrupted: with the waves that are left, and the same releases.
+    """Go on with a rollout that waits or was cut off.
 
+    With the waves that are left, and the very same releases.
     A wave whose analysis could not tell counts as passed, since you say so. Exit codes as of apply; 64: it can't be
     resumed.
     """
@@ -113,8 +117,9 @@ def undo(
     as_json: Json = False,
     ask_sudo_password: AskPassword = False,
 ) -> None:
-    """Take a rollout back: its hosts that still run what it brought run again what they ran before it.
+    """Take a rollout back on the hosts that still run it.
 
+    They run again what they ran before it.
     Exit code 0: done, or nothing to do. 3: a host can't be reached; nothing was changed. 4: a host doesn't become
     healthy, or doesn't have the release any more. 75: another run changes this cluster.
     """

@@ -7,7 +7,7 @@ import pytest
 from cluster_ai.errors import HostError, RolloutError, UsageError
 from cluster_ai.rollout.journal import Change, Intent, Rollout
 from cluster_ai.rollout.observe import Observed, parse
-from cluster_ai.rollout.undo import halves, of, possible, since, still_there
+from cluster_ai.rollout.undo import halves, lasting, of, possible, since, still_there
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 
@@ -66,3 +66,10 @@ def test_one_half_of_the_workers_serves_while_the_other_goes_back() -> None:
     waves = [wave.hosts for wave in halves(["head", "w1", "w2", "w3"], "head")]
     assert waves == [("head", "w1", "w2"), ("w3",)]
     assert [wave.hosts for wave in halves(["head"], "head")] == [("head",)]
+
+
+def test_what_was_taken_back_already_or_changed_no_release_is_not_what_a_rollback_is_about() -> None:
+    returned = replace(rollout("20260104-4", h1=Change(C, B)), state="returned")
+    same = rollout("20260103-3", h1=Change(C, C))
+    undone = replace(rollout("20260102-3", h1=Change(C, A)), state="undone")
+    assert lasting([returned, same, undone, SECOND, FIRST]) == [SECOND, FIRST]
