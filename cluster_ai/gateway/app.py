@@ -17,15 +17,8 @@ from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from cluster_ai.cluster.membership import Membership
-from cluster_ai.gateway import admin, catalog
-from cluster_ai.gateway.admission import Route
-from cluster_ai.gateway.auth import Guard, credentials
-from cluster_ai.gateway.balancing import policy
-from cluster_ai.gateway.cordons import Cordons
-from cluster_ai.gateway.elders import Elders
-from cluster_ai.gateway.exposition import Exposition
-from cluster_ai.gateway.fleet import Fleet, Worker
-from cluster_ai.gateway.http import (
+from cluster_ai.gateway.api import catalog
+from cluster_ai.gateway.api.http import (
     JSON,
     ClientGone,
     Receive,
@@ -37,10 +30,18 @@ from cluster_ai.gateway.http import (
     error_body,
     send_whole,
 )
-from cluster_ai.gateway.inference import CLIENT_LEFT, ROUTES, Inference, Trace
+from cluster_ai.gateway.api.inference import CLIENT_LEFT, ROUTES, Inference, Trace
+from cluster_ai.gateway.api.native import app as admin
+from cluster_ai.gateway.api.native.generate import Native
+from cluster_ai.gateway.auth import Guard, credentials
+from cluster_ai.gateway.balancing import policy
+from cluster_ai.gateway.calls import Route
+from cluster_ai.gateway.cordons import Cordons
+from cluster_ai.gateway.elders import Elders
+from cluster_ai.gateway.exposition import Exposition
+from cluster_ai.gateway.fleet import Fleet, Worker
 from cluster_ai.gateway.log import Log
 from cluster_ai.gateway.metering import Meter
-from cluster_ai.gateway.native import Native
 from cluster_ai.gateway.relay import LostError, Relay
 from cluster_ai.settings import GatewaySettings
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from cluster_ai.gateway.http import Header, Refusal
+from cluster_ai.gateway.api.http import Header, Refusal
 
 _UNAUTHORIZED = (b"www-authenticate", b'Bearer realm="cluster-ai"')
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from yarl import URL
 
 from cluster_ai.engine.client import EngineState, LoadedModel, PresentModel, canonical
-from cluster_ai.gateway.http import Refusal
+from cluster_ai.gateway.api.http import Refusal
 from cluster_ai.settings import GatewaySettings, Upstream
 
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 import aiohttp
 
-from cluster_ai.gateway.admission import Call
+from cluster_ai.gateway.api.http import Refusal
 from cluster_ai.gateway.balancing import Policy
+from cluster_ai.gateway.calls import Call
 from cluster_ai.gateway.fleet import Fleet, Flight, Worker
-from cluster_ai.gateway.http import Refusal
 
 _HEADERS = {"content-type": "application/json"}
 _SKIPPED = ("Accept", "Accept-Encoding", "User-Agent")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster_ai.gateway.api.http import Header, Refusal
 from cluster_ai.gateway.auth import Guard, credentials
-from cluster_ai.gateway.http import Header, Refusal
 
 HERE = (b"host", b"127.0.0.1:11435")
 GUARD = Guard("secret", ["127.0.0.0/8", "::1/128", "10.1.0.0/16"], ["head.cluster.ai"])

@@ -7,10 +7,10 @@ from prometheus_client import CollectorRegistry
 
 from cluster_ai.cluster.membership import Membership
 from cluster_ai.engine.client import EngineState, canonical, parse_loaded, parse_present
-from cluster_ai.gateway import catalog
+from cluster_ai.gateway.api import catalog
+from cluster_ai.gateway.api.http import Refusal
 from cluster_ai.gateway.exposition import Exposition
 from cluster_ai.gateway.fleet import Cordon, Fleet, Health, State
-from cluster_ai.gateway.http import Refusal
 from cluster_ai.gateway.metering import Meter
 from cluster_ai.metrics.names import METRICS
 from cluster_ai.settings import GatewaySettings, Upstream

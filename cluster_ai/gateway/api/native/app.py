@@ -15,12 +15,13 @@ from starlette.exceptions import HTTPException
 from cluster_ai import __version__
 from cluster_ai.cluster.membership import Member, Membership
 from cluster_ai.engine.client import canonical
-from cluster_ai.gateway import catalog, page
+from cluster_ai.gateway.api import catalog
+from cluster_ai.gateway.api.http import Api, Refusal, error_body
+from cluster_ai.gateway.api.native import page
+from cluster_ai.gateway.api.native.generate import GenerateReply, GenerateRequest
 from cluster_ai.gateway.cordons import Cordons
 from cluster_ai.gateway.elders import Elders
 from cluster_ai.gateway.fleet import Fleet, Worker
-from cluster_ai.gateway.http import Api, Refusal, error_body
-from cluster_ai.gateway.native import GenerateReply, GenerateRequest
 from cluster_ai.settings import GatewaySettings
 
 PREFIX = "/api/v1"

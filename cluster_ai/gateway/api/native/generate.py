@@ -14,9 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cluster_ai.engine.client import canonical
-from cluster_ai.gateway.admission import Call
-from cluster_ai.gateway.fleet import Fleet
-from cluster_ai.gateway.http import (
+from cluster_ai.gateway.api.http import (
     JSON,
     Api,
     Header,
@@ -28,7 +26,9 @@ from cluster_ai.gateway.http import (
     read_body,
     send_whole,
 )
-from cluster_ai.gateway.inference import DONE, Trace, until_gone
+from cluster_ai.gateway.api.inference import DONE, Trace, until_gone
+from cluster_ai.gateway.calls import Call
+from cluster_ai.gateway.fleet import Fleet
 from cluster_ai.gateway.metering import Meter, usage_of
 from cluster_ai.gateway.relay import LostError, Relay, Reply
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster_ai.gateway.admission import Route, admit, with_context
-from cluster_ai.gateway.http import Api, Refusal
+from cluster_ai.gateway.api.http import Api, Refusal
+from cluster_ai.gateway.calls import Route, admit, with_context
 
 CHAT = Route("/api/chat", Api.OLLAMA, True)
 OPENAI = Route("/v1/chat/completions", Api.OPENAI, False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster_ai.engine.client import canonical
-from cluster_ai.gateway.http import Api, Refusal
+from cluster_ai.gateway.api.http import Api, Refusal
 
 
 @dataclass(frozen=True, slots=True)

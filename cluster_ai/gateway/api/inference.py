@@ -8,9 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from cluster_ai.gateway.admission import Call, Route, admit
-from cluster_ai.gateway.fleet import Fleet
-from cluster_ai.gateway.http import (
+from cluster_ai.gateway.api.http import (
     Api,
     ClientGone,
     Header,
@@ -22,6 +20,8 @@ from cluster_ai.gateway.http import (
     read_body,
     send_whole,
 )
+from cluster_ai.gateway.calls import Call, Route, admit
+from cluster_ai.gateway.fleet import Fleet
 from cluster_ai.gateway.metering import Meter, Tail, usage_of
 from cluster_ai.gateway.relay import LostError, Relay, Reply
 
