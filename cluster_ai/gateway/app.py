@@ -111,7 +111,7 @@ class Gateway:
         client = scope["client"][0] if scope["client"] else ""
         try:
             if path not in _OPEN:
-                self._guard.check(asked, client)
+                trace.user = self._guard.check(asked, client)
             await self._handler(scope["method"], path)(scope, receive, sent, trace)
         except Refusal as refusal:
             trace.error = refusal.message
@@ -152,7 +152,7 @@ class Gateway:
         raise Refusal(404, "not_found", f"there is no {path} here")
 
     async def _administer(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
-        scope["request_id"] = trace.id
+        scope["request_id"], scope["user"] = trace.id, trace.user
         await self._admin(scope, receive, send)
 
     async def _refuse(self, path: str, refusal: Refusal, send: Send, trace: Trace) -> None:

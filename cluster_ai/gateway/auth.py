@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
 
+from cluster_ai.gateway.admission.users import TOKEN_USER, User, anonymous
 from cluster_ai.gateway.api.http import Header, Refusal
 
 _UNAUTHORIZED = (b"www-authenticate", b'Bearer realm="cluster-ai"')
@@ -56,16 +57,17 @@ class Guard:
         self._networks = tuple(ipaddress.ip_network(n, strict=False) for n in trusted_networks)
         own = {socket.gethostname().lower(), "localhost", *(n.lower() for n in names)}
         self._names = frozenset(own | {n.split(".")[0] for n in own if not _is_address(n)})
-        self._is_trusted = lru_cache(maxsize=4096)(self._in_networks)
+        self._trusted = lru_cache(maxsize=4096)(self._in_networks)
 
-    def check(self, asked: Credentials, client: str) -> None:
-        """Raises Refusal: 401 without a good token, 403 for a browser that speaks for another page."""
+    def check(self, asked: Credentials, client: str) -> User:
+        """Who asks. Raises Refusal: 401 without a good token, 403 for a browser that speaks for another page."""
         if asked.authorization:
             scheme, _, given = asked.authorization.partition(b" ")
             if scheme.lower() == b"bearer" and self._token and hmac.compare_digest(given.strip(), self._token):
-                return
+                return TOKEN_USER
             raise Refusal(401, "unauthorized", "the bearer token is not valid", [_UNAUTHORIZED])
-        if asked.forwarded or not self._is_trusted(client):
+        user = None if asked.forwarded else self._trusted(client)
+        if user is None:
             raise Refusal(
                 401, "unauthorized", "a bearer token is required: Authorization: Bearer <token>", [_UNAUTHORIZED]
             )
@@ -75,14 +77,15 @@ class Guard:
             raise Refusal(403, "forbidden_host", text)
         if asked.origin and not self._same_origin(asked):
             raise Refusal(403, "forbidden_origin", "pages of other origins need a bearer token here")
+        return user
 
-    def _in_networks(self, client: str) -> bool:
+    def _in_networks(self, client: str) -> User | None:
         try:
             address = ipaddress.ip_address(client.partition("%")[0])
         except ValueError:
-            return False
+            return None
         mapped = getattr(address, "ipv4_mapped", None)
-        return any((mapped or address) in network for network in self._networks)
+        return anonymous(client) if any((mapped or address) in network for network in self._networks) else None
 
     def _is_own(self, host: str) -> bool:
         return host in self._names or host.endswith(".localhost") or _is_address(host)

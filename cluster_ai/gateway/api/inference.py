@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from cluster_ai.gateway.admission.users import NOBODY, User
 from cluster_ai.gateway.api.http import (
     Api,
     ClientGone,
@@ -47,6 +48,7 @@ class Trace:
 
     id: str
     started: float
+    user: User = NOBODY
     model: str = ""
     worker: str = ""
     status: int = 0
@@ -59,6 +61,8 @@ class Trace:
 
     def fields(self) -> dict[str, Any]:
         known: dict[str, Any] = {"ms": round(self.elapsed() * 1000, 1)}
+        if self.user is not NOBODY:
+            known["user"] = self.user.name
         if self.model:
             known["model"] = self.model
         if self.worker:

@@ -121,3 +121,16 @@ def test_no_header_breaks_it(host: bytes, origin: bytes, authorization: bytes, c
     headers = ((b"host", host), (b"origin", origin), (b"authorization", authorization))
     assert refused(GUARD, client, *headers) in (None, 401, 403)
     assert refused(GUARD, "127.0.0.1", (b"host", host), (b"origin", origin)) in (None, 403)
+
+
+@pytest.mark.parametrize(
+    ("client", "admin"), [("127.0.0.1", True), ("::1", True), ("::ffff:127.0.0.1", True), ("10.1.2.3", False)]
+)
+def test_without_a_token_one_is_anonymous_and_administers_from_this_machine_alone(client: str, admin: bool) -> None:
+    user = GUARD.check(credentials([HERE]), client)
+    assert (user.name, user.source, user.admin) == ("anonymous", client, admin)
+
+
+def test_the_clusters_token_administers() -> None:
+    user = GUARD.check(credentials([(b"authorization", b"Bearer secret")]), "203.0.113.9")
+    assert (user.name, user.admin) == ("token", True)
