@@ -89,8 +89,9 @@ class Bench:
 
         config = load(self.config)
         for address in self.addresses:
-            *options, _, _ = ssh_argv(config.ssh, address)
-            subprocess.run([*options, "-O", "exit", address], stderr=subprocess.DEVNULL, check=False)
+            for light in (True, False):
+                *options, _, _ = ssh_argv(config.ssh, address, light=light)
+                subprocess.run([*options, "-O", "exit", address], stderr=subprocess.DEVNULL, check=False)
 
     def ansible(self) -> None:
         inventory = "".join(f"{address}\n" for address in self.addresses)

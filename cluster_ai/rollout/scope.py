@@ -42,14 +42,19 @@ class Scope:
     def head(self) -> Host:
         return hosts(self.config)[0]
 
-    def argv(self, names: Iterable[str] | None = None) -> dict[str, tuple[str, ...]]:
-        """OpenSSH's command line for each host: of those named, or of all in scope."""
+    def argv(self, names: Iterable[str] | None = None, *, light: bool = False) -> dict[str, tuple[str, ...]]:
+        """OpenSSH's command line for each host: of those named, or of all in scope. light: as ssh_argv has it."""
         wanted = {host.name for host in self.hosts} if names is None else set(names)
         config = self.config
-        return {host.name: tuple(ssh_argv(config.ssh, host.address)) for host in hosts(config) if host.name in wanted}
+        return {
+            host.name: tuple(ssh_argv(config.ssh, host.address, light=light))
+            for host in hosts(config)
+            if host.name in wanted
+        }
 
     def probe(self, names: Iterable[str] | None = None) -> Probe:
-        return Probe(self.argv(names), sudo_password=self.sudo_password).start()
+        argv = self.argv(names, light=self.sudo_password is None)  # what it tells is digests; a password is a secret
+        return Probe(argv, sudo_password=self.sudo_password).start()
 
     def gateway(self, token: str | None) -> Gateway:
         from cluster_ai.rollout.gate import Gateway

@@ -53,6 +53,13 @@ def test_what_is_said_stands_in_the_command() -> None:
     assert options(argv)["IdentitiesOnly"] == "yes"
 
 
+def test_what_is_secret_never_goes_over_a_connection_with_the_light_key_exchange() -> None:
+    light, strong = (options(ssh_argv(NOTHING, "h1", light=it)) for it in (True, False))
+    assert light["KexAlgorithms"] == "^curve25519-sha256"
+    assert "KexAlgorithms" not in strong
+    assert light["ControlPath"] != strong["ControlPath"]
+
+
 def test_connections_are_shared_through_short_sockets_that_others_cannot_reach(runtime: Path) -> None:
     path = options(ssh_argv(NOTHING, "h1"))["ControlPath"]
     folder = Path(path).parent
