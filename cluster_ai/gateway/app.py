@@ -33,6 +33,7 @@ from cluster_ai.gateway.api.http import (
 from cluster_ai.gateway.api.inference import CLIENT_LEFT, ROUTES, Inference, Trace
 from cluster_ai.gateway.api.native import app as admin
 from cluster_ai.gateway.api.native.generate import Native
+from cluster_ai.gateway.api.native.parts import PREFIX, Parts
 from cluster_ai.gateway.auth import Guard, credentials
 from cluster_ai.gateway.balancing import policy
 from cluster_ai.gateway.calls import Route
@@ -75,7 +76,7 @@ class Gateway:
         for worker in fleet.workers.values():
             self._meter.expect(worker.name, worker.placed)
         self._registry.register(Exposition(fleet, membership, self._meter))
-        self._admin: FastAPI = admin.build(settings, fleet, membership, cordons, elders)
+        self._admin: FastAPI = admin.build(Parts(settings, fleet, membership, cordons, elders))
         relay = Relay(fleet, policy(settings.policy), client, self._failed_over, self._meter.faulted)
         self._native = Native(fleet, relay, self._meter)
         self._routes = self._table(Inference(fleet, relay, self._meter))
@@ -147,7 +148,7 @@ class Gateway:
             return handler
         if path in self._paths:
             raise Refusal(405, "method_not_allowed", f"{path} doesn't take {method}")
-        if path.startswith(admin.PREFIX + "/"):
+        if path.startswith(PREFIX + "/"):
             return self._administer
         raise Refusal(404, "not_found", f"there is no {path} here")
 
@@ -201,10 +202,10 @@ class Gateway:
         """For the metric's label: never what a client made up."""
         if path in self._paths:
             return path
-        if not path.startswith(admin.PREFIX + "/"):
+        if not path.startswith(PREFIX + "/"):
             return "other"
-        head = path.removeprefix(admin.PREFIX + "/").split("/")[0]
-        return f"{admin.PREFIX}/{head}" if head in ("models", "cluster", "docs", "openapi.json") else "other"
+        head = path.removeprefix(PREFIX + "/").split("/")[0]
+        return f"{PREFIX}/{head}" if head in admin.NOUNS else "other"
 
 
 class _Sent:
