@@ -36,7 +36,17 @@ say() {
 
 # --- from outside: start the transient unit, pass on what it says -----------------------------------------------------------------
 
+under_way() { # also while systemd settles it
+    case "$(systemctl show -p ActiveState --value "$RUNNING")" in inactive | failed) return 1 ;; esac
+}
+
+# A switch that nobody leads any more, since its controller died, ends by itself: when nobody confirms it, at the latest.
 outside() {
+    tries=$((CONFIRM + 30))
+    while [ "$tries" -gt 0 ] && under_way; do
+        tries=$((tries - 1))
+        sleep 1
+    done
     log=$(mktemp /run/cluster-ai-switch.XXXXXX) || exit 70
     systemd-run --quiet --collect --wait --unit="${RUNNING%.service}" --setenv=LC_ALL=C -p "ExecStopPost=$0 --settle $log" \
         "$0" --inside "$log" "$@" 2>"$log.err" &
@@ -47,7 +57,7 @@ outside() {
     if [ -s "$log.settled" ]; then # it was killed
         code=$(cat "$log.settled")
     elif [ "$code" = 1 ]; then # of systemd-run itself
-        if systemctl is-active --quiet "$RUNNING"; then
+        if under_way; then
             echo "another switch is running on this host"
             code=75
         else

@@ -34,6 +34,7 @@ date +clock=%s
 find {layout.CURRENT} {layout.PREVIOUS} -maxdepth 0 -printf '%f=%l\\n'
 find {layout.PARTS} {layout.RELEASES} {layout.BLOBS} -mindepth 1 -maxdepth 1 -printf '%h=%f\\n'
 while read -r line; do echo "newer=$line"; done <{layout.DRIFT}
+while read -r line; do echo "switch_$line"; done <{layout.STATE}/pending
 cd {layout.CURRENT} && find . -mindepth 1 -newer units.txt -printf 'newer=%P\\n'
 stamp=; read -r stamp <{layout.HOST_STAMP}; echo "stamp=$stamp"
 cd {layout.CREDENTIALS} && {{
@@ -67,7 +68,7 @@ class Observed:
     python: str | None  # "3.11"; None: there is no python3
     arch: str
     clock: int  # seconds since 1970, by its own clock
-    current: str | None  # digests of releases
+    current: str | None  # digests of releases; while a switch is under way, what was confirmed before it
     previous: str | None
     stamp: str | None  # of the host layer
     releases: frozenset[str]
@@ -111,7 +112,8 @@ def parse(host: str, text: str) -> Observed:
         python=_python(values.get("python", "")),
         arch=values.get("arch", ""),
         clock=_number(values.get("clock", "")) or 0,
-        current=_digest(values.get("current", "")),
+        # Unconfirmed, a release is gone again within a minute: it isn't what the host runs, whatever the link says.
+        current=_digest(values.get("switch_confirmed" if "switch_wanted" in values else "current", "")),
         previous=_digest(values.get("previous", "")),
         stamp=values.get("stamp") or None,
         releases=_digests(all_of(layout.RELEASES)),

@@ -20,7 +20,9 @@ from cluster_ai.rollout.rolling import Outcomes
 from cluster_ai.rollout.scope import Scope
 from cluster_ai.rollout.traffic import Traffic
 
-SLACK = 60.0  # seconds that a switch may take beside its gate: units that stop, units that start
+# Seconds that a switch may take beside its gate: units that stop, units that start, and before it the end of another
+# switch, whose controller has died.
+SLACK = 150.0
 
 
 @dataclass(frozen=True)
