@@ -30,7 +30,7 @@ from cluster_ai.gateway.api.http import (
     error_body,
     send_whole,
 )
-from cluster_ai.gateway.api.inference import CLIENT_LEFT, ROUTES, Inference, Trace
+from cluster_ai.gateway.api.inference import CLIENT_LEFT, ROUTES, Inference
 from cluster_ai.gateway.api.native import app as admin
 from cluster_ai.gateway.api.native.generate import Native
 from cluster_ai.gateway.api.native.parts import PREFIX, Parts
@@ -44,6 +44,7 @@ from cluster_ai.gateway.fleet import Fleet, Worker
 from cluster_ai.gateway.log import Log
 from cluster_ai.gateway.metering import Meter
 from cluster_ai.gateway.relay import LostError, Relay
+from cluster_ai.gateway.trace import Trace
 from cluster_ai.settings import GatewaySettings
 
 Handler = Callable[[Scope, Receive, Send, Trace], Awaitable[None]]
@@ -108,7 +109,7 @@ class Gateway:
         path: str = scope["path"]
         asked = credentials(scope["headers"])
         trace = Trace(_request_id(asked.request_id), time.perf_counter())
-        sent = _Sent(send, trace.id, last=self.ending)
+        sent = _Sent(send, trace, last=self.ending)
         client = scope["client"][0] if scope["client"] else ""
         try:
             if path not in _OPEN:
@@ -209,13 +210,15 @@ class Gateway:
 
 
 class _Sent:
-    """Sees the status on its way out, and gives every answer its request's name. last: of its connection."""
+    """Sees the status on its way out, and gives every answer its trace's headers. last: of its connection."""
 
     __slots__ = ("_headers", "_send", "status")
 
-    def __init__(self, send: Send, request_id: str, *, last: bool) -> None:
-        self._send = send
-        self._headers = [(b"x-request-id", request_id.encode()), *([(b"connection", b"close")] if last else [])]
+    def __init__(self, send: Send, trace: Trace, *, last: bool) -> None:
+        self._send, self._headers = send, trace.headers
+        self._headers.append((b"x-request-id", trace.id.encode()))
+        if last:
+            self._headers.append((b"connection", b"close"))
         self.status = 0
 
     def __call__(self, message: Any) -> Awaitable[None]:

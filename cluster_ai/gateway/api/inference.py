@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any
 
-from cluster_ai.gateway.admission.users import NOBODY, User
 from cluster_ai.gateway.api.http import (
     Api,
     ClientGone,
@@ -25,6 +21,7 @@ from cluster_ai.gateway.calls import Call, Route, admit
 from cluster_ai.gateway.fleet import Fleet
 from cluster_ai.gateway.metering import Meter, Tail, usage_of
 from cluster_ai.gateway.relay import LostError, Relay, Reply
+from cluster_ai.gateway.trace import Trace
 
 ROUTES = (
     Route("/api/chat", Api.OLLAMA, True),
@@ -40,40 +37,6 @@ ROUTES = (
 CLIENT_LEFT = 499
 DONE = b'"done":true'  # in the last line of a whole stream of Ollama's
 ERROR = b'"error":'  # in the last line of one that the engine gave up
-
-
-@dataclass(slots=True)
-class Trace:
-    """What one request came to, for its line in the log."""
-
-    id: str
-    started: float
-    user: User = NOBODY
-    model: str = ""
-    worker: str = ""
-    status: int = 0
-    error: str = ""
-    first_byte: float | None = None  # seconds after the start
-    tokens: int | None = None
-
-    def elapsed(self) -> float:
-        return time.perf_counter() - self.started
-
-    def fields(self) -> dict[str, Any]:
-        known: dict[str, Any] = {"ms": round(self.elapsed() * 1000, 1)}
-        if self.user is not NOBODY:
-            known["user"] = self.user.name
-        if self.model:
-            known["model"] = self.model
-        if self.worker:
-            known["worker"] = self.worker
-        if self.first_byte is not None:
-            known["ttft_ms"] = round(self.first_byte * 1000, 1)
-        if self.tokens is not None:
-            known["tokens"] = self.tokens
-        if self.error:
-            known["error"] = self.error
-        return known
 
 
 async def until_gone(receive: Receive, work: Callable[[], Awaitable[None]]) -> None:
@@ -150,7 +113,7 @@ class Inference:
             line = await self._stream(route, reply, send, trace)
         usage = usage_of(line) if route.task and reply.status == 200 else None
         if usage is not None:
-            trace.tokens = usage.tokens
+            trace.usage = usage
             self._meter.usage(call.model, reply.worker.name, usage)
         if route.task and reply.status == 200:
             self._count(route, call, reply, line)

@@ -26,11 +26,12 @@ from cluster_ai.gateway.api.http import (
     read_body,
     send_whole,
 )
-from cluster_ai.gateway.api.inference import DONE, Trace, until_gone
+from cluster_ai.gateway.api.inference import DONE, until_gone
 from cluster_ai.gateway.calls import Call
 from cluster_ai.gateway.fleet import Fleet
 from cluster_ai.gateway.metering import Meter, usage_of
 from cluster_ai.gateway.relay import LostError, Relay, Reply
+from cluster_ai.gateway.trace import Trace
 
 _ATTEMPTS = 2  # for a whole answer, of which the client has seen nothing when it breaks
 _ERROR = b'{"error"'  # how Ollama's line begins when a stream fails
@@ -194,7 +195,7 @@ class Native:
         """The closing object, metered on the way."""
         said, usage = _object(line), usage_of(line)
         if usage is not None:
-            trace.tokens = usage.tokens
+            trace.usage = usage
             self._meter.usage(trace.model, trace.worker, usage)
         tokens, prompt = (usage.tokens, usage.prompt_tokens) if usage is not None else (0, 0)
         speed = usage.tokens_per_second if usage is not None else None

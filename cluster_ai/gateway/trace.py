@@ -1,0 +1,49 @@
+"""What one request came to: for its line in the log, its answer's headers, and the account of its user."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster_ai.gateway.admission.users import NOBODY, User
+from cluster_ai.gateway.api.http import Header
+from cluster_ai.gateway.metering import Usage
+
+
+@dataclass(slots=True)
+class Trace:
+    """headers: what every answer to this request bears, refusals too. usage: whoever meters sets it."""
+
+    id: str
+    started: float
+    user: User = NOBODY
+    model: str = ""
+    worker: str = ""
+    status: int = 0
+    error: str = ""
+    first_byte: float | None = None  # seconds after the start
+    queued: float = 0.0  # seconds in the queue
+    usage: Usage | None = None
+    headers: list[Header] = field(default_factory=list)
+
+    def elapsed(self) -> float:
+        return time.perf_counter() - self.started
+
+    def fields(self) -> dict[str, Any]:
+        known: dict[str, Any] = {"ms": round(self.elapsed() * 1000, 1)}
+        if self.user is not NOBODY:
+            known["user"] = self.user.name
+        if self.model:
+            known["model"] = self.model
+        if self.worker:
+            known["worker"] = self.worker
+        if self.queued:
+            known["queue_ms"] = round(self.queued * 1000, 1)
+        if self.first_byte is not None:
+            known["ttft_ms"] = round(self.first_byte * 1000, 1)
+        if self.usage is not None:
+            known["tokens"] = self.usage.tokens
+        if self.error:
+            known["error"] = self.error
+        return known
