@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from cluster_ai.engine.client import canonical
 from cluster_ai.gateway.api import catalog
@@ -16,7 +17,7 @@ from cluster_ai.gateway.fleet import Fleet
 ModelName = Annotated[
     str, Path(description="Without a tag, `latest` is meant; it may have slashes.", examples=["llama2:13b"])
 ]
-EXAMPLE = {
+EXAMPLE: JsonDict = {
     "name": "llama2:13b",
     "size": 7365960935,
     "digest": "d475bf4c50bc4d29f333023e38cd56535039eec11052204e5304c8773cc8416c",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from cluster_ai.cluster.membership import Member
 from cluster_ai.gateway.api.native.parts import PREFIX, Administering, Parts, WorkerName, refusals
 from cluster_ai.gateway.cordons import Cordons
 from cluster_ai.gateway.fleet import Worker
 
-EXAMPLE = {
+EXAMPLE: JsonDict = {
     "name": "gpu-worker-01",
     "state": "active",
     "reason": None,
