@@ -36,6 +36,21 @@ class Upstream:
     models: tuple[str, ...]  # placed there
     slots: int  # requests it runs at once
     gpu: int  # cards
+    memory: int | None = None  # bytes for models: of its cards, or its own without cards; None: not said
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """As gateway.limits in cluster.yaml. None: no limit. The first three are each user's."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    max_concurrent: int | None = None
+    queue: int = 512  # requests that wait for a slot of one model
+    max_wait: float = 120.0  # seconds
+    max_body: int = 64 * 1024 * 1024  # bytes
+    body_timeout: float = 60.0  # seconds
+    request_timeout: float | None = None  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +63,9 @@ class GatewaySettings:
     scheduler: str  # tls://host:8786
     upstreams: tuple[Upstream, ...]
     models: dict[str, int]  # name -> num_ctx
+    context: Literal["truncate", "refuse"] = "truncate"  # what becomes of prompts that are too long
+    limits: LimitSettings = LimitSettings()
+    traces: str | None = None  # base URL of an OTLP receiver; None: no tracing
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,8 +35,8 @@ from cluster_ai.gateway.api.native import app as admin
 from cluster_ai.gateway.api.native.generate import Native
 from cluster_ai.gateway.api.native.parts import PREFIX, Parts
 from cluster_ai.gateway.auth import Guard, credentials
-from cluster_ai.gateway.balancing import policy
-from cluster_ai.gateway.calls import Route
+from cluster_ai.gateway.balancing import Balancer
+from cluster_ai.gateway.calls import Route, wish_of
 from cluster_ai.gateway.cordons import Cordons
 from cluster_ai.gateway.elders import Elders
 from cluster_ai.gateway.exposition import Exposition
@@ -78,7 +78,7 @@ class Gateway:
             self._meter.expect(worker.name, worker.placed)
         self._registry.register(Exposition(fleet, membership, self._meter))
         self._admin: FastAPI = admin.build(Parts(settings, fleet, membership, cordons, elders))
-        relay = Relay(fleet, policy(settings.policy), client, self._failed_over, self._meter.faulted)
+        relay = Relay(fleet, Balancer(settings.policy), client, self._failed_over, self._meter.faulted)
         self._native = Native(fleet, relay, self._meter)
         self._routes = self._table(Inference(fleet, relay, self._meter))
         self._paths = {path for _, path in self._routes}
@@ -114,6 +114,8 @@ class Gateway:
         try:
             if path not in _OPEN:
                 trace.user = self._guard.check(asked, client)
+            if asked.policy or asked.worker:
+                trace.wish = wish_of(asked.policy, asked.worker)
             await self._handler(scope["method"], path)(scope, receive, sent, trace)
         except Refusal as refusal:
             trace.error = refusal.message

@@ -30,6 +30,8 @@ class Credentials:
     host: bytes = b""
     origin: bytes = b""
     request_id: bytes = b""
+    policy: bytes = b""
+    worker: bytes = b""
     forwarded: bool = False
 
 
@@ -44,6 +46,10 @@ def credentials(headers: Iterable[Header]) -> Credentials:
             found.origin = value
         elif name == b"x-request-id":
             found.request_id = value
+        elif name == b"x-cluster-policy":
+            found.policy = value
+        elif name == b"x-cluster-worker":
+            found.worker = value
         elif name in (b"x-forwarded-for", b"forwarded"):
             found.forwarded = True
     return found

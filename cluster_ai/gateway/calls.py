@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cluster_ai.engine.client import canonical
 from cluster_ai.gateway.api.http import Api, Refusal
+from cluster_ai.gateway.balancing import NO_WISH, POLICIES, Chain, Wish
+from cluster_ai.gateway.balancing.prefix import chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +25,25 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What the relay needs. model is canonical, asked as the client wrote it; whole: the answer comes in one piece."""
+    """What the relay needs. model is canonical, asked as the client wrote it; whole: the answer comes in one piece.
+
+    value: the body, parsed, as the client sent it.
+    """
 
     path: str
     model: str
     asked: str
     body: bytes
     whole: bool
+    value: dict[str, Any] = field(default_factory=dict, repr=False)
+    wish: Wish = NO_WISH
+
+    def prefix(self) -> Chain:
+        """What the model is to read, for policies that go by it; made anew each time."""
+        return chain(self.path, self.model, self.value)
 
 
-def admit(route: Route, body: bytes, contexts: Mapping[str, int]) -> Call:
+def admit(route: Route, body: bytes, contexts: Mapping[str, int], wish: Wish = NO_WISH) -> Call:
     """Raises Refusal (400)."""
     if not body:
         raise Refusal(400, "missing_body", "missing request body")
@@ -52,7 +63,7 @@ def admit(route: Route, body: bytes, contexts: Mapping[str, int]) -> Call:
     model = canonical(asked)
     if route.api is Api.OLLAMA and route.task:
         body = with_context(body, value, contexts.get(model))
-    return Call(route.path, model, asked, body, whole)
+    return Call(route.path, model, asked, body, whole, value, wish)
 
 
 def with_context(body: bytes, value: dict[str, Any], num_ctx: int | None) -> bytes:
@@ -69,3 +80,12 @@ def with_context(body: bytes, value: dict[str, Any], num_ctx: int | None) -> byt
         raise Refusal(400, "invalid_options", "options must be an object")
     changed = {**value, "options": {**(options or {}), "num_ctx": num_ctx}}
     return json.dumps(changed, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def wish_of(policy: bytes, worker: bytes) -> Wish:
+    """From the headers x-cluster-policy and x-cluster-worker. Raises Refusal (400)."""
+    wanted = policy.decode("latin-1").strip().lower()
+    if wanted and wanted not in POLICIES:
+        text = f"x-cluster-policy: '{wanted}' is no policy; allowed: {', '.join(sorted(POLICIES))}"
+        raise Refusal(400, "unknown_policy", text)
+    return Wish(wanted, worker.decode("latin-1").strip())

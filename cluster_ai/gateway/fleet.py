@@ -12,7 +12,11 @@ from yarl import URL
 
 from cluster_ai.engine.client import EngineState, LoadedModel, PresentModel, canonical
 from cluster_ai.gateway.api.http import Refusal
+from cluster_ai.gateway.metering import TIMED, Usage
 from cluster_ai.settings import GatewaySettings, Upstream
+
+IN_MEMORY = 1.2  # how much more than its file a model takes there, with its cache
+WEIGHT = 0.2  # of the newest in a moving average
 
 
 class State(StrEnum):
@@ -93,6 +97,7 @@ class Worker:
         self.leaving = False  # Dask is closing it gracefully
         self.flights: set[Flight] = set()
         self.suspect = asyncio.Event()  # a request met a fault: check now
+        self.speeds: dict[str, float] = {}  # by model: tokens per second of one answer, a moving average
         self._urls: dict[str, URL] = {}
 
     @property
@@ -125,6 +130,18 @@ class Worker:
             found = self._urls[path] = URL(self.upstream.url.rstrip("/") + path)
         return found
 
+    def room(self, model: str) -> bool | None:
+        """Whether the model fits beside what is loaded; None: unknown."""
+        memory, wanted = self.upstream.memory, self.present.get(model)
+        if memory is None or wanted is None:
+            return None
+        on_cards = self.upstream.gpu > 0
+        taken = sum(m.size_vram if on_cards else m.size for m in self.engine.loaded)
+        return wanted.size * IN_MEMORY <= memory - taken
+
+    def speed(self, model: str) -> float | None:
+        return self.speeds.get(model)
+
     def loaded_model(self, name: str) -> LoadedModel | None:
         return next((m for m in self.engine.loaded if m.name == name), None)
 
@@ -141,6 +158,31 @@ class Fleet:
     def able(self, model: str) -> tuple[Worker, ...]:
         """Active workers that have the model; model is canonical."""
         return self._able.get(model, ())
+
+    def asked(self, model: str, pinned: str) -> tuple[Worker, ...]:
+        """Those who may answer; pinned: only the worker of this name, empty: all. Raises Refusal (404, 503)."""
+        able = self.able(model)
+        if not pinned:
+            return able
+        worker = self.workers.get(pinned)
+        if worker is None:
+            raise Refusal(404, "worker_not_found", f"there is no worker '{pinned}' (asked for by x-cluster-worker)")
+        if worker.state is not State.ACTIVE:
+            text = f"worker '{pinned}', asked for by x-cluster-worker, is {worker.state.value}: {worker.reason}"
+            raise Refusal(503, "worker_unavailable", text, [(b"retry-after", b"5")])
+        if worker not in able:
+            text = f"worker '{pinned}', asked for by x-cluster-worker, doesn't have model '{model}'"
+            raise Refusal(404, "model_not_on_worker", text)
+        return (worker,)
+
+    def measured(self, worker: Worker, model: str, usage: Usage) -> None:
+        """After an answer of the worker: it has the model in memory, and this was its speed, where one can tell."""
+        if model not in worker.loaded:  # the checks will see it a moment later
+            worker.loaded |= {model}
+        speed = usage.tokens_per_second
+        if speed is not None and usage.tokens >= TIMED:
+            known = worker.speeds.get(model, speed)
+            worker.speeds[model] = known + WEIGHT * (speed - known)
 
     def active(self) -> list[Worker]:
         return [w for w in self.workers.values() if w.state is State.ACTIVE]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import aiohttp
 
 from cluster_ai.gateway.api.http import Refusal
-from cluster_ai.gateway.balancing import Policy
+from cluster_ai.gateway.balancing import Balancer
 from cluster_ai.gateway.calls import Call
 from cluster_ai.gateway.fleet import Fleet, Flight, Worker
 
@@ -96,12 +96,12 @@ class Relay:
     def __init__(
         self,
         fleet: Fleet,
-        policy: Policy,
+        balancer: Balancer,
         client: aiohttp.ClientSession,
         on_failover: Callable[[Worker, str], None],
         on_fault: Callable[[str], None],
     ) -> None:
-        self._fleet, self._policy, self._client = fleet, policy, client
+        self._fleet, self._balancer, self._client = fleet, balancer, client
         self._on_failover, self._on_fault = on_failover, on_fault
 
     async def open(self, call: Call) -> Reply:
@@ -114,12 +114,12 @@ class Relay:
         kept: Reply | None = None
         lost = ""
         while True:
-            candidates = [w for w in self._fleet.able(call.model) if w.name not in tried]
+            candidates = [w for w in self._fleet.asked(call.model, call.wish.worker) if w.name not in tried]
             if not candidates:
                 if kept is not None:
                     return kept
                 raise _nobody(call, lost)
-            worker = self._policy.choose(candidates, call.model) if len(candidates) > 1 else candidates[0]
+            worker = self._balancer.choose(candidates, call)
             if kept is not None:
                 self._on_failover(worker, f"{kept.worker.name} answered {kept.status}")
             elif lost:

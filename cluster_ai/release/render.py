@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -119,10 +120,14 @@ def _gateway(config: Config, placement: Placement) -> settings.GatewaySettings:
                 models=_names(placement, worker),
                 slots=config.engine.parallel,
                 gpu=worker.resources.gpu,
+                memory=worker.resources.gpu_memory if worker.resources.gpu else worker.resources.memory,
             )
             for worker in config.workers
         ),
         models={model.name: _context(config, model) for model in config.models},
+        context=config.gateway.context,
+        limits=settings.LimitSettings(**dataclasses.asdict(config.gateway.limits)),
+        traces=config.monitoring.traces,
     )
 
 
@@ -235,7 +240,7 @@ http {{
         ssl_buffer_size 4k;
         keepalive_timeout 75s;
         keepalive_requests 1000000;
-        client_max_body_size 256m;
+        client_max_body_size {layout.FRONT_BODY_LIMIT};
         client_body_timeout 300s;
 
         location / {{

@@ -73,7 +73,7 @@ class Inference:
 
     async def handle(self, route: Route, receive: Receive, send: Send, trace: Trace) -> None:
         """Answers the request, or raises Refusal before anything was sent, or ClientGone."""
-        call = admit(route, await read_body(receive), self._fleet.contexts)
+        call = admit(route, await read_body(receive), self._fleet.contexts, trace.wish)
         trace.model = call.model
         self._fleet.must_know(call.model, call.asked)
         await until_gone(receive, lambda: self._run(route, call, send, trace))
@@ -115,6 +115,7 @@ class Inference:
         if usage is not None:
             trace.usage = usage
             self._meter.usage(call.model, reply.worker.name, usage)
+            self._fleet.measured(reply.worker, call.model, usage)
         if route.task and reply.status == 200:
             self._count(route, call, reply, line)
 

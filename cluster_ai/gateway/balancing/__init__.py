@@ -2,86 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from cluster_ai.gateway.balancing.least_loaded import LeastLoaded
+from cluster_ai.gateway.balancing.policy import Asked, C, Candidate, Policy
+from cluster_ai.gateway.balancing.prefix import Chain
+from cluster_ai.gateway.balancing.round_robin import RoundRobin
+
+POLICIES: dict[str, Callable[[], Policy]] = {
+    "least_loaded": LeastLoaded,
+    "round_robin": RoundRobin,
+}
 
 
-class Candidate(Protocol):
-    """What a policy may look at. Everyone it is shown is healthy and has the model."""
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a client has a say in. policy: one of POLICIES; worker: this one or none. Empty: as the cluster does."""
 
+    policy: str = ""
+    worker: str = ""
+
+
+NO_WISH = Wish()
+
+
+class WishingAsked(Asked, Protocol):
     @property
-    def name(self) -> str: ...
-
-    @property
-    def in_flight(self) -> int: ...
-
-    @property
-    def slots(self) -> int: ...
-
-    @property
-    def loaded(self) -> frozenset[str]: ...
+    def wish(self) -> Wish: ...
 
 
-C = TypeVar("C", bound=Candidate)
+class Balancer:
+    """The cluster's policy, and beside it each that a client wished for; they don't know of each other's choices."""
+
+    def __init__(self, default: str) -> None:
+        self._default = POLICIES[default]()
+        self._others: dict[str, Policy] = {default: self._default}
+
+    def choose(self, candidates: Sequence[C], call: WishingAsked) -> C:
+        name = call.wish.policy
+        if not name:
+            return self._default.choose(candidates, call)
+        policy = self._others.get(name)
+        if policy is None:
+            policy = self._others[name] = POLICIES[name]()
+        return policy.choose(candidates, call)
 
 
-class Policy(Protocol):
-    def choose(self, candidates: Sequence[C], model: str) -> C:
-        """One of the candidates, of which there is at least one."""
-        ...
-
-
-class _Turns:
-    """Who was chosen how long ago, so that equals take turns."""
-
-    def __init__(self) -> None:
-        self._now = 0
-        self._last: dict[str, int] = {}
-
-    def last(self, name: str) -> int:
-        return self._last.get(name, 0)
-
-    def take(self, name: str) -> None:
-        self._now += 1
-        self._last[name] = self._now
-
-
-class LeastLoaded:
-    """A free slot first, there a worker that has the model in memory; then the smallest share of slots in use.
-
-    A worker with the model in memory whose slots are all taken comes after an idle one that must load it first: a queue
-    behind a running generation is longer than a load. Where nobody has a slot, memory decides between equal queues.
-    """
-
-    def __init__(self) -> None:
-        self._turns = _Turns()
-
-    def choose(self, candidates: Sequence[C], model: str) -> C:
-        if len(candidates) == 1:
-            return candidates[0]
-
-        def rank(c: C) -> tuple[bool, bool | float, bool | float, int]:
-            share, cold = c.in_flight / max(c.slots, 1), model not in c.loaded
-            if share < 1:
-                return (False, cold, share, self._turns.last(c.name))
-            return (True, share, cold, self._turns.last(c.name))
-
-        chosen = min(candidates, key=rank)
-        self._turns.take(chosen.name)
-        return chosen
-
-
-class RoundRobin:
-    """Each in turn, whatever it is doing."""
-
-    def __init__(self) -> None:
-        self._turns = _Turns()
-
-    def choose(self, candidates: Sequence[C], model: str) -> C:
-        chosen = min(candidates, key=lambda c: self._turns.last(c.name))
-        self._turns.take(chosen.name)
-        return chosen
-
-
-def policy(name: Literal["least_loaded", "round_robin"]) -> Policy:
-    return RoundRobin() if name == "round_robin" else LeastLoaded()
+__all__ = [
+    "NO_WISH",
+    "POLICIES",
+    "Asked",
+    "Balancer",
+    "Candidate",
+    "Chain",
+    "LeastLoaded",
+    "Policy",
+    "RoundRobin",
+    "Wish",
+]

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster_ai.gateway.api.http import Api, Refusal
-from cluster_ai.gateway.calls import Route, admit, with_context
+from cluster_ai.gateway.balancing import NO_WISH, Wish
+from cluster_ai.gateway.calls import Route, admit, wish_of, with_context
 
 CHAT = Route("/api/chat", Api.OLLAMA, True)
 OPENAI = Route("/v1/chat/completions", Api.OPENAI, False)
@@ -89,3 +90,11 @@ def test_only_the_context_size_changes(value: dict[str, Any], options: dict[str,
     raw = b" \n" + json.dumps(asked).encode()
     changed = json.loads(with_context(raw, json.loads(raw), 512))
     assert changed == {**asked, "options": {**(options or {}), "num_ctx": 512}}
+
+
+def test_headers_wish_for_a_policy_and_a_worker() -> None:
+    assert wish_of(b"", b"") == NO_WISH
+    assert wish_of(b"Round_Robin ", b"w1") == Wish("round_robin", "w1")
+    with pytest.raises(Refusal, match=r"'fastest' is no policy; allowed: .*least_loaded, .*round_robin") as caught:
+        wish_of(b"fastest", b"")
+    assert caught.value.status == 400

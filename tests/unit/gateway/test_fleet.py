@@ -92,3 +92,24 @@ def test_what_prometheus_is_told_is_what_the_table_names() -> None:
     registry.register(Exposition(fleet, Membership("tcp://127.0.0.1:9", None), meter))
     told = {f"{f.name}_total" if f.type == "counter" else f.name: f.type for f in registry.collect()}
     assert told == {m.name: m.kind for m in METRICS}
+
+
+def test_one_may_ask_for_one_worker_and_is_told_why_it_cant_be() -> None:
+    fleet = Fleet(SETTINGS)
+    a, b = fleet.workers.values()
+    fleet.answered(a, engine("m:latest"))
+    fleet.answered(b, engine("other:latest"))
+    assert fleet.asked("m:latest", "") == (a,)
+    assert fleet.asked("m:latest", "a") == (a,)
+    for model, name, status, words in (
+        ("m:latest", "c", 404, "there is no worker 'c'"),
+        ("m:latest", "b", 404, "doesn't have model 'm:latest'"),
+        ("nothing", "a", 404, "doesn't have model 'nothing'"),
+    ):
+        with pytest.raises(Refusal, match=words) as caught:
+            fleet.asked(model, name)
+        assert caught.value.status == status
+    fleet.failed(a, "gone", 1.0, certain=True)
+    with pytest.raises(Refusal, match="worker 'a', asked for by x-cluster-worker, is down: gone") as caught:
+        fleet.asked("m:latest", "a")
+    assert caught.value.status == 503

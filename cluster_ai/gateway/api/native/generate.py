@@ -27,6 +27,7 @@ from cluster_ai.gateway.api.http import (
     send_whole,
 )
 from cluster_ai.gateway.api.inference import DONE, until_gone
+from cluster_ai.gateway.balancing import Wish
 from cluster_ai.gateway.calls import Call
 from cluster_ai.gateway.fleet import Fleet
 from cluster_ai.gateway.metering import Meter, usage_of
@@ -107,7 +108,7 @@ class Native:
     async def generate(self, receive: Receive, send: Send, trace: Trace) -> None:
         """Answers the request, or raises Refusal before anything was sent, or ClientGone."""
         asked = _parse(await read_body(receive))
-        call = _call(asked, self._fleet)
+        call = _call(asked, self._fleet, trace.wish)
         trace.model = call.model
         self._fleet.must_know(call.model, call.asked)
 
@@ -197,6 +198,7 @@ class Native:
         if usage is not None:
             trace.usage = usage
             self._meter.usage(trace.model, trace.worker, usage)
+            self._fleet.measured(self._fleet.workers[trace.worker], trace.model, usage)
         tokens, prompt = (usage.tokens, usage.prompt_tokens) if usage is not None else (0, 0)
         speed = usage.tokens_per_second if usage is not None else None
         return GenerateReply(
@@ -238,7 +240,7 @@ def _parse(body: bytes) -> GenerateRequest:
         raise Refusal(400, "invalid_request", "; ".join(told)) from e
 
 
-def _call(asked: GenerateRequest, fleet: Fleet) -> Call:
+def _call(asked: GenerateRequest, fleet: Fleet, wish: Wish) -> Call:
     model = canonical(asked.model)
     options = dict(asked.options)
     if model in fleet.contexts:
@@ -246,7 +248,7 @@ def _call(asked: GenerateRequest, fleet: Fleet) -> Call:
     body: dict[str, Any] = {"model": asked.model, "prompt": asked.prompt, "stream": True, "options": options}
     if asked.system is not None:
         body["system"] = asked.system
-    return Call("/api/generate", model, asked.model, encode(body), whole=False)
+    return Call("/api/generate", model, asked.model, encode(body), whole=False, value=body, wish=wish)
 
 
 def _object(line: bytes) -> dict[str, Any]:

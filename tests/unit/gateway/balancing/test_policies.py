@@ -1,0 +1,64 @@
+"""Who is chosen."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster_ai.gateway.balancing import POLICIES, Balancer, LeastLoaded, RoundRobin, Wish
+from tests.unit.gateway.balancing.workers import HOT, Ask, W
+
+
+def test_a_worker_that_has_the_model_in_memory_goes_before_an_idle_one_that_has_not() -> None:
+    assert LeastLoaded().choose([W("cold"), W("hot", 1, 2, HOT)], Ask()).name == "hot"
+
+
+def test_a_worker_whose_slots_are_all_taken_goes_after_one_that_must_load_first() -> None:
+    assert LeastLoaded().choose([W("hot", 2, 2, HOT), W("cold", 0, 1)], Ask()).name == "cold"
+
+
+def test_where_nobody_has_a_slot_the_shorter_queue_wins_and_then_memory() -> None:
+    assert LeastLoaded().choose([W("hot", 4, 2, HOT), W("cold", 1, 1)], Ask()).name == "cold"
+    assert LeastLoaded().choose([W("cold", 2, 2), W("hot", 1, 1, HOT)], Ask()).name == "hot"
+
+
+def test_a_bigger_worker_takes_more() -> None:
+    assert LeastLoaded().choose([W("small", 1, 2, HOT), W("big", 1, 8, HOT)], Ask()).name == "big"
+
+
+def test_equals_take_turns() -> None:
+    chooser, workers = LeastLoaded(), [W("a"), W("b"), W("c")]
+    assert [chooser.choose(workers, Ask()).name for _ in range(6)] == ["a", "b", "c", "a", "b", "c"]
+
+
+def test_round_robin_goes_round_whatever_they_do() -> None:
+    chooser = RoundRobin()
+    workers = [W("a", 9), W("b"), W("c")]
+    assert [chooser.choose(workers, Ask()).name for _ in range(4)] == ["a", "b", "c", "a"]
+
+
+def test_round_robin_gives_one_who_comes_back_its_turn() -> None:
+    chooser = RoundRobin()
+    assert [chooser.choose([W("a"), W("b")], Ask()).name for _ in range(2)] == ["a", "b"]
+    assert chooser.choose([W("a"), W("b"), W("c")], Ask()).name == "c"
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+@given(data=st.data())
+def test_one_of_the_candidates_is_chosen(name: str, data: st.DataObject) -> None:
+    numbers = st.tuples(
+        st.integers(0, 9), st.integers(0, 4), st.booleans(), st.none() | st.booleans(), st.none() | st.floats(0, 1e6)
+    )
+    chooser = POLICIES[name]()
+    for _ in range(4):
+        drawn = data.draw(st.dictionaries(st.sampled_from("abcde"), numbers, min_size=1))
+        workers = [W(i, n, slots, HOT if hot else frozenset(), *rest) for i, (n, slots, hot, *rest) in drawn.items()]
+        said = data.draw(st.lists(st.sampled_from(["", "x", "yy"]), max_size=4))
+        assert chooser.choose(workers, Ask(tuple(said))) in workers
+
+
+def test_a_request_may_wish_for_a_policy_and_the_clusters_own_is_kept() -> None:
+    balancer, workers = Balancer("round_robin"), [W("a", 1), W("b")]
+    chosen = [balancer.choose(workers, Ask(wish=Wish(policy))).name for policy in ("", "least_loaded", "", "")]
+    assert chosen == ["a", "b", "b", "a"]
