@@ -21,8 +21,9 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks import faults  # noqa: E402
 from benchmarks.lab_files import ROOT  # noqa: E402
-from benchmarks.outcomes import FAULTS, UPDATES, Update, fault_row, summarize, table, update_row  # noqa: E402
+from benchmarks.outcomes import FAULTS, UPDATES, Fault, Update, fault_row, summarize, table, update_row  # noqa: E402
 from benchmarks.rollout_lab import FOLDER, HEAD, WORKERS, Load, Trial  # noqa: E402
+from benchmarks.scenarios import SCENARIOS  # noqa: E402
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- rollout:begin -->", "<!-- rollout:end -->"
@@ -30,6 +31,8 @@ BEFORE, AFTER = 12.0, 6.0  # seconds of load around an update
 BY_HAND = "by hand"  # what people do without us
 ROLLBACK = "rollback"
 KINDS = (BY_HAND, "rolling", "canary", "blue-green", ROLLBACK)
+FAULTS_OF = {it.name: it for it in SCENARIOS}
+ALL_FAULTS = (*FAULTS_OF, faults.KILLED)
 
 
 def restart_by_hand(trial: Trial) -> int:
@@ -66,6 +69,10 @@ def measured(trial: Trial, kind: str, token: str) -> Update:
     return found
 
 
+def disturbed(trial: Trial, name: str, token: str) -> Fault:
+    return faults.killed(trial, token) if name == faults.KILLED else faults.run(trial, FAULTS_OF[name], token)
+
+
 @dataclass
 class Rows:
     """What was measured, by name. Kept in a file, so that a part can be measured anew and the rest stays."""
@@ -100,7 +107,7 @@ class Rows:
                 "Faults in the midst of an update of two workers, one after the other, under the same load. Held: every"
                 " host is on a whole release, the cluster serves, the journal says what happened.",
                 "",
-                table(FAULTS, (self.faults[it.name] for it in faults.SCENARIOS if it.name in self.faults)),
+                table(FAULTS, (self.faults[name] for name in ALL_FAULTS if name in self.faults)),
             ]
         return "\n".join(lines)
 
@@ -115,7 +122,7 @@ def write(text: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    names = [*KINDS, *(it.name for it in faults.SCENARIOS)]
+    names = [*KINDS, *ALL_FAULTS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=names, default=names, help=", ".join(names))
     chosen = parser.parse_args(arguments).only
@@ -135,10 +142,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows.updates[kind] = update_row(done)
             well &= kind == BY_HAND or (done.code == 0 and summarize(done.samples).clean)
             rows.keep()
-        for scenario in (it for it in faults.SCENARIOS if it.name in chosen):
-            fault = faults.run(trial, scenario, token)
+        for name in (it for it in ALL_FAULTS if it in chosen):
+            fault = disturbed(trial, name, token)
             print(f"bench: {fault}", flush=True)
-            rows.faults[scenario.name] = fault_row(fault)
+            rows.faults[name] = fault_row(fault)
             well &= fault.held
             rows.keep()
     finally:

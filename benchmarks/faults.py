@@ -1,195 +1,32 @@
-"""Faults in the midst of an update, on real hosts under load; and what must hold after each of them.
-
-Every update here goes to two workers, one after the other; the fault is on the second.
-"""
+"""Faults in the midst of an update, on real hosts under load; and what must hold after each of them."""
 
 from __future__ import annotations
 
-import json
-import tarfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from subprocess import Popen, TimeoutExpired
-from typing import Any, Literal
+from typing import Any
 
 from benchmarks.outcomes import Fault, summarize
 from benchmarks.rollout_lab import FOLDER, HEAD, WORKERS, Load, Trial
+from benchmarks.scenarios import FIRST, LIMIT, SECOND, Scenario, release, until
+from cluster_ai.rollout.journal import Journal
 
-FIRST, SECOND = WORKERS[:2]
 HOSTS = (HEAD, *WORKERS)
+APPLY = ("apply", "--yes", "--limit", f"{FIRST},{SECOND}")
 BEFORE, AFTER = 3.0, 8.0  # seconds of load before the update, and when all is well again
-LIMIT = 240.0  # seconds that anything here may take
-
-# In the place of Ollama: starts the real one, and holds it for more than half of the time.
-HALF_SPEED = """\
-#!/bin/sh
-"$0.real" "$@" &
-real=$!
-trap 'kill -CONT $real $held; kill $real; wait $real; exit 0' TERM INT
-while kill -0 $real 2>/dev/null; do
-    held=$(cat /proc/$real/task/*/children)
-    [ -z "$held" ] || kill -STOP $held 2>/dev/null
-    sleep 0.06
-    [ -z "$held" ] || kill -CONT $held 2>/dev/null
-    sleep 0.04
-done
-wait $real
-"""
+KILLED = "controller killed"
+KILLED_HOW = "SIGKILL at each step of the journal; then, at once, resume and undo by turns"
 
 
-def nothing(_: Trial) -> None:
-    pass
-
-
-def undisturbed(_: Trial, __: Popen[str]) -> None:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    name: str
-    done: str  # what is done, for people
-    disturb: Callable[[Trial, Popen[str]], None] = undisturbed  # while the update runs
-    prepare: Callable[[Trial], None] = nothing  # before it
-    heal: Callable[[Trial], None] = nothing  # when the command has ended
-    change: Mapping[str, str] = field(default_factory=dict)  # values of cluster.yaml, beside a new version
-    arguments: tuple[str, ...] = ()  # of apply
-    after: Literal["old", "resumed"] = "old"  # what runs in the end; resumed: the new, when it was gone on with
-
-
-# --- waiting ----------------------------------------------------------------------------------------------------------
-
-
-def until(holds: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + LIMIT
-    while not holds():
-        if time.monotonic() > end:
-            raise TimeoutError(f"{what}: not within {LIMIT:.0f} s")
-        time.sleep(0.2)
-
-
-def release(trial: Trial, host: str) -> str:
-    return trial.on(host, "readlink /opt/cluster-ai/current", check=False).strip().rpartition("/")[2]
+# --- what must hold ---------------------------------------------------------------------------------------------------
 
 
 def releases(trial: Trial) -> dict[str, str]:
     return {host: release(trial, host) for host in HOSTS}
 
 
-def when_switched(act: Callable[[Trial, Popen[str]], None]) -> Callable[[Trial, Popen[str]], None]:
-    """Act as soon as the second worker's current release is the new one."""
-
-    def disturb(trial: Trial, process: Popen[str]) -> None:
-        before = release(trial, SECOND)
-        until(lambda: process.poll() is not None or release(trial, SECOND) not in ("", before), "the switch")
-        if process.poll() is None:
-            act(trial, process)
-
-    return disturb
-
-
-# --- what is done -----------------------------------------------------------------------------------------------------
-
-
-def cut_power(trial: Trial, _: Popen[str]) -> None:
-    trial.lab("kill", SECOND)
-
-
-def start_again(trial: Trial) -> None:
-    trial.lab("start", SECOND)
-
-
-def cut_off(trial: Trial, _: Popen[str]) -> None:
-    trial.lab("partition", SECOND, "on")
-
-
-def join_again(trial: Trial) -> None:
-    trial.lab("partition", SECOND, "off")
-
-
-def close_ssh(trial: Trial, _: Popen[str]) -> None:
-    """As a release would that breaks the firewall: who is connected stays so, nobody else comes in."""
-    rules = "table inet fault { chain input { type filter hook input priority -5; tcp dport 22 ct state new drop; }; }"
-    trial.on(SECOND, f"echo '{rules}' | nft -f -")
-
-
-def open_ssh(trial: Trial) -> None:
-    trial.on(SECOND, "nft delete table inet fault", check=False)
-
-
-def kill_controller(_: Trial, process: Popen[str]) -> None:
-    Trial.kill(process)
-
-
-def fill_disk(trial: Trial) -> None:
-    for folder in ("/var/lib/cluster-ai/incoming", "/opt/cluster-ai/parts"):
-        trial.on(SECOND, f"mount -t tmpfs -o size=60m tmpfs {folder}")
-
-
-def empty_disk(trial: Trial) -> None:
-    for folder in ("/var/lib/cluster-ai/incoming", "/opt/cluster-ai/parts"):
-        trial.on(SECOND, f"umount {folder}")
-
-
-def dead_engine(_: Trial) -> None:
-    path = FOLDER / "engine-dead"
-    path.write_text("#!/bin/sh\necho 'this engine does not start' >&2\nexit 3\n")
-    path.chmod(0o755)
-
-
-def slow_engine(_: Trial) -> None:
-    script = FOLDER / "engine-slow"
-    script.write_text(HALF_SPEED)
-    script.chmod(0o755)
-    with tarfile.open(FOLDER / "engine-slow.tar", "w", dereference=True) as archive:
-        archive.add(script, "bin/ollama")
-        archive.add(FOLDER / "ollama", "bin/ollama.real")
-
-
-def built(trial: Trial) -> Path:
-    """The part of the second worker's new release that is its own."""
-    (plan,) = trial.json("plan", "--limit", SECOND)["hosts"]
-    store = FOLDER / ".cluster-ai/store"
-    manifest = json.loads((store / "releases" / f"{plan['release_to']}.json").read_text())
-    return store / "parts" / f"{manifest['parts']['host']}.tar.gz"
-
-
-def damage(trial: Trial) -> None:
-    path = built(trial)
-    path.write_bytes(path.read_bytes() + b"x")
-
-
-def mend(trial: Trial) -> None:
-    path = built(trial)
-    path.write_bytes(path.read_bytes()[:-1])
-
-
-SCENARIOS = (
-    Scenario("wrong hash", "one byte too much in a worker's bundle", prepare=damage, heal=mend),
-    Scenario("disk full", "hardly any space for what comes", prepare=fill_disk, heal=empty_disk),
-    Scenario(
-        "engine doesn't start",
-        "a release whose Ollama ends at once",
-        prepare=dead_engine,
-        change={"engine": "./engine-dead"},
-    ),
-    Scenario("power cut", "one worker's power, in the midst of its switch", when_switched(cut_power), heal=start_again),
-    Scenario("partition", "one worker cut off from all, in its switch", when_switched(cut_off), heal=join_again),
-    Scenario("sshd blocked", "no new connection to port 22 after a switch", when_switched(close_ssh), heal=open_ssh),
-    Scenario("controller killed", "SIGKILL in the midst of a switch", when_switched(kill_controller), after="resumed"),
-    Scenario(
-        "half the speed",
-        "a release whose Ollama is held for half of the time, as a canary",
-        prepare=slow_engine,
-        change={"engine": "./engine-slow.tar"},
-        arguments=("--strategy", "canary"),
-    ),
-)
-
-
-# --- what must hold ---------------------------------------------------------------------------------------------------
 def whole(trial: Trial) -> bool:
     """Every host answers, and has nothing in it that isn't as its release says; which release is another question."""
     told = trial.json("verify")
@@ -198,64 +35,143 @@ def whole(trial: Trial) -> bool:
 
 
 def journal(trial: Trial) -> dict[str, Any]:
-    """The newest rollout; one without an id where there has been none."""
+    """The newest rollout, as the product tells it; one without an id where there has been none."""
     told = trial.json("rollouts", "list")
-    return dict(told[0]) if told else {"id": "", "state": "empty"}
+    return dict(told[0]) if told else {"id": "", "state": "empty", "reason": "", "steps": []}
+
+
+def tells(record: Mapping[str, Any], state: str) -> bool:
+    """Whether a record says how it ended, and which host's step, or which analysis, was the cause."""
+    causes = [it for it in record["steps"] if it["status"] in ("failed", "fail") and it["detail"]]
+    return record["state"] == state and any(it["host"] == SECOND or it["step"] == "analysis" for it in causes)
+
+
+class Findings:
+    """What is seen of one fault: in words, and whether it is as it must be."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.held = True
+
+    def must(self, holds: bool, otherwise: str) -> None:
+        if not holds:
+            self.told.append(otherwise)
+            self.held = False
+
+    @contextmanager
+    def within_limits(self) -> Iterator[None]:
+        try:
+            yield
+        except (TimeoutError, TimeoutExpired) as e:
+            self.must(False, f"the bench gave up: {e}")
+
+
+def served(found: Findings, load: Load, since: float) -> None:
+    late = summarize(it for it in load.samples if it.start > since)
+    found.must(late.clean and late.requests > 0, f"the cluster doesn't serve as it should: {late.reasons}")
+
+
+# --- faults -----------------------------------------------------------------------------------------------------------
 
 
 def run(trial: Trial, scenario: Scenario, token: str) -> Fault:
     """One fault. Afterwards the cluster is as cluster.yaml said before it."""
     before, last = releases(trial), journal(trial)["id"]
-    begin = time.time()
-    told: list[str] = []
-    held = True
+    found, begin = Findings(), time.time()
     trial.bump(**scenario.change)
     scenario.prepare(trial)
     with Load(trial, f"fault-{scenario.name}", token) as load:
         load.for_a_while(BEFORE)
-        process = trial.start("apply", "--yes", "--limit", f"{FIRST},{SECOND}", *scenario.arguments)
+        process = trial.start(*APPLY, *scenario.arguments)
         out = err = ""
         try:
-            scenario.disturb(trial, process)
-            out, err = process.communicate(timeout=LIMIT)
-        except (TimeoutError, TimeoutExpired) as e:
-            told.append(f"the bench gave up: {e}")
-            held = False
+            with found.within_limits():
+                scenario.disturb(trial, process)
+            with found.within_limits():
+                out, err = process.communicate(timeout=LIMIT)
         finally:
             Trial.kill(process)
             process.wait()
             scenario.heal(trial)
         (FOLDER / f"fault-{scenario.name}.log").write_text(out + err)
-        killed = process.returncode < 0
-        told.append("killed" if killed else f"exit {process.returncode}: {first_line(err)}")
-        held &= process.returncode != 0
-        try:
-            until(
-                lambda: whole(trial) and (scenario.after == "resumed" or releases(trial) == before),
-                "a whole release on every host, of those that are to run",
-            )
-        except TimeoutError as e:
-            told.append(str(e))
-            held = False
+        found.told.append(f"exit {process.returncode}: {first_line(err)}")
+        found.must(process.returncode > 0, "no failure is told")
+        with found.within_limits():
+            until(lambda: whole(trial) and releases(trial) == before, "every host whole, on what it ran before")
         record = journal(trial)
-        told.append(f"journal: {record['state'] if record['id'] != last else 'nothing was begun'}")
-        held &= record["state"] != "running"
+        found.must(record["id"] != last and tells(record, scenario.state), f"the journal doesn't tell it: {record}")
+        found.told.append(f"journal: {record['state']}")
         well = time.time()
-        told.append(where(before, releases(trial)))
+        found.told.append(where(before, releases(trial)))
         load.for_a_while(AFTER)
-        if scenario.after == "resumed":
-            resumed = trial.run("rollouts", "resume", "--yes")
-            told.append(f"resumed: exit {resumed.returncode}, journal: {journal(trial)['state']}")
-            held &= resumed.returncode == 0 and release(trial, SECOND) != before[SECOND]
-    late = summarize(it for it in load.samples if it.start > well)
-    if not late.clean or not late.requests:
-        told.append(f"the cluster doesn't serve as it should: {late.reasons}")
-        held = False
-    if scenario.after == "old":
-        trial.unbump()
-    if not held:
+    served(found, load, well)
+    trial.unbump()
+    if not found.held:
         trial.run("apply", "--yes")  # so that the next one begins with a cluster that is well
-    return Fault(scenario.name, scenario.done, "; ".join(told), held, well - begin, summarize(load.samples))
+    return Fault(scenario.name, scenario.done, "; ".join(found.told), found.held, well - begin, summarize(load.samples))
+
+
+def killed(trial: Trial, token: str) -> Fault:
+    """The controller's death at each step of the journal, from the first to the last.
+
+    What was killed is resumed or undone at once, though a host may still wait for a confirmation that won't come.
+    """
+    found, begin = Findings(), time.time()
+    kept = Journal(FOLDER / ".cluster-ai/rollouts.sqlite")
+    points: list[str] = []
+    new = True  # whether cluster.yaml asks for the newer of the two releases that are brought by turns
+    trial.bump()
+    with Load(trial, "fault-killed", token) as load:
+        load.for_a_while(BEFORE)
+        while found.held:
+            before, last = releases(trial), kept.all(1)[0].id
+            process = trial.start(*APPLY)
+            with found.within_limits():
+                dies_at(len(points), process, kept, last)
+            process.communicate()
+            if process.returncode == 0:
+                break  # there is no such step any more: it came to its end
+            found.must(process.returncode < 0, f"exit {process.returncode} before step {len(points)}")
+            record = journal(trial)
+            point = f"{len(record['steps'])} steps, the last: {kept.get().at}"
+            found.must(record["state"] == "interrupted", f"{point}: the journal says {record['state']}")
+            what = "undo" if len(points) % 2 else "resume"
+            done = trial.run("rollouts", what, "--yes")
+            (FOLDER / f"fault-killed-{len(points)}.log").write_text(f"{point}\n{done.stdout}{done.stderr}")
+            found.must(done.returncode == 0, f"{point}: {what}: exit {done.returncode}: {first_line(done.stderr)}")
+            with found.within_limits():
+                until(lambda: whole(trial), "every host on a whole release")
+            now, wanted = releases(trial), {host: it["wanted"] for host, it in record["intent"]["hosts"].items()}
+            right = before if what == "undo" else before | wanted
+            found.must(now == right, f"{point}: {what}: {where(right, now)}")
+            state = journal(trial)["state"]
+            found.must(state == ("undone" if what == "undo" else "done"), f"{point}: {what}: the journal says {state}")
+            print(f"bench: killed at {point}; {what}; held: {found.held}", flush=True)
+            points.append(point)
+            if what == "resume":  # the next one brings the other release
+                (trial.unbump if new else trial.bump)()
+                new = not new
+        well = time.time()
+        load.for_a_while(AFTER)
+    served(found, load, well)
+    if new:
+        trial.unbump()
+    trial.run("apply", "--yes")
+    found.told.append(f"{len(points)} times, at each step; each time interrupted, then done, or undone")
+    return Fault(KILLED, KILLED_HOW, "; ".join(found.told), found.held, well - begin, summarize(load.samples))
+
+
+def dies_at(step: int, process: Popen[str], kept: Journal, last: str) -> None:
+    """SIGKILL to a controller, and to all that it runs, as soon as its rollout has come so far; or it ends before."""
+
+    def there() -> bool:
+        newest = kept.all(1)[0]
+        return process.poll() is not None or (newest.id != last and len(newest.steps) >= step)
+
+    try:
+        until(there, f"step {step} of the journal", every=0.005)
+    finally:
+        Trial.kill(process)
 
 
 def first_line(text: str) -> str:
@@ -265,4 +181,4 @@ def first_line(text: str) -> str:
 
 def where(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     new = [host for host in before if now[host] != before[host]]
-    return f"new release on {', '.join(new)}" if new else "all on the old release"
+    return f"another release on {', '.join(new)}" if new else "all on the old release"

@@ -20,6 +20,7 @@ from benchmarks.outcomes import Sample, parse
 FOLDER = ROOT / ".cluster-ai" / "bench-rollout"
 ANSWERS = FOLDER / "answers.json"
 NET, TAG = "10.77.97", "roll"
+LAB = {"LAB_DIR": str(FOLDER), "LAB_TAG": TAG, "LAB_NET": NET, "LAB_BASE": str(SHARED)}
 HEAD, WORKERS = "h1", ("h2", "h3", "h4", "h5")
 MODEL = "smollm2:135m"
 NOT_COPIED = (".git", ".venv", ".cluster-ai", "node_modules", "__pycache__", ".*_cache", ".hypothesis", "tests")
@@ -71,9 +72,8 @@ class Trial:
 
     def lab(self, *arguments: str, check: bool = True) -> str:
         SHARED.mkdir(parents=True, exist_ok=True)
-        where = {"LAB_DIR": str(FOLDER), "LAB_TAG": TAG, "LAB_NET": NET, "LAB_BASE": str(SHARED)}
         command = [sys.executable, str(ROOT / "lab/lab.py"), *arguments]
-        done = subprocess.run(command, check=False, env=os.environ | where, text=True, capture_output=True)
+        done = subprocess.run(command, check=False, env=os.environ | LAB, text=True, capture_output=True)
         if check and done.returncode:
             raise SystemExit(f"bench: lab {' '.join(arguments)}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
         return done.stdout
@@ -81,6 +81,12 @@ class Trial:
     def on(self, host: str, script: str, *, check: bool = True) -> str:
         """A shell script inside a host, not through its network."""
         return self.lab("exec", host, "--", "sh", "-c", script, check=check)
+
+    def watch(self, host: str, script: str, seconds: float) -> subprocess.Popen[str]:
+        """The same as a process, in a group of its own."""
+        limited = ("timeout", f"{seconds:.0f}", "sh", "-c", script)
+        command = [sys.executable, str(ROOT / "lab/lab.py"), "exec", host, "--", *limited]
+        return subprocess.Popen(command, env=os.environ | LAB, text=True, start_new_session=True)
 
     def up(self) -> None:
         FOLDER.mkdir(parents=True, exist_ok=True)
