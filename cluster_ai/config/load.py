@@ -14,6 +14,7 @@ from cluster_ai.config.model import (
     Firewall,
     Gateway,
     Interface,
+    Limits,
     Model,
     Monitoring,
     Opening,
@@ -96,7 +97,13 @@ def _build(data: dict[str, Any], path: Path) -> Config:
             keep_alive=units.parse_duration(engine["keep_alive"]),
             kv_cache_type=engine["kv_cache_type"],
         ),
-        gateway=Gateway(gateway["port"], gateway["policy"], tuple(gateway["trusted_networks"])),
+        gateway=Gateway(
+            gateway["port"],
+            gateway["policy"],
+            tuple(gateway["trusted_networks"]),
+            gateway["context"],
+            _limits(gateway["limits"]),
+        ),
         rollout=Rollout(
             policy=_policy(rollout),
             groups={
@@ -111,6 +118,7 @@ def _build(data: dict[str, Any], path: Path) -> Config:
             port=monitoring["port"],
             scrape_interval=units.parse_duration(monitoring["scrape_interval"]),
             retention=units.parse_duration(monitoring["retention"]),
+            traces=monitoring.get("traces"),
         ),
         interface=Interface(cluster["interface"]["dashboard"], cluster["interface"]["dashboard_port"]),
         packages=Packages(packages["source"], packages.get("mirror")),
@@ -141,6 +149,19 @@ def _model(model: dict[str, Any], folder: Path) -> Model:
         memory=_size(resources.get("gpu_memory", resources.get("memory"))),
         source=_path(model.get("source"), folder),
         options=model["options"],
+    )
+
+
+def _limits(limits: dict[str, Any]) -> Limits:
+    return Limits(
+        requests_per_minute=limits.get("requests_per_minute"),
+        tokens_per_minute=limits.get("tokens_per_minute"),
+        max_concurrent=limits.get("max_concurrent"),
+        queue=limits["queue"],
+        max_wait=units.parse_duration(limits["max_wait"]),
+        max_body=units.parse_size(limits["max_body"]),
+        body_timeout=units.parse_duration(limits["body_timeout"]),
+        request_timeout=units.parse_duration(limits["request_timeout"]) if "request_timeout" in limits else None,
     )
 
 

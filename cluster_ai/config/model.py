@@ -73,10 +73,26 @@ class Engine:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """Of the gateway. None: no limit. The first three are each user's."""
+
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    max_concurrent: int | None
+    queue: int  # requests that wait for a slot of one model
+    max_wait: float  # seconds
+    max_body: int  # bytes
+    body_timeout: float  # seconds
+    request_timeout: float | None  # seconds
+
+
+@dataclass(frozen=True, slots=True)
 class Gateway:
     port: int
     policy: Literal["least_loaded", "round_robin"]
     trusted_networks: tuple[str, ...]  # CIDR; requests from there need no token
+    context: Literal["truncate", "refuse"]  # what becomes of prompts that are too long
+    limits: Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +130,7 @@ class Monitoring:
     port: int  # Prometheus
     scrape_interval: float  # seconds
     retention: float  # seconds
+    traces: str | None  # base URL of an OTLP receiver
 
 
 @dataclass(frozen=True, slots=True)

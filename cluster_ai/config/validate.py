@@ -127,6 +127,7 @@ def cross_check(config: Config, document: Document) -> Iterator[ConfigError]:
     yield from _names(config, document)
     yield from _ports(config, document)
     yield from _files(config, document)
+    yield from _body(config, document)
     yield from _rollout(config, document)
     cluster: KeyPath = ("cluster",)
     for index, model in enumerate(config.models):
@@ -219,6 +220,14 @@ def _ports(config: Config, document: Document) -> Iterator[ConfigError]:
             what = f"{key_path(at)}: port {port} on {config.scheduler.host} belongs to {taken[port]}"
             yield ConfigError(what, where=document.where(at), remedy="choose another port")
         taken.setdefault(port, key_path(at))
+
+
+def _body(config: Config, document: Document) -> Iterator[ConfigError]:
+    """A body that the gateway takes, but no worker's front."""
+    at = ("cluster", "gateway", "limits", "max_body")
+    if config.gateway.limits.max_body > layout.FRONT_BODY_LIMIT:
+        what = f"{key_path(at)}: workers take bodies up to {layout.FRONT_BODY_LIMIT >> 20} MiB"
+        yield ConfigError(what, where=document.where(at), remedy="choose a smaller one")
 
 
 def _rollout(config: Config, document: Document) -> Iterator[ConfigError]:

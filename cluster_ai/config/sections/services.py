@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster_ai.config.keys import Rules, key, port, section
+from cluster_ai.config.keys import Rules, integer, key, port, section
 
 SCHEDULER: Rules = key(
     "The head host: Dask scheduler, gateway, Prometheus and dashboard run there.",
@@ -35,6 +35,40 @@ GATEWAY: Rules = section(
             default=[],
             schema={"form": "network", "meta": {"doc": "A network."}},
         ),
+        "context": key(
+            "What becomes of a prompt that is longer than its model's context: `truncate` leaves out its oldest part "
+            "and says so in the header `x-cluster-context`; `refuse` answers 400.",
+            type="string",
+            allowed=["truncate", "refuse"],
+            default="truncate",
+        ),
+        "limits": section(
+            "What one request, one user and all of them may take. A user is whoever has a key of `cluster-ai keys`; "
+            "without one, an address.",
+            {
+                "queue": integer(
+                    "Requests that wait at most for a free slot of a model. Beyond that, whoever has the most there "
+                    "gives way.",
+                    0,
+                    default=512,
+                ),
+                "max_wait": key(
+                    "How long a request waits for a slot before it gets 503.", form="duration", default="2m"
+                ),
+                "requests_per_minute": integer("Requests of a user in a minute.", 1, absent="no limit"),
+                "tokens_per_minute": integer(
+                    "Tokens of a user in a minute, of prompts and answers together.", 1, absent="no limit"
+                ),
+                "max_concurrent": integer("Requests of a user that run or wait at once.", 1, absent="no limit"),
+                "max_body": key("How large the body of a request may be.", form="size", default="64MiB"),
+                "body_timeout": key("How long a client may take to send a body.", form="duration", default="1m"),
+                "request_timeout": key(
+                    "How long a request may take in all, from its arrival to the end of its answer.",
+                    "no limit",
+                    form="duration",
+                ),
+            },
+        ),
     },
 )
 
@@ -44,6 +78,12 @@ MONITORING: Rules = section(
         "port": port("Port of Prometheus, on loopback.", 9090),
         "scrape_interval": key("How often everything is measured.", form="duration", default="5s"),
         "retention": key("How long measurements are kept.", form="duration", default="15d"),
+        "traces": key(
+            "Where spans of requests are sent: the base URL of a receiver of OpenTelemetry's HTTP protocol, such as "
+            "'http://10.0.4.2:4318'.",
+            "none are made",
+            form="url",
+        ),
     },
 )
 

@@ -14,6 +14,7 @@ from cluster_ai.config.model import (
     Firewall,
     Gateway,
     Interface,
+    Limits,
     Monitoring,
     Packages,
     Policy,
@@ -58,7 +59,9 @@ def test_what_the_seed_leaves_out_has_its_default() -> None:
     assert config.scheduler == Scheduler("scheduler.cluster.ai", 8786, 8787)
     assert config.ssh == Ssh(None, None, None, None, None)
     assert config.engine == Engine("0.17.4", None, None, 1, 4096, 86400.0, "f16")
-    assert config.gateway == Gateway(11435, "least_loaded", ())
+    assert config.gateway == Gateway(
+        11435, "least_loaded", (), "truncate", Limits(None, None, None, 512, 120, 64 * 2**20, 60, None)
+    )
     assert config.rollout == Rollout(
         policy=Policy("rolling", 1, 0.0, Canary(1, 60.0, 0.01, 0.5, 0.2)),
         groups={},
@@ -66,7 +69,7 @@ def test_what_the_seed_leaves_out_has_its_default() -> None:
         keep_releases=5,
         gate_timeout=120.0,
     )
-    assert config.monitoring == Monitoring(9090, 5.0, 15 * 86400.0)
+    assert config.monitoring == Monitoring(9090, 5.0, 15 * 86400.0, None)
     assert config.interface == Interface(True, 8501)
     assert config.packages == Packages("distribution", None)
     assert config.firewall == Firewall(True, ())

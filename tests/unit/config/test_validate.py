@@ -191,6 +191,7 @@ def test_what_is_no_mapping_is_told_how_to_begin(text: str) -> None:
             "belongs to the Dask worker",
         ),
         (SEED + "  gateway: {port: 22}\n", "16:19", "belongs to sshd"),
+        (SEED + "  gateway: {limits: {max_body: 1GB}}\n", "16:32", "workers take bodies up to 256 MiB"),
     ],
 )
 def test_what_only_shows_when_keys_are_seen_together(text: str, where: str, what: str) -> None:
