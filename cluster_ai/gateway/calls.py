@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster_ai.engine.client import canonical
+from cluster_ai.gateway.api import openai
 from cluster_ai.gateway.api.http import Api, Refusal
 from cluster_ai.gateway.balancing import NO_WISH, POLICIES, Chain, Wish
 from cluster_ai.gateway.balancing.prefix import chain
@@ -63,6 +64,8 @@ def admit(route: Route, body: bytes, contexts: Mapping[str, int], wish: Wish = N
     model = canonical(asked)
     if route.api is Api.OLLAMA and route.task:
         body = with_context(body, value, contexts.get(model))
+    elif route.path == openai.CHAT and not whole:
+        body = openai.with_usage(body, value)
     return Call(route.path, model, asked, body, whole, value, wish)
 
 

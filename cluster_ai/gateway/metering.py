@@ -16,7 +16,9 @@ from cluster_ai.metrics import names
 from cluster_ai.metrics.names import Metric
 
 _TAIL_LIMIT = 64 * 1024
-_TOKEN_KEYS = frozenset((b"prompt_eval_count", b"eval_count", b"prompt_tokens", b"completion_tokens"))
+_PROMPT_KEYS = (b"prompt_eval_count", b"prompt_tokens", b"input_tokens")  # Ollama's, OpenAI's, Anthropic's
+_ANSWER_KEYS = (b"eval_count", b"completion_tokens", b"output_tokens")
+_TOKEN_KEYS = frozenset((*_PROMPT_KEYS, *_ANSWER_KEYS))
 _TIME_KEYS = (b"load_duration", b"total_duration", b"eval_duration")
 _NUMBERS = re.compile(rb'"(' + b"|".join((*sorted(_TOKEN_KEYS), *_TIME_KEYS)) + rb')":\s*(\d{1,18})')
 _CACHE_WINDOW = 256
@@ -66,7 +68,7 @@ class Tail:
 
 
 def usage_of(line: bytes) -> Usage | None:
-    """From Ollama's last line or whole answer, or OpenAI's whole answer; None where it says nothing.
+    """From Ollama's last line, the last events of another API's stream, or a whole answer; None: it says nothing.
 
     Found by pattern in the end of the line, where engines put it: an answer with thousands of embeddings must not be
     parsed for five numbers. Text in the answer can't be mistaken for them, since quotes inside of JSON strings are
@@ -77,8 +79,8 @@ def usage_of(line: bytes) -> Usage | None:
         return None
     load, total, eval_ = (found[k] / _NS if k in found else None for k in _TIME_KEYS)
     return Usage(
-        found.get(b"prompt_eval_count", found.get(b"prompt_tokens", 0)),
-        found.get(b"eval_count", found.get(b"completion_tokens", 0)),
+        next((found[k] for k in _PROMPT_KEYS if k in found), 0),
+        next((found[k] for k in _ANSWER_KEYS if k in found), 0),
         max(total - (load or 0.0), 0.0) if total is not None else None,
         load,
         eval_,

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from enum import Enum
 from typing import Any
 
+from cluster_ai.gateway.api import anthropic, openai
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -22,11 +24,12 @@ class Api(Enum):
     NATIVE = "native"
     OLLAMA = "ollama"
     OPENAI = "openai"
+    ANTHROPIC = "anthropic"
 
 
 def api_of(path: str) -> Api:
     if path.startswith("/v1/"):
-        return Api.OPENAI
+        return Api.ANTHROPIC if path.startswith(anthropic.PREFIX) else Api.OPENAI
     return Api.NATIVE if path.startswith("/api/v1/") else Api.OLLAMA
 
 
@@ -42,18 +45,14 @@ class ClientGone(Exception):  # noqa: N818
     """The client closed its connection."""
 
 
-_OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
-
-
 def error_body(api: Api, refusal: Refusal, request_id: str) -> dict[str, Any]:
     match api:
         case Api.OLLAMA:
             return {"error": refusal.message}
         case Api.OPENAI:
-            kind = _OPENAI_TYPES.get(
-                refusal.status, "invalid_request_error" if refusal.status < 500 else "server_error"
-            )
-            return {"error": {"message": refusal.message, "type": kind, "param": None, "code": refusal.code}}
+            return openai.error(refusal.status, refusal.code, refusal.message)
+        case Api.ANTHROPIC:
+            return anthropic.error(refusal.status, refusal.message, request_id)
         case Api.NATIVE:
             return {"error": {"code": refusal.code, "message": refusal.message}, "request_id": request_id}
 

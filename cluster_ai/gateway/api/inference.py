@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from cluster_ai.gateway.api import anthropic, openai
 from cluster_ai.gateway.api.http import (
+    JSON,
     Api,
     ClientGone,
     Header,
@@ -17,6 +19,7 @@ from cluster_ai.gateway.api.http import (
     read_body,
     send_whole,
 )
+from cluster_ai.gateway.api.sse import Events
 from cluster_ai.gateway.calls import Call, Route, admit
 from cluster_ai.gateway.fleet import Fleet
 from cluster_ai.gateway.metering import Meter, Tail, usage_of
@@ -32,6 +35,8 @@ ROUTES = (
     Route("/v1/chat/completions", Api.OPENAI, False),
     Route("/v1/completions", Api.OPENAI, False),
     Route("/v1/embeddings", Api.OPENAI, None),
+    Route("/v1/responses", Api.OPENAI, False),
+    Route(anthropic.PREFIX, Api.ANTHROPIC, False),
 )
 
 CLIENT_LEFT = 499
@@ -104,13 +109,18 @@ class Inference:
             (b"x-cluster-worker", reply.worker.name.encode()),
         ]
         if reply.done and (call.whole or reply.status != 200 or _ended(route, reply.first)):
-            await send_whole(send, reply.status, reply.first, headers)
+            body = reply.first
+            if reply.status >= 400 and route.api is Api.OPENAI:
+                body, headers[0] = openai.retold(reply.status, body), JSON
+            elif not call.whole and _hides_usage(route, call):
+                body = openai.WithoutUsage().feed(body)
+            await send_whole(send, reply.status, body, headers)
             line = reply.first
         else:
             trace.first_byte = trace.elapsed()
             self._meter.first_token(call.model, trace.first_byte)
             await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-            line = await self._stream(route, reply, send, trace)
+            line = await self._stream(route, call, reply, send, trace)
         usage = usage_of(line) if route.task and reply.status == 200 else None
         if usage is not None:
             trace.usage = usage
@@ -125,13 +135,16 @@ class Inference:
         else:
             self._meter.served(reply.worker.name, reply.elapsed(), None if call.whole else reply.waited)
 
-    async def _stream(self, route: Route, reply: Reply, send: Send, trace: Trace) -> bytes:
+    async def _stream(self, route: Route, call: Call, reply: Reply, send: Send, trace: Trace) -> bytes:
         """Passes the pieces on; returns the last line."""
-        tail = Tail()
+        tail = Tail() if route.api is Api.OLLAMA else Events()
+        hidden = openai.WithoutUsage() if _hides_usage(route, call) else None
         piece = reply.first
         try:
             while piece:
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                shown = hidden.feed(piece) if hidden is not None else piece
+                if shown:
+                    await send({"type": "http.response.body", "body": shown, "more_body": True})
                 tail.feed(piece)
                 piece = await reply.next()
             if not _ended(route, tail.line):
@@ -142,17 +155,35 @@ class Inference:
             refusal = Refusal(502, "stream_broken", f"the answer broke off on worker {reply.worker.name}: {text}")
             await send({"type": "http.response.body", "body": broken(route.api, refusal, tail, trace.id)})
             raise
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        rest = hidden.end() if hidden is not None else b""
+        await send({"type": "http.response.body", "body": rest, "more_body": False})
         return tail.line
 
 
+def _hides_usage(route: Route, call: Call) -> bool:
+    """Whether a stream tells of its tokens only because the gateway asked."""
+    return route.path == openai.CHAT and not openai.wants_usage(call.value)
+
+
 def _ended(route: Route, line: bytes) -> bool:
-    """Whether a stream's last line is its end; OpenAI's streams show a break only in their connection."""
-    return route.api is not Api.OLLAMA or DONE in line or ERROR in line
+    """Whether a stream's last line is its end."""
+    match route.api:
+        case Api.OPENAI:
+            return openai.ends(line)
+        case Api.ANTHROPIC:
+            return anthropic.ends(line)
+        case _:
+            return DONE in line or ERROR in line
 
 
-def broken(api: Api, refusal: Refusal, tail: Tail, request_id: str) -> bytes:
+def broken(api: Api, refusal: Refusal, tail: Tail | Events, request_id: str) -> bytes:
     """The last line of a stream that ends in error, in the API's form, on a line of its own."""
     error = encode(error_body(api, refusal, request_id))
-    gap = b"" if tail.at_line_end() else b"\n"
-    return gap + (b"data: " + error + b"\n\n" if api is Api.OPENAI else error + b"\n")
+    whole = tail.at_line_end()
+    match api:
+        case Api.OPENAI:
+            return (b"" if whole else b"\n\n") + b"data: " + error + b"\n\n"
+        case Api.ANTHROPIC:
+            return (b"" if whole else b"\n\n") + b"event: error\ndata: " + error + b"\n\n"
+        case _:
+            return (b"" if whole else b"\n") + error + b"\n"
