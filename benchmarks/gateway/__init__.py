@@ -1,0 +1,1 @@
+"""What our gateway costs beside others: fake workers, load and a yardstick (Go), and who is measured (Python)."""

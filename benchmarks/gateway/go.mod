@@ -1,0 +1,3 @@
+module cluster-ai/bench
+
+go 1.24
