@@ -155,6 +155,16 @@ class Fleet:
         self._placed = frozenset(self.contexts).union(*(w.placed for w in self.workers.values()))
         self._able: dict[str, tuple[Worker, ...]] = {}
 
+    def add(self, upstream: Upstream) -> Worker:
+        """A worker that the configuration doesn't name. It gets nothing before it has answered a check."""
+        worker = self.workers[upstream.name] = Worker(upstream)
+        return worker
+
+    def remove(self, worker: Worker) -> None:
+        """What it has under way it finishes."""
+        del self.workers[worker.name]
+        self._index()
+
     def able(self, model: str) -> tuple[Worker, ...]:
         """Active workers that have the model; model is canonical."""
         return self._able.get(model, ())

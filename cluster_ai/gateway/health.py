@@ -28,19 +28,29 @@ class HealthWatch:
 
     def __init__(self, fleet: Fleet, session: aiohttp.ClientSession, log: Log) -> None:
         self._fleet, self._session, self._log = fleet, session, log
-        self._tasks: list[asyncio.Task[None]] = []
-        self._looked = {name: asyncio.Event() for name in fleet.workers}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._looked: dict[str, asyncio.Event] = {}
 
     async def __aenter__(self) -> HealthWatch:
-        self._tasks = [
-            asyncio.create_task(self._watch(w), name=f"health:{w.name}") for w in self._fleet.workers.values()
-        ]
+        for worker in self._fleet.workers.values():
+            self.add(worker)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
+        for task in self._tasks.values():
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def add(self, worker: Worker) -> None:
+        """Begins to check it."""
+        self._looked[worker.name] = asyncio.Event()
+        self._tasks[worker.name] = asyncio.create_task(self._watch(worker), name=f"health:{worker.name}")
+
+    async def remove(self, worker: Worker) -> None:
+        task = self._tasks.pop(worker.name)
+        del self._looked[worker.name]
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
     async def looked(self, limit: float) -> None:
         """Until every worker was looked at once, or the limit has passed: a request before that finds none active."""

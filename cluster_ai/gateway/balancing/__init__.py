@@ -19,10 +19,14 @@ POLICIES: dict[str, Callable[[], Policy]] = {
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a client has a say in. policy: one of POLICIES; worker: this one or none. Empty: as the cluster does."""
+    """What a client has a say in. policy: one of POLICIES; worker: this one or none. Empty: as the cluster does.
+
+    prefer: whoever of these can, before all others.
+    """
 
     policy: str = ""
     worker: str = ""
+    prefer: frozenset[str] = frozenset()
 
 
 NO_WISH = Wish()
@@ -41,7 +45,9 @@ class Balancer:
         self._others: dict[str, Policy] = {default: self._default}
 
     def choose(self, candidates: Sequence[C], call: WishingAsked) -> C:
-        name = call.wish.policy
+        name, prefer = call.wish.policy, call.wish.prefer
+        if prefer:
+            candidates = [c for c in candidates if c.name in prefer] or candidates
         if not name:
             return self._default.choose(candidates, call)
         policy = self._others.get(name)
