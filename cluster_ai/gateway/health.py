@@ -56,7 +56,7 @@ class HealthWatch:
         """Until every worker was looked at once, or the limit has passed: a request before that finds none active."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit):
-                for looked in self._looked.values():
+                for looked in list(self._looked.values()):
                     await looked.wait()
 
     async def _watch(self, worker: Worker) -> None:
