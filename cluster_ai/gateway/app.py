@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from cluster_ai.cluster.membership import Membership
-from cluster_ai.gateway.api import catalog
+from cluster_ai.gateway.api import anthropic, catalog
 from cluster_ai.gateway.api.http import (
     JSON,
     ClientGone,
@@ -34,7 +34,7 @@ from cluster_ai.gateway.api.inference import CLIENT_LEFT, ROUTES, Inference
 from cluster_ai.gateway.api.native import app as admin
 from cluster_ai.gateway.api.native.generate import Native
 from cluster_ai.gateway.api.native.parts import PREFIX, Parts
-from cluster_ai.gateway.auth import Guard, credentials
+from cluster_ai.gateway.auth import KEY_IN_PATH, Guard, credentials, key_from_path
 from cluster_ai.gateway.balancing import Balancer
 from cluster_ai.gateway.calls import Route, wish_of
 from cluster_ai.gateway.cordons import Cordons
@@ -44,10 +44,9 @@ from cluster_ai.gateway.fleet import Fleet, Worker
 from cluster_ai.gateway.log import Log
 from cluster_ai.gateway.metering import Meter
 from cluster_ai.gateway.relay import LostError, Relay
+from cluster_ai.gateway.routing import Handler, Table
 from cluster_ai.gateway.trace import Trace
 from cluster_ai.settings import GatewaySettings
-
-Handler = Callable[[Scope, Receive, Send, Trace], Awaitable[None]]
 
 _OPEN = frozenset(("/health", "/"))  # tell nothing but that something runs here
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
@@ -81,24 +80,21 @@ class Gateway:
         relay = Relay(fleet, Balancer(settings.policy), client, self._failed_over, self._meter.faulted)
         self._native = Native(fleet, relay, self._meter)
         self._routes = self._table(Inference(fleet, relay, self._meter))
-        self._paths = {path for _, path in self._routes}
 
-    def _table(self, inference: Inference) -> dict[tuple[str, str], Handler]:
-        table: dict[tuple[str, str], Handler] = {
-            ("GET", "/health"): self._health,
-            ("GET", "/"): self._root,
-            ("GET", "/metrics"): self._metrics,
-            ("GET", "/api/tags"): self._merged(lambda: catalog.tags(self._fleet)),
-            ("GET", "/api/ps"): self._merged(lambda: catalog.ps(self._fleet)),
-            ("GET", "/api/version"): self._version,
-            ("GET", "/v1/models"): self._merged(lambda: catalog.openai_models(self._fleet)),
-            ("POST", "/api/v1/generate"): self._generate,
-        }
-        for method, path in list(table):
-            if method == "GET":
-                table["HEAD", path] = table[method, path]
+    def _table(self, inference: Inference) -> Table:
+        table = Table()
+        table.add("GET", "/health", self._health)
+        table.add("GET", "/", self._root)
+        table.add("GET", "/metrics", self._metrics)
+        table.add("GET", "/api/tags", self._merged(lambda: catalog.tags(self._fleet)))
+        table.add("GET", "/api/ps", self._merged(lambda: catalog.ps(self._fleet)))
+        table.add("GET", "/api/version", self._version)
+        table.add("GET", "/v1/models", self._merged(lambda: catalog.openai_models(self._fleet)))
+        table.below("/v1/models/", "{model}", GET=self._openai_model)
+        table.add("POST", anthropic.COUNT, self._count_tokens)
+        table.add("POST", "/api/v1/generate", self._generate)
         for route in ROUTES:
-            table["POST", route.path] = self._relayed(inference, route)
+            table.add("POST", route.path, self._relayed(inference, route))
         return table
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -108,6 +104,8 @@ class Gateway:
             return
         path: str = scope["path"]
         asked = credentials(scope["headers"])
+        if path.startswith(KEY_IN_PATH):
+            scope, path = key_from_path(scope, asked)
         trace = Trace(_request_id(asked.request_id), time.perf_counter())
         sent = _Sent(send, trace, last=self.ending)
         client = scope["client"][0] if scope["client"] else ""
@@ -146,14 +144,9 @@ class Gateway:
                 )
 
     def _handler(self, method: str, path: str) -> Handler:
-        handler = self._routes.get((method, path))
-        if handler is not None:
-            return handler
-        if path in self._paths:
-            raise Refusal(405, "method_not_allowed", f"{path} doesn't take {method}")
-        if path.startswith(PREFIX + "/"):
+        if path.startswith(PREFIX + "/") and self._routes.name(path) is None:
             return self._administer
-        raise Refusal(404, "not_found", f"there is no {path} here")
+        return self._routes.find(method, path)
 
     async def _administer(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
         scope["request_id"], scope["user"] = trace.id, trace.user
@@ -184,6 +177,13 @@ class Gateway:
             raise Refusal(503, "no_worker", "no worker is active", [_BUSY_WAIT])
         await send_whole(send, 200, encode({"version": version}), [JSON])
 
+    async def _openai_model(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
+        model = scope["path"].removeprefix("/v1/models/")
+        await send_whole(send, 200, encode(catalog.openai_model(self._fleet, model)), [JSON])
+
+    async def _count_tokens(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
+        raise Refusal(404, "not_found", "tokens can't be counted here: the engines offer no count without an answer")
+
     @staticmethod
     def _relayed(inference: Inference, route: Route) -> Handler:
         async def handler(scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
@@ -203,8 +203,9 @@ class Gateway:
 
     def _route_name(self, path: str) -> str:
         """For the metric's label: never what a client made up."""
-        if path in self._paths:
-            return path
+        known = self._routes.name(path)
+        if known is not None:
+            return known
         if not path.startswith(PREFIX + "/"):
             return "other"
         head = path.removeprefix(PREFIX + "/").split("/")[0]

@@ -17,8 +17,14 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 
 from cluster_ai.gateway.admission.users import TOKEN_USER, User, anonymous
-from cluster_ai.gateway.api.http import Header, Refusal
+from cluster_ai.gateway.api.http import Header, Refusal, Scope
 
+KEY_IN_PATH = "/k/"
+# What clients are customarily told to send where no key is asked for: says nothing, so it isn't held against them.
+_PLACEHOLDERS = frozenset(
+    b"bearer " + word
+    for word in (b"none", b"unused", b"ollama", b"empty", b"dummy", b"not-needed", b"no-key", b"sk-no-key-required")
+)
 _UNAUTHORIZED = (b"www-authenticate", b'Bearer realm="cluster-ai"')
 
 
@@ -30,6 +36,7 @@ class Credentials:
     host: bytes = b""
     origin: bytes = b""
     request_id: bytes = b""
+    api_key: bytes = b""  # as Anthropic's clients send theirs
     policy: bytes = b""
     worker: bytes = b""
     forwarded: bool = False
@@ -46,13 +53,32 @@ def credentials(headers: Iterable[Header]) -> Credentials:
             found.origin = value
         elif name == b"x-request-id":
             found.request_id = value
+        elif name == b"x-api-key":
+            found.api_key = value
         elif name == b"x-cluster-policy":
             found.policy = value
         elif name == b"x-cluster-worker":
             found.worker = value
         elif name in (b"x-forwarded-for", b"forwarded"):
             found.forwarded = True
+    if found.api_key and not found.authorization:
+        found.authorization = b"Bearer " + found.api_key
+    if found.authorization.lower() in _PLACEHOLDERS:
+        found.authorization = b""
     return found
+
+
+def key_from_path(scope: Scope, asked: Credentials) -> tuple[Scope, str]:
+    """The request as if its key, the first part of a path below KEY_IN_PATH, had come in the header; and its path.
+
+    It counts before a header: some clients always send one. The scope that came is not used any more: nothing after
+    this sees the key in a path, nor writes it to a log.
+    """
+    key, _, rest = scope["path"].removeprefix(KEY_IN_PATH).partition("/")
+    raw = (scope.get("raw_path") or b"").split(b"/", 3)
+    asked.authorization = b"Bearer " + key.encode()
+    path = "/" + rest.lstrip("/")
+    return {**scope, "path": path, "raw_path": b"/" + (raw[3].lstrip(b"/") if len(raw) > 3 else b"")}, path
 
 
 class Guard:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 PREFIX = "/v1/messages"
+COUNT = "/v1/messages/count_tokens"
 
 _TYPES = {
     401: "authentication_error",

@@ -7,18 +7,19 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from cluster_ai.engine.client import PresentModel
+from cluster_ai.engine.client import PresentModel, canonical
 from cluster_ai.gateway.fleet import Fleet, Worker
 
 
 def tags(fleet: Fleet) -> dict[str, Any]:
-    """As /api/tags: each model once, the latest where workers differ."""
+    """As /api/tags: each model once, the latest where workers differ; those that changed last come first."""
     merged: dict[str, PresentModel] = {}
     for worker in fleet.active():
         for name, model in worker.present.items():
             if name not in merged or _modified(model) > _modified(merged[name]):
                 merged[name] = model
-    return {"models": [merged[name].raw for name in sorted(merged)]}
+    ordered = sorted(merged.values(), key=lambda m: (-_modified(m), m.name))
+    return {"models": [model.raw for model in ordered]}
 
 
 def ps(fleet: Fleet) -> dict[str, Any]:
@@ -33,12 +34,21 @@ def version(fleet: Fleet) -> str | None:
 
 
 def openai_models(fleet: Fleet) -> dict[str, Any]:
-    models = tags(fleet)["models"]
-    data = [
-        {"id": m.get("name"), "object": "model", "created": _unix(m.get("modified_at")), "owned_by": "library"}
-        for m in models
-    ]
+    data = [_openai(str(m.get("name")), m.get("modified_at")) for m in tags(fleet)["models"]]
     return {"object": "list", "data": data}
+
+
+def openai_model(fleet: Fleet, asked: str) -> dict[str, Any]:
+    """As /v1/models/{asked}. Raises Refusal (404)."""
+    name = canonical(asked)
+    fleet.must_know(name, asked)
+    model = metadata(fleet, name)
+    return _openai(asked, model.raw.get("modified_at") if model is not None else None)
+
+
+def _openai(name: str, modified: Any) -> dict[str, Any]:
+    owner = name.rpartition("/")[0] or "library"
+    return {"id": name, "object": "model", "created": _unix(modified), "owned_by": owner}
 
 
 def metadata(fleet: Fleet, name: str) -> PresentModel | None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster_ai.gateway.api.http import Header, Refusal
-from cluster_ai.gateway.auth import Guard, credentials
+from cluster_ai.gateway.auth import Guard, credentials, key_from_path
 
 HERE = (b"host", b"127.0.0.1:11435")
 GUARD = Guard("secret", ["127.0.0.0/8", "::1/128", "10.1.0.0/16"], ["head.cluster.ai"])
@@ -134,3 +134,42 @@ def test_without_a_token_one_is_anonymous_and_administers_from_this_machine_alon
 def test_the_clusters_token_administers() -> None:
     user = GUARD.check(credentials([(b"authorization", b"Bearer secret")]), "203.0.113.9")
     assert (user.name, user.admin) == ("token", True)
+
+
+@pytest.mark.parametrize(
+    ("path", "raw", "rest", "raw_rest"),
+    [
+        ("/k/secret/api/tags", b"/k/secret/api/tags", "/api/tags", b"/api/tags"),
+        ("/k/secret//v1/models/a b", b"/k/s%65cret//v1/models/a%20b", "/v1/models/a b", b"/v1/models/a%20b"),
+        ("/k/secret/", b"/k/secret/", "/", b"/"),
+        ("/k/secret", b"/k/secret", "/", b"/"),
+    ],
+)
+def test_a_key_in_the_path_counts_as_a_header_and_is_gone_from_the_path(
+    path: str, raw: bytes, rest: str, raw_rest: bytes
+) -> None:
+    asked = credentials([(b"authorization", b"Bearer what the client always sends")])
+    scope, found = key_from_path({"path": path, "raw_path": raw, "method": "GET"}, asked)
+    assert (found, scope["path"], scope["raw_path"]) == (rest, rest, raw_rest)
+    assert GUARD.check(asked, "203.0.113.9").admin
+    assert "secret" not in str(scope)
+
+
+@pytest.mark.parametrize("path", ["/k/wrong/api/tags", "/k//api/tags", "/k/", "/k/secret%2Fx/api/tags"])
+def test_a_bad_key_in_the_path_is_refused_even_from_a_trusted_network(path: str) -> None:
+    asked = credentials([HERE])
+    key_from_path({"path": path}, asked)
+    with pytest.raises(Refusal):
+        GUARD.check(asked, "127.0.0.1")
+
+
+def test_anthropics_clients_send_their_key_under_another_name() -> None:
+    assert refused(GUARD, "203.0.113.9", (b"x-api-key", b"secret")) is None
+    assert refused(GUARD, "203.0.113.9", (b"x-api-key", b"wrong")) == 401
+    assert refused(GUARD, "203.0.113.9", (b"x-api-key", b"wrong"), (b"authorization", b"Bearer secret")) is None
+
+
+@pytest.mark.parametrize("given", [b"Bearer unused", b"Bearer ollama", b"bearer None"])
+def test_what_clients_send_that_must_send_something_is_no_credential(given: bytes) -> None:
+    assert refused(GUARD, "127.0.0.1", (b"authorization", given), HERE) is None
+    assert refused(GUARD, "203.0.113.9", (b"authorization", given), HERE) == 401
