@@ -8,6 +8,7 @@ from typing import Any
 
 from cluster_ai.gateway.admission.users import NOBODY, User
 from cluster_ai.gateway.api.http import Header
+from cluster_ai.gateway.balancing import NO_WISH, Wish
 from cluster_ai.gateway.metering import Usage
 
 
@@ -18,6 +19,7 @@ class Trace:
     id: str
     started: float
     user: User = NOBODY
+    wish: Wish = NO_WISH
     model: str = ""
     worker: str = ""
     status: int = 0
