@@ -37,6 +37,7 @@ class Upstream:
     slots: int  # requests it runs at once
     gpu: int  # cards
     memory: int | None = None  # bytes for models: of its cards, or its own without cards; None: not said
+    on_gpu: tuple[str, ...] = ()  # those of models that were placed on its cards
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,24 @@ class WorkerSettings:
     memory: int  # bytes
     gpu: int
     models: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskWorker:
+    """A worker as tasks see it. memory is bytes."""
+
+    name: str
+    cpu: int
+    memory: int
+    gpu: int
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TasksSettings:
+    scheduler: str
+    socket: str  # path of the Unix socket that the gateway asks
+    workers: tuple[TaskWorker, ...]
 
 
 @dataclass(frozen=True, slots=True)

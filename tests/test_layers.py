@@ -38,9 +38,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": {"settings"},
     "cluster": {"settings", "engine", "metrics"},
     "gateway": {"settings", "cluster", "engine", "metrics"},
+    "tasks": {"settings", "engine"},
     "local": {"config", "settings", "security", "engine"},
 }
-ON_HOSTS = ("host", "gateway", "cluster", "settings", "layout", "errors", "metrics")
+ON_HOSTS = ("host", "gateway", "cluster", "tasks", "settings", "layout", "errors", "metrics")
 
 
 def modules(package: str) -> Iterator[Path]:

@@ -209,14 +209,22 @@ def scheduler(folder: Path, keys: Path, port: int) -> Iterator[Process]:
 
 
 @contextlib.contextmanager
-def dask_worker(folder: Path, keys: Path, told: settings.WorkerSettings) -> Iterator[Process]:
+def dask_worker(
+    folder: Path, keys: Path, told: settings.WorkerSettings, *, pythonpath: str = str(REPOSITORY)
+) -> Iterator[Process]:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "worker.json"
     path.write_text(settings.dump(told))
     command = [sys.executable, "-m", "distributed.cli.dask_worker", told.scheduler, "--name", told.name]
     command += ["--host", "tls://127.0.0.1", "--nthreads", str(told.cpu), "--no-nanny", "--no-dashboard"]
+    command += ["--resources", f"GPU={told.gpu},MEMORY={told.memory},CPU={told.cpu},ENGINE=1"]
     command += ["--local-directory", str(folder), "--preload", "cluster_ai.cluster.worker_plugin"]
-    environment = {**_dask_tls(keys), "CLUSTER_AI_WORKER_SETTINGS": str(path)}
+    environment = {
+        **_dask_tls(keys),
+        "CLUSTER_AI_WORKER_SETTINGS": str(path),
+        "STATE_DIRECTORY": str(folder),
+        "PYTHONPATH": pythonpath,
+    }
     with running(command, folder / "worker.log", environment=environment) as process:
         yield process
 

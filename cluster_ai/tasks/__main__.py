@@ -1,0 +1,130 @@
+"""`python3 -m cluster_ai.tasks etc/tasks.json`: the task manager, until SIGTERM.
+
+Then it sends Dask nothing more, goes on answering, and waits for what runs, so long as layout.TASKS_GRACE says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import uvicorn
+from distributed.security import Security
+
+from cluster_ai import layout, settings
+from cluster_ai.errors import ClusterAIError, ConfigError, ExitCode, UnavailableError
+from cluster_ai.tasks.dispatcher import Dispatcher
+from cluster_ai.tasks.journal import Journal
+from cluster_ai.tasks.service import Service
+
+KEPT = 7 * 24 * 3600.0  # seconds that a task is remembered after its end
+TIDY = 3600.0  # seconds
+
+
+def _load(path: Path) -> settings.TasksSettings:
+    try:
+        return settings.load(settings.TasksSettings, path)
+    except OSError as e:
+        raise ConfigError(f"can't be read: {e.strerror}", where=str(path)) from e
+    except (KeyError, TypeError, json.JSONDecodeError) as e:
+        raise ConfigError(f"is no task manager's settings: {e!r}", where=str(path)) from e
+
+
+def _security(told: settings.TasksSettings, environ: Mapping[str, str]) -> Security | None:
+    """None: the scheduler is reached without TLS."""
+    if not told.scheduler.startswith("tls://"):
+        return None
+    keys = Path(environ.get("CREDENTIALS_DIRECTORY", ""))
+    return Security(
+        tls_ca_file=str(keys / layout.CA_CERT),
+        tls_client_cert=str(keys / layout.CERT),
+        tls_client_key=str(keys / layout.KEY),
+        tls_min_version=ssl.TLSVersion.TLSv1_3,
+        require_encryption=True,
+    )
+
+
+def _listening(path: Path) -> socket.socket:
+    """For the folder's group to ask. What an ended one has left there is replaced."""
+    path.unlink(missing_ok=True)
+    own = socket.socket(socket.AF_UNIX)
+    try:
+        own.bind(str(path))
+        path.chmod(0o660)
+        os.chown(path, -1, path.parent.stat().st_gid)
+    except OSError as e:
+        own.close()
+        raise UnavailableError(f"can't listen there: {e.strerror}", where=str(path)) from e
+    return own
+
+
+async def _serve(told: settings.TasksSettings, journal: Journal, security: Security | None) -> None:
+    def changed(reason: str) -> None:
+        logging.getLogger("cluster_ai.tasks").warning(reason or "the scheduler is there")
+
+    dispatcher = Dispatcher(told.scheduler, security, told.workers, journal, changed)
+    config = uvicorn.Config(
+        Service(journal, dispatcher, told.workers).app(),
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+    )
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    serving = asyncio.create_task(server._serve([_listening(Path(told.socket))]), name="serving")
+    dispatching = asyncio.create_task(dispatcher.run(), name="dispatching")
+    tidying = asyncio.create_task(_tidy(journal, dispatcher), name="tidying")
+    stopping = asyncio.create_task(ended.wait(), name="stopping")
+    try:
+        await asyncio.wait({serving, dispatching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not dispatching.done():
+            await dispatcher.drain(layout.TASKS_GRACE)
+    finally:
+        server.should_exit = True
+        for task in (dispatching, tidying, stopping):
+            task.cancel()
+        found = await asyncio.gather(serving, dispatching, tidying, stopping, return_exceptions=True)
+    for fault in found:
+        if isinstance(fault, Exception):
+            raise fault
+
+
+async def _tidy(journal: Journal, dispatcher: Dispatcher) -> None:
+    while True:
+        await dispatcher.journal(journal.forget, KEPT)
+        await asyncio.sleep(TIDY)
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python3 -m cluster_ai.tasks SETTINGS.json\n")
+        return ExitCode.USAGE
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        told = _load(Path(arguments[0]))
+        folder = Path(os.environ.get("STATE_DIRECTORY", "").partition(":")[0])
+        with contextlib.closing(Journal(folder / "tasks.sqlite")) as journal:
+            asyncio.run(_serve(told, journal, _security(told, os.environ)))
+    except ClusterAIError as e:
+        sys.stderr.write(f"{e}\n")
+        return e.exit_code
+    return ExitCode.OK
+
+
+sys.exit(main(sys.argv[1:]))

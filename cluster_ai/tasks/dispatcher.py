@@ -1,0 +1,277 @@
+"""Keeps Dask supplied with tasks from the journal, and the journal with what came out.
+
+Whatever is lost on the way, connection, scheduler, or this process, the journal knows which tasks were sent: they are
+sent again, as the same attempt. A worker that has begun one which may run only once doesn't begin it again (ledger.py),
+and such a task goes to the same worker as before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from distributed import Client, Future
+from distributed.client import FutureCancelledError
+from distributed.scheduler import KilledWorker
+from distributed.security import Security
+
+from cluster_ai.settings import TaskWorker
+from cluster_ai.tasks import placing, work
+from cluster_ai.tasks.journal import Journal, Outcome
+from cluster_ai.tasks.model import State, Task
+
+TICK = 1.0  # seconds between looks at who is there
+SLOWEST = 5.0  # seconds between tries to find a scheduler
+WINDOW = 64  # tasks that Dask has at least, so that no thread waits for the next
+PER_THREAD = 4
+
+
+@dataclass(slots=True)
+class _Sent:
+    task: Task
+    future: Future
+    places: frozenset[str]  # addresses that it may run at
+    collector: asyncio.Task[None]
+
+
+class LostError(Exception):
+    """The scheduler, or the connection to it, is not the one that was sent tasks."""
+
+
+class Dispatcher:
+    """`run` until cancelled; `drain` before. on_change is told why no scheduler is there, and "" when one is."""
+
+    def __init__(
+        self,
+        scheduler: str,
+        security: Security | None,
+        workers: Sequence[TaskWorker],
+        journal: Journal,
+        on_change: Callable[[str], None],
+    ) -> None:
+        self._address, self._security, self._workers = scheduler, security, tuple(workers)
+        self._journal, self._on_change = journal, on_change
+        self._writing = asyncio.Lock()
+        self._wake = asyncio.Event()
+        self._sent: dict[str, _Sent] = {}
+        self._held: dict[str, Task] = {}  # taken, but nobody is there who could run them
+        self._outcomes: list[Outcome] = []
+        self._there: dict[str, str] = {}  # worker -> its address
+        self._threads = 0
+        self._client: Client | None = None
+        self._lost = False
+        self._draining = False
+        self.reason = "not asked yet"
+
+    async def journal(self, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """A call of the journal's, beside the event loop, one at a time."""
+        async with self._writing:
+            return await asyncio.to_thread(call, *arguments, **named)
+
+    def wake(self) -> None:
+        """There is something new in the journal."""
+        self._wake.set()
+
+    async def cancel(self, task_id: str) -> bool:
+        """Whether it had not ended. What of it runs is stopped, where that can be."""
+        if not await self.journal(self._journal.cancel, task_id):
+            return False
+        self._held.pop(task_id, None)
+        sent = self._sent.pop(task_id, None)
+        if sent is not None:
+            await self._abandon(sent)
+            if self._client is not None:
+                with contextlib.suppress(Exception):  # a worker that is away runs nothing
+                    await self._client.run(work.stop, task_id, on_error="ignore")
+        return True
+
+    async def run(self) -> None:
+        wait = 0.2
+        while True:
+            try:
+                async with Client(
+                    self._address, security=self._security, asynchronous=True, timeout=5, set_as_default=False
+                ) as client:
+                    wait = 0.2
+                    await self._serve(client)
+            except (OSError, TimeoutError, LostError) as e:
+                self._told(f"the scheduler at {self._address} is away: {e}")
+            finally:
+                await self._forget()
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, SLOWEST)
+
+    async def drain(self, limit: float) -> None:
+        """Send nothing more, and wait so long for what runs. What hasn't begun is left to the one who comes after."""
+        self._draining = True
+        with contextlib.suppress(TimeoutError, Exception):
+            async with asyncio.timeout(limit):
+                while self._client is not None and self._sent:
+                    begun = await self._client.run_on_scheduler(_executing)
+                    for task_id, sent in list(self._sent.items()):
+                        if sent.future.key not in begun and not sent.future.done():
+                            await self._abandon(self._sent.pop(task_id))
+                    await self._flush()
+                    await asyncio.sleep(0.2)
+        await self._flush()
+
+    async def _serve(self, client: Client) -> None:
+        self._client, self._lost = client, False
+        await self._look(client)
+        self._told("")
+        for task in await self.journal(self._journal.sent):
+            self._held[task.id] = task
+        while True:
+            self._wake.clear()
+            await self._flush()
+            if self._lost or client.status != "running":
+                raise LostError("the connection broke")
+            if not self._draining:
+                await self._send(client)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK):
+                    await self._wake.wait()
+                    await asyncio.sleep(0)  # what ends in the same moment is written together
+                    continue
+            await self._look(client)
+            await self._strayed()
+
+    async def _send(self, client: Client) -> None:
+        held, self._held = self._held, {}
+        room = max(WINDOW, PER_THREAD * self._threads) - len(self._sent)
+        again = list(held.values())[: max(room, 0)]
+        fresh = await self.journal(self._journal.take, room - len(again)) if room > len(again) else []
+        pins: list[tuple[str, str]] = []
+        load = Counter(it.task.worker for it in self._sent.values() if it.task.worker)
+        ready: list[tuple[Task, frozenset[str]]] = []
+        for task in [*again, *fresh]:
+            able = placing.able(task.spec, self._workers)
+            if not able:
+                self._outcomes.append(Outcome(task.id, State.FAILED, error=placing.nowhere(task.spec, self._workers)))
+                continue
+            there = [name for name in able if name in self._there]
+            if not task.spec.idempotent and there and task.worker is None:
+                chosen = placing.pin(there, load)
+                load[chosen] += 1
+                pins.append((task.id, chosen))
+                there = [chosen]
+            elif not task.spec.idempotent:
+                there = [name for name in there if name == task.worker]
+            if there:
+                ready.append((task, frozenset(self._there[name] for name in there)))
+            else:
+                self._held[task.id] = task
+        for task in list(held.values())[max(room, 0) :]:
+            self._held[task.id] = task
+        if pins:
+            await self.journal(self._journal.pin, pins)
+        for task, places in ready:
+            self._submit(client, task, places)
+
+    def _submit(self, client: Client, task: Task, places: frozenset[str]) -> None:
+        spec = task.spec
+        order = {
+            "id": task.id,
+            "attempt": task.attempt,
+            "kind": spec.kind,
+            "payload": dict(spec.payload),
+            "timeout": spec.timeout,
+            "memory": spec.memory,
+            "idempotent": spec.idempotent,
+        }
+        anywhere = spec.idempotent and len(places) == len(self._there)
+        future = client.submit(
+            work.run,
+            order,
+            key=f"{task.id}-{task.attempt}",
+            priority=spec.priority,
+            resources=placing.resources(spec),
+            workers=None if anywhere else sorted(places),
+            pure=False,
+        )
+        collector = asyncio.create_task(self._collect(task, future), name=f"task:{task.id}")
+        self._sent[task.id] = _Sent(task, future, places, collector)
+
+    async def _collect(self, task: Task, future: Future) -> None:
+        try:
+            said: dict[str, Any] = await future
+        except FutureCancelledError:
+            self._lost = True
+            self._wake.set()
+            return
+        except KilledWorker as e:
+            said = {"error": f"its worker died {e.allowed_failures + 1} times while it ran", "final": True}
+        except Exception as e:
+            said = {"error": f"{type(e).__name__}: {e}", "final": False}
+        self._outcomes.append(outcome(task, said))
+        self._wake.set()
+
+    async def _flush(self) -> None:
+        outcomes, self._outcomes = self._outcomes, []
+        if not outcomes:
+            return
+        try:
+            await self.journal(self._journal.end, outcomes)
+        except BaseException:
+            self._outcomes = outcomes + self._outcomes  # a full disk: they are written once there is room
+            raise
+        for it in outcomes:
+            self._sent.pop(it.id, None)
+        if any(it.state is State.QUEUED for it in outcomes):
+            self._wake.set()
+
+    async def _look(self, client: Client) -> None:
+        """Who is there."""
+        said = await client.scheduler.identity(n_workers=-1)
+        workers = said["workers"]
+        self._there = {str(it["name"]): address for address, it in workers.items() if it.get("status") != "closed"}
+        self._threads = sum(int(it["nthreads"]) for it in workers.values())
+
+    async def _strayed(self) -> None:
+        """Tasks that wait for workers which are gone, or which came back elsewhere: they are placed anew."""
+        addresses = frozenset(self._there.values())
+        for task_id, sent in list(self._sent.items()):
+            if not sent.places & addresses and not sent.future.done():
+                del self._sent[task_id]
+                await self._abandon(sent)
+                self._held[task_id] = sent.task
+
+    async def _abandon(self, sent: _Sent) -> None:
+        sent.collector.cancel()
+        await asyncio.gather(sent.collector, return_exceptions=True)
+        with contextlib.suppress(Exception):
+            await sent.future.cancel()
+
+    async def _forget(self) -> None:
+        """This connection's futures mean nothing any more. What had come is written."""
+        collectors = [sent.collector for sent in self._sent.values()]
+        for collector in collectors:
+            collector.cancel()
+        await asyncio.gather(*collectors, return_exceptions=True)
+        self._sent.clear()
+        self._held.clear()
+        self._client = None
+        await self._flush()
+
+    def _told(self, reason: str) -> None:
+        if reason != self.reason:
+            self.reason = reason
+            self._on_change(reason)
+
+
+def outcome(task: Task, said: dict[str, Any]) -> Outcome:
+    """Of what a worker said: done, failed, or to be tried again."""
+    worker = said.get("worker")
+    if "error" not in said:
+        return Outcome(task.id, State.DONE, worker, result=said["result"])
+    again = not said["final"] and task.attempt <= task.spec.retries
+    return Outcome(task.id, State.QUEUED if again else State.FAILED, None if again else worker, str(said["error"]))
+
+
+def _executing(dask_scheduler: Any) -> list[str]:
+    """Runs in the scheduler."""
+    return [str(ts.key) for ws in dask_scheduler.workers.values() for ts in ws.executing]

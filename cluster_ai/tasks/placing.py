@@ -1,0 +1,54 @@
+"""Which workers may run a task. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from cluster_ai.engine.client import canonical
+from cluster_ai.settings import TaskWorker
+from cluster_ai.tasks.model import Spec
+
+
+def able(spec: Spec, workers: Iterable[TaskWorker]) -> tuple[str, ...]:
+    """Names of those that have what it needs, whether they are up or not."""
+    return tuple(w.name for w in workers if not lacks(spec, w))
+
+
+def lacks(spec: Spec, worker: TaskWorker) -> str:
+    """What the worker lacks; empty when it can run the task."""
+    for name, needed, has in (
+        ("cpu", spec.cpu, worker.cpu),
+        ("memory", spec.memory, worker.memory),
+        ("gpu", spec.gpu, worker.gpu),
+    ):
+        if needed > has:
+            return f"{name} {has} of {needed}"
+    if spec.kind == "ai_inference":
+        model = canonical(str(spec.payload["model"]))
+        if model not in {canonical(name) for name in worker.models}:
+            return f"model {model}"
+    return ""
+
+
+def nowhere(spec: Spec, workers: Sequence[TaskWorker]) -> str:
+    """Why no worker can ever run it; empty when one can."""
+    if able(spec, workers):
+        return ""
+    if not workers:
+        return "the cluster has no workers"
+    return "no worker can run it: " + "; ".join(f"{w.name} lacks {lacks(spec, w)}" for w in workers)
+
+
+def pin(names: Iterable[str], load: Mapping[str, int]) -> str:
+    """Of these workers, the one with the least."""
+    return min(names, key=lambda name: (load.get(name, 0), name))
+
+
+def resources(spec: Spec) -> dict[str, float]:
+    """What it takes of a Dask worker's: an inference waits for the engine, in one of its slots."""
+    taken: dict[str, float] = {"ENGINE": 1} if spec.kind == "ai_inference" else {"CPU": spec.cpu}
+    if spec.gpu:
+        taken["GPU"] = spec.gpu
+    if spec.memory:
+        taken["MEMORY"] = spec.memory
+    return taken

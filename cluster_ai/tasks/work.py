@@ -1,0 +1,144 @@
+"""What a Dask worker does with a task: `run` is what Dask is given. Its answer is plain data, errors too.
+
+The worker's settings and state folder come from its environment, as for its plugin.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from cluster_ai import settings
+from cluster_ai.tasks.ledger import BegunError, Ledger
+
+RESULT_LIMIT = 8 << 20  # bytes of JSON
+_PATHS = {"prompt": "/api/generate", "messages": "/api/chat", "input": "/api/embed"}
+_running: dict[str, Callable[[], None]] = {}  # task -> how to stop it
+_lock = threading.Lock()
+
+
+def run(order: Mapping[str, Any]) -> dict[str, Any]:
+    """order: id, attempt, kind, payload, timeout, memory, idempotent. Returns result, or error and final; and worker.
+
+    final: trying again can't help, or must not be done.
+    """
+    if order["idempotent"]:
+        return {**_do(order), "worker": _settings().name}
+    name = f"{order['id']}.{order['attempt']}"
+    try:
+        before = _ledger().begin(name)
+    except BegunError:
+        text = f"interrupted on worker {_settings().name}; not repeated, since it isn't marked idempotent"
+        return {"error": text, "final": True, "worker": _settings().name}
+    if before is not None:
+        return before
+    outcome = {**_do(order), "worker": _settings().name}
+    _ledger().end(name, outcome)
+    return outcome
+
+
+def stop(task_id: str) -> bool:
+    """Whether it ran here. It ends soon, with an error that nobody waits for."""
+    with _lock:
+        end = _running.get(task_id)
+    if end is not None:
+        end()
+    return end is not None
+
+
+def _do(order: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        result = _infer(order) if order["kind"] == "ai_inference" else _custom(order)
+    except _FinalError as e:
+        return {"error": str(e), "final": True}
+    except Exception as e:
+        return {"error": f"{type(e).__name__}: {e}", "final": False}
+    size = len(json.dumps(result))
+    if size > RESULT_LIMIT:
+        return {"error": f"the result has {size} bytes of JSON; at most {RESULT_LIMIT} are kept", "final": True}
+    return {"result": result}
+
+
+class _FinalError(Exception):
+    pass
+
+
+def _infer(order: Mapping[str, Any]) -> Any:
+    """By this worker's own engine, whole. Raises OSError, TimeoutError where the engine is away or too slow."""
+    payload = order["payload"]
+    path = next(p for name, p in _PATHS.items() if name in payload)
+    place = urlsplit(_settings().engine_url)
+    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=order["timeout"])
+    with _stoppable(order["id"], connection.close):
+        try:
+            body = json.dumps({**payload, "stream": False})
+            connection.request("POST", path, body, {"content-type": "application/json"})
+            with connection.getresponse() as reply:
+                said = json.loads(reply.read())
+        finally:
+            connection.close()
+    if reply.status >= 400:
+        text = f"the engine answered {reply.status}: {said.get('error')}"
+        raise _FinalError(text) if reply.status < 500 else OSError(text)
+    return said
+
+
+def _custom(order: Mapping[str, Any]) -> Any:
+    """A plugin's function, in a process of its own, which can be stopped and whose memory has a limit."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "cluster_ai.tasks.child"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    told = json.dumps({"payload": order["payload"], "memory": order["memory"]}).encode()
+    with _stoppable(order["id"], child.kill):
+        try:
+            out, err = child.communicate(told, timeout=order["timeout"])
+        except subprocess.TimeoutExpired:
+            raise _FinalError(f"stopped after {order['timeout']:.0f} s, its timeout") from None
+        finally:
+            child.kill()
+            child.communicate()
+    if child.returncode:
+        last = err.decode(errors="replace").strip().splitlines()[-1:] or [f"exit status {child.returncode}"]
+        error = f"{order['payload']['function']}: {last[0]}"
+        raise _FinalError(error) if child.returncode == 2 else RuntimeError(error)
+    return json.loads(out)
+
+
+class _stoppable:  # noqa: N801 (reads as a function)
+    def __init__(self, task_id: str, end: Callable[[], None]) -> None:
+        self._id, self._end = task_id, end
+
+    def __enter__(self) -> None:
+        with _lock:
+            _running[self._id] = self._end
+
+    def __exit__(self, *_: object) -> None:
+        with _lock:
+            _running.pop(self._id, None)
+
+
+@cache
+def _settings() -> settings.WorkerSettings:
+    return settings.load(settings.WorkerSettings, Path(os.environ["CLUSTER_AI_WORKER_SETTINGS"]))
+
+
+@cache
+def _ledger() -> Ledger:
+    state = os.environ["STATE_DIRECTORY"].partition(":")[0]
+    ledger = Ledger(Path(state) / "tasks")
+    with suppress(OSError):
+        ledger.tidy()
+    return ledger

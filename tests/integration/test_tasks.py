@@ -1,0 +1,135 @@
+"""Tasks over a real Dask whose parts die: what was acknowledged comes to an end, and once where it must be once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rig import cluster as rig
+from tests.rig.processes import until
+from tests.rig.tasks import Site, site
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with rig.engine(tmp_path_factory.mktemp("engine")) as url:
+        yield url
+
+
+@pytest.fixture
+def here(tmp_path: Path, engine: str) -> Iterator[Site]:
+    with site(tmp_path, engine) as found:
+        yield found
+
+
+def note(folder: Path, text: str, *, until: Path | None = None, **more: Any) -> dict[str, Any]:
+    arguments = {"path": str(folder / "evidence"), "text": text, "until": str(until) if until else None}
+    return {"kind": "custom", "payload": {"function": "note", "arguments": arguments}, **more}
+
+
+def evidence(folder: Path) -> list[str]:
+    path = folder / "evidence"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_tasks_come_to_their_results_and_say_who_had_them(here: Site, tmp_path: Path) -> None:
+    with here.scheduler(), here.worker("w1"), here.manager("w1"):
+        infer = {"kind": "ai_inference", "payload": {"model": rig.MODEL, "prompt": "Hi", "options": {"num_predict": 3}}}
+        failing = {
+            "kind": "custom",
+            "payload": {"function": "fail", "arguments": {"path": str(tmp_path / "n"), "times": 2}},
+        }
+        ids = here.submit(infer, note(tmp_path, "one"), {**failing, "retries": 2}, note(tmp_path, "two", tags=["t"]))
+        unknown = here.submit({"kind": "custom", "payload": {"function": "nothing"}})
+        until(lambda: here.ended(*ids, *unknown), within=60)
+        assert [here.task(it)["state"] for it in ids] == ["done"] * 4
+        assert here.ask("GET", f"/tasks/{ids[0]}/result")["result"]["response"]
+        assert here.ask("GET", f"/tasks/{ids[1]}/result")["result"] == {"said": "one"}
+        assert (here.task(ids[2])["attempt"], here.task(ids[2])["worker"]) == (3, "w1")
+        assert "no installed plugin has this function; there are: fail, note" in here.task(unknown[0])["error"]
+        assert [t["id"] for t in here.ask("GET", "/tasks?user=ada&tag=t&most=10")["tasks"]] == [ids[3]]
+        assert here.ask("GET", f"/tasks/{ids[1]}?user=bob")["code"] == "task_not_found"
+
+
+def test_the_same_key_is_the_same_task(here: Site, tmp_path: Path) -> None:
+    with here.manager("w1"):
+        (first,) = here.submit(note(tmp_path, "once"), keys=["k"])
+        assert here.submit(note(tmp_path, "once"), note(tmp_path, "other"), keys=["k", None])[0] == first
+        assert here.submit(note(tmp_path, "once"), keys=["k"], user="bob") != [first]
+
+
+def test_what_no_worker_can_run_is_refused_with_what_each_lacks(here: Site, tmp_path: Path) -> None:
+    with here.manager("w1"):
+        said = here.ask("POST", "/tasks", {"tasks": [note(tmp_path, "x", gpu=2)], "keys": [None], "user": "ada"})
+        assert said["message"] == "tasks[0]: no worker can run it: w1 lacks gpu 0 of 2"
+
+
+@pytest.mark.parametrize("victim", ["scheduler", "manager", "worker"])
+def test_whoever_is_killed_no_task_is_lost_and_none_that_may_not_begins_twice(
+    here: Site, tmp_path: Path, victim: str
+) -> None:
+    go = tmp_path / "go"
+    with ExitStack() as stack:
+        scheduler, worker = stack.enter_context(here.scheduler()), stack.enter_context(here.worker("w1"))
+        manager = stack.enter_context(here.manager("w1"))
+        (running,) = here.submit(note(tmp_path, "running", until=go))
+        until(lambda: evidence(tmp_path) == ["running"], what="the first task runs")
+        waiting = here.submit(*(note(tmp_path, f"waiting {n}") for n in range(5)))
+        again = here.submit(*(note(tmp_path, f"again {n}", idempotent=True) for n in range(5)))
+        until(lambda: here.ask("GET", "/counts")["counts"]["sent"] == 11, what="all are with Dask")
+
+        {"scheduler": scheduler, "manager": manager, "worker": worker}[victim].stop(kill=True)
+        if victim == "scheduler":
+            worker.stop(kill=True)  # it ends by itself then, but gives its thread half a minute
+            stack.enter_context(here.scheduler())
+        if victim in ("scheduler", "worker"):
+            stack.enter_context(here.worker("w1"))
+        if victim == "manager":
+            stack.enter_context(here.manager("w1"))
+        go.touch()
+        until(lambda: here.ended(running, *waiting, *again), within=90, what="all tasks have ended")
+
+        assert {here.task(it)["state"] for it in (*waiting, *again)} == {"done"}
+        told = here.task(running)
+        if victim == "manager":
+            assert told["state"] == "done"
+        else:
+            assert told["error"] == "interrupted on worker w1; not repeated, since it isn't marked idempotent"
+        lines = evidence(tmp_path)
+        assert lines.count("running") == 1
+        assert all(lines.count(f"waiting {n}") == 1 and f"again {n}" in lines for n in range(5))
+
+
+def test_an_orderly_end_waits_for_what_runs_and_leaves_the_rest_for_later(here: Site, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    with here.scheduler() as scheduler, here.worker("w1") as worker, here.manager("w1") as manager:
+        (running,) = here.submit(note(tmp_path, "running", until=go))
+        until(lambda: evidence(tmp_path) == ["running"])
+        waiting = here.submit(*(note(tmp_path, f"waiting {n}") for n in range(3)))
+        manager.popen.terminate()
+        (late,) = here.submit(note(tmp_path, "late"))  # it goes on to acknowledge
+        go.touch()
+        assert manager.popen.wait(60) == 0
+        scheduler.stop()
+        worker.stop()
+        with here.scheduler(), here.worker("w1"), here.manager("w1"):
+            until(lambda: here.ended(running, *waiting, late), within=60)
+            assert {here.task(it)["state"] for it in (running, *waiting, late)} == {"done"}
+    assert sorted(evidence(tmp_path)) == ["late", "running", "waiting 0", "waiting 1", "waiting 2"]
+
+
+def test_a_cancelled_task_never_begins_and_a_running_one_is_stopped(here: Site, tmp_path: Path) -> None:
+    with here.scheduler(), here.worker("w1"), here.manager("w1"):
+        (running,) = here.submit(note(tmp_path, "running", until=tmp_path / "never"))
+        until(lambda: evidence(tmp_path) == ["running"])
+        waiting, following = here.submit(note(tmp_path, "waiting"), note(tmp_path, "following"))
+        assert here.ask("POST", f"/tasks/{waiting}/cancel")["state"] == "cancelled"
+        assert here.ask("POST", f"/tasks/{running}/cancel")["state"] == "cancelled"
+        until(lambda: here.ended(following), within=60)
+        assert evidence(tmp_path) == ["running", "following"]

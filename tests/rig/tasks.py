@@ -1,0 +1,125 @@
+"""A task manager over a real Dask, and a plugin whose function leaves evidence of each run."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster_ai import settings
+from tests.rig import cluster as rig
+from tests.rig.processes import REPOSITORY, Process, free_port, running
+
+PLUGIN = '''
+import os, time
+
+def note(path, text, until=None):
+    """Appends a line, and waits until a file is there."""
+    with open(path, "a") as file:
+        file.write(text + "\\n")
+    while until and not os.path.exists(until):
+        time.sleep(0.02)
+    return {"said": text}
+
+def fail(path, times):
+    with open(path, "a") as file:
+        file.write("x\\n")
+    if len(open(path).readlines()) <= times:
+        raise ValueError("not yet")
+    return "at last"
+'''
+
+
+def plugin(folder: Path) -> str:
+    """A folder for PYTHONPATH in which a plugin is installed, as pip would leave it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "evidence.py").write_text(PLUGIN)
+    told = folder / "evidence-1.dist-info"
+    told.mkdir()
+    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: evidence\nVersion: 1\n")
+    (told / "entry_points.txt").write_text("[cluster_ai.tasks]\nnote = evidence:note\nfail = evidence:fail\n")
+    return f"{REPOSITORY}:{folder}"
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=30)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(30)
+        self.sock.connect(self._path)
+
+
+@dataclass
+class Site:
+    """Its parts are started and stopped by the test."""
+
+    folder: Path
+    keys: Path
+    port: int
+    engine: str
+    path: str
+    socket: str
+
+    @property
+    def scheduler_url(self) -> str:
+        return f"tls://127.0.0.1:{self.port}"
+
+    def scheduler(self) -> contextlib.AbstractContextManager[Process]:
+        return rig.scheduler(self.folder / "scheduler", self.keys, self.port)
+
+    def worker(self, name: str, cpu: int = 1) -> contextlib.AbstractContextManager[Process]:
+        told = settings.WorkerSettings(name, self.scheduler_url, self.engine, cpu, 2 * 1024**3, 0, (rig.MODEL,))
+        return rig.dask_worker(self.folder / name, self.keys, told, pythonpath=self.path)
+
+    def manager(self, *workers: str) -> contextlib.AbstractContextManager[Process]:
+        there = tuple(settings.TaskWorker(name, 1, 2 * 1024**3, 0, (rig.MODEL,)) for name in workers)
+        told = settings.TasksSettings(self.scheduler_url, self.socket, there)
+        path = self.folder / "tasks.json"
+        path.write_text(settings.dump(told))
+        environment = {"CREDENTIALS_DIRECTORY": str(self.keys), "STATE_DIRECTORY": str(self.folder)}
+        return running(
+            [sys.executable, "-m", "cluster_ai.tasks", str(path)],
+            self.folder / "tasks.log",
+            environment=environment,
+            until_ready=lambda: self.ask("GET", "/counts"),
+        )
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        with contextlib.closing(_Connection(self.socket)) as connection:
+            connection.request(method, path, json.dumps(body) if body is not None else None)
+            reply = connection.getresponse()
+            return json.loads(reply.read())
+
+    def submit(self, *specs: dict[str, Any], keys: list[str | None] | None = None, user: str = "ada") -> list[str]:
+        said = self.ask("POST", "/tasks", {"tasks": specs, "keys": keys or [None] * len(specs), "user": user})
+        ids: list[str] = said["ids"]
+        return ids
+
+    def task(self, task_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.ask("GET", f"/tasks/{task_id}")
+        return found
+
+    def ended(self, *ids: str) -> bool:
+        return all(self.task(it)["state"] in ("done", "failed", "cancelled") for it in ids)
+
+
+@contextlib.contextmanager
+def site(folder: Path, engine: str) -> Iterator[Site]:
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = rig.authority().credentials(folder / "keys", "head", "head")
+    sockets = Path(tempfile.mkdtemp(prefix="ct", dir="/tmp"))
+    try:
+        yield Site(folder, keys, free_port(), engine, plugin(folder / "plugin"), str(sockets / "s"))
+    finally:
+        shutil.rmtree(sockets)
