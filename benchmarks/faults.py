@@ -28,7 +28,10 @@ def releases(trial: Trial) -> dict[str, str]:
 
 
 def whole(trial: Trial) -> bool:
-    """Every host answers, and has nothing in it that isn't as its release says; which release is another question."""
+    """Every worker serves; every host answers, and is as its release says, whichever release that is."""
+    gateway = trial.json("status").get("gateway") or {"active_workers": 0}
+    if gateway["active_workers"] != len(WORKERS):
+        return False
     told = trial.json("verify")
     drift = [it for host in told.get("hosts", ()) for it in host["drift"] if it["kind"] != "release"]
     return len(told.get("hosts", ())) == len(HOSTS) and not drift and not told["errors"]

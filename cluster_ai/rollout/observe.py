@@ -70,6 +70,7 @@ class Observed:
     clock: int  # seconds since 1970, by its own clock
     current: str | None  # digests of releases; while a switch is under way, what was confirmed before it
     previous: str | None
+    switching: str | None  # what a switch that is under way brings
     stamp: str | None  # of the host layer
     releases: frozenset[str]
     parts: frozenset[str]
@@ -115,6 +116,7 @@ def parse(host: str, text: str) -> Observed:
         # Unconfirmed, a release is gone again within a minute: it isn't what the host runs, whatever the link says.
         current=_digest(values.get("switch_confirmed" if "switch_wanted" in values else "current", "")),
         previous=_digest(values.get("previous", "")),
+        switching=_digest(values.get("switch_wanted", "")),
         stamp=values.get("stamp") or None,
         releases=_digests(all_of(layout.RELEASES)),
         parts=_digests(all_of(layout.PARTS)),

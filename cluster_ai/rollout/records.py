@@ -13,12 +13,13 @@ from pathlib import Path
 from cluster_ai.config.groups import policies
 from cluster_ai.config.model import Config
 from cluster_ai.errors import HostError
-from cluster_ai.rollout import lock
+from cluster_ai.rollout import credentials, lock
 from cluster_ai.rollout.journal import Change, Intent, Journal, Rollout, State
 from cluster_ai.rollout.lease import Head, Lease
 from cluster_ai.rollout.lock import user
 from cluster_ai.rollout.plan import Plan
 from cluster_ai.rollout.scope import Scope
+from cluster_ai.rollout.traffic import lift
 
 
 def folder(config_path: Path) -> Path:
@@ -81,14 +82,18 @@ def locked(config_path: Path, command: str) -> Iterator[Journal]:
 def leased(scope: Scope, journal: Journal, command: str) -> Iterator[Record]:
     """The cluster's lease, held until the end. Raises LockedError where another controller changes it now.
 
-    One who doesn't reach the end by himself is told as interrupted.
+    One who doesn't reach the end by himself is told as interrupted; the next one gives requests again to workers that
+    he had drained.
     """
     record = Record(journal)
     with Lease(head_of(scope), command, controller(scope.config.path), record.now) as lease:
         journal.interrupt_running()
+        abandoned = any(it.state == "interrupted" for it in journal.all(1))
         record.lease = lease
         try:
             yield record
+            if abandoned and record.id and record.now_state() not in ("running", "interrupted"):
+                lift(scope.gateway(credentials.token(scope.config)).ask)
         finally:
             if record.id and record.now_state() == "running":
                 record.end("interrupted", "stopped in the midst of it")

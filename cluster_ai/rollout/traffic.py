@@ -78,6 +78,14 @@ def post(ask: Ask, worker: str, what: str, body: dict[str, Any] | None = None) -
     return ask("POST", f"/api/v1/cluster/workers/{quote(worker, safe='')}/{what}", body, timeout=TIMEOUT)
 
 
+def lift(ask: Ask) -> None:
+    """Give requests again to workers that a rollout drained which nobody leads; what an operator drained stays so."""
+    with contextlib.suppress(*_AWAY, RolloutError):
+        for name, seen in look(ask).items():
+            if _ours(seen.cordon):
+                post(ask, name, "resume")
+
+
 @dataclass(frozen=True)
 class Traffic:
     """The requests and Dask tasks of one worker."""

@@ -30,15 +30,16 @@ def lasting(rollouts: Iterable[Rollout]) -> list[Rollout]:
 def of(rollouts: Iterable[Rollout], seen: Seen) -> dict[str, Change]:
     """What taking rollouts back is: each host to what it ran before the oldest of them that changed it.
 
-    A host that had no release then, or that can't be asked, is left alone. rollouts: the newest first.
+    A host that had no release then, or that can't be asked, is left alone. One that is in the midst of a switch, since
+    its controller died, is taken back, too: it is awaited. rollouts: the newest first.
     """
     befores: dict[str, str | None] = {}
     for rollout in rollouts:
         befores |= {host: change.before for host, change in rollout.intent.hosts.items()}
     return {
-        host: Change(it.current, before)
+        host: Change(it.switching or it.current, before)
         for host, before in befores.items()
-        if before and isinstance(it := seen.get(host), Observed) and it.current not in (None, before)
+        if before and isinstance(it := seen.get(host), Observed) and (it.switching or it.current) not in (None, before)
     }
 
 

@@ -54,7 +54,8 @@ def test_an_answer_is_read_and_what_a_login_shell_says_around_it_is_skipped() ->
 def test_a_release_that_is_not_confirmed_yet_is_not_what_a_host_runs() -> None:
     """Its controller has died, for instance: within a minute the host is back on what was confirmed."""
     told = f"switch_wanted={A}\nswitch_back={B}\nswitch_confirmed={B}\n"
-    assert parse("h1", ANSWER.replace("newer=app\n", told)).current == B
+    seen = parse("h1", ANSWER.replace("newer=app\n", told))
+    assert (seen.current, seen.switching) == (B, A)
     first = f"switch_wanted={A}\nswitch_back=\nswitch_confirmed=\n"
     assert parse("h1", ANSWER.replace("newer=app\n", first)).current is None
 

@@ -69,6 +69,7 @@ def seen(**changes: Any) -> Observed:
         clock=int(NOW),
         current="new",
         previous=None,
+        switching=None,
         stamp="stamp",
         releases=frozenset({"new"}),
         parts=frozenset({"app-1", "host-1"}),

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cluster_ai.errors import HostError, RolloutError, UnavailableError
-from cluster_ai.rollout.traffic import OWN, Seen, Traffic
+from cluster_ai.rollout.traffic import OWN, Seen, Traffic, lift
 
 
 class Gateway:
@@ -127,3 +127,16 @@ def test_what_an_operator_drains_during_a_rollout_stays_drained_after_it() -> No
     gateway = Gateway(state="draining", cordon=_cordon("new fans"))
     assert gateway.traffic.resume(5)
     assert not gateway.posted
+
+
+@pytest.mark.parametrize(("reason", "left"), [("rollout 7: switch", []), ("new fans", ["w"])])
+def test_what_a_dead_rollout_drained_is_lifted_and_what_an_operator_drained_stays(reason: str, left: list[str]) -> None:
+    gateway = Gateway(state="draining", cordon=_cordon(reason))
+    lift(gateway.ask)
+    assert [gateway.worker["name"]] * (gateway.worker["state"] == "draining") == left
+
+
+def test_where_no_gateway_answers_nothing_can_be_lifted() -> None:
+    gateway = Gateway()
+    gateway.away = UnavailableError("no", where="gateway")
+    lift(gateway.ask)

@@ -44,6 +44,11 @@ def test_only_what_the_rollout_itself_brought_is_undone() -> None:
     assert still_there(SECOND, of([SECOND], now)) == {"h1": Change(C, B)}
 
 
+def test_a_host_whose_switch_nobody_leads_any_more_is_undone_too() -> None:
+    now = {**NOW, "h1": replace(seen("h1", B), switching=C)}
+    assert still_there(SECOND, of([SECOND], now)) == {"h1": Change(C, B), "h2": Change(C, A)}
+
+
 @pytest.mark.parametrize("to", ["20260101-1", "20260101", "bbbb"])
 def test_a_place_to_go_to_is_named_by_a_rollout_or_a_release_that_it_brought(to: str) -> None:
     assert since([SECOND, FIRST], to) == [SECOND]
