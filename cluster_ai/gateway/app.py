@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
-from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from cluster_ai.cluster.membership import Membership
@@ -31,8 +30,8 @@ from cluster_ai.gateway.api.http import (
     send_whole,
 )
 from cluster_ai.gateway.api.inference import CLIENT_LEFT, ROUTES, Inference
-from cluster_ai.gateway.api.native import app as admin
-from cluster_ai.gateway.api.native.generate import Native
+from cluster_ai.gateway.api.native.api import NativeApi
+from cluster_ai.gateway.api.native.kept.database import Database
 from cluster_ai.gateway.api.native.parts import PREFIX, Parts
 from cluster_ai.gateway.auth import KEY_IN_PATH, Guard, credentials, key_from_path
 from cluster_ai.gateway.balancing import Balancer
@@ -41,6 +40,7 @@ from cluster_ai.gateway.cordons import Cordons
 from cluster_ai.gateway.elders import Elders
 from cluster_ai.gateway.exposition import Exposition
 from cluster_ai.gateway.fleet import Fleet, Worker
+from cluster_ai.gateway.health import HealthWatch
 from cluster_ai.gateway.log import Log
 from cluster_ai.gateway.metering import Meter
 from cluster_ai.gateway.relay import LostError, Relay
@@ -65,6 +65,8 @@ class Gateway:
         membership: Membership,
         cordons: Cordons,
         elders: Elders,
+        health: HealthWatch,
+        database: Database,
         guard: Guard,
         client: aiohttp.ClientSession,
         log: Log,
@@ -76,9 +78,10 @@ class Gateway:
         for worker in fleet.workers.values():
             self._meter.expect(worker.name, worker.placed)
         self._registry.register(Exposition(fleet, membership, self._meter))
-        self._admin: FastAPI = admin.build(Parts(settings, fleet, membership, cordons, elders))
         relay = Relay(fleet, Balancer(settings.policy), client, self._failed_over, self._meter.faulted)
-        self._native = Native(fleet, relay, self._meter)
+        self._native = NativeApi(
+            Parts(settings, fleet, membership, cordons, elders, health, relay, self._meter, self._registry, database)
+        )
         self._routes = self._table(Inference(fleet, relay, self._meter))
 
     def _table(self, inference: Inference) -> Table:
@@ -92,7 +95,8 @@ class Gateway:
         table.add("GET", "/v1/models", self._merged(lambda: catalog.openai_models(self._fleet)))
         table.below("/v1/models/", "{model}", GET=self._openai_model)
         table.add("POST", anthropic.COUNT, self._count_tokens)
-        table.add("POST", "/api/v1/generate", self._generate)
+        for path, handler in self._native.streaming.items():
+            table.add("POST", path, handler)
         for route in ROUTES:
             table.add("POST", route.path, self._relayed(inference, route))
         return table
@@ -145,19 +149,12 @@ class Gateway:
 
     def _handler(self, method: str, path: str) -> Handler:
         if path.startswith(PREFIX + "/") and self._routes.name(path) is None:
-            return self._administer
+            return self._native.administer
         return self._routes.find(method, path)
-
-    async def _administer(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
-        scope["request_id"], scope["user"] = trace.id, trace.user
-        await self._admin(scope, receive, send)
 
     async def _refuse(self, path: str, refusal: Refusal, send: Send, trace: Trace) -> None:
         body = encode(error_body(api_of(path), refusal, trace.id))
         await send_whole(send, refusal.status, body, [JSON, *refusal.headers])
-
-    async def _generate(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
-        await self._native.generate(receive, send, trace)
 
     async def _health(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
         workers = len(self._fleet.active())
@@ -206,10 +203,7 @@ class Gateway:
         known = self._routes.name(path)
         if known is not None:
             return known
-        if not path.startswith(PREFIX + "/"):
-            return "other"
-        head = path.removeprefix(PREFIX + "/").split("/")[0]
-        return f"{PREFIX}/{head}" if head in admin.NOUNS else "other"
+        return self._native.name(path) if path.startswith(PREFIX + "/") else "other"
 
 
 class _Sent:

@@ -21,6 +21,8 @@ import uvloop
 from cluster_ai import layout
 from cluster_ai.cluster.membership import Membership, Tls, View
 from cluster_ai.errors import ConfigError, UnavailableError
+from cluster_ai.gateway.api.native.kept.database import Database
+from cluster_ai.gateway.api.native.kept.fleet import FleetChanges, restore
 from cluster_ai.gateway.app import Gateway
 from cluster_ai.gateway.auth import Guard
 from cluster_ai.gateway.cordons import CordonFile, Cordons
@@ -153,6 +155,8 @@ async def serve(
     state: a folder that outlasts the process; None: nothing is kept. ready: told once requests are taken.
     """
     fleet, elders = Fleet(settings), Elders(state)
+    database = Database(state, lambda text: log.write("storage", error=text))
+    restore(fleet, FleetChanges(database), lambda text: log.write("restored", note=text))
     server: uvicorn.Server | None = None
 
     def seen(view: View | None, reason: str) -> None:
@@ -173,7 +177,7 @@ async def serve(
         membership,
     ):
         guard = Guard(credentials.token, settings.trusted_networks, [settings.host])
-        app = Gateway(settings, fleet, membership, cordons, elders, guard, client, log)
+        app = Gateway(settings, fleet, membership, cordons, elders, health, database, guard, client, log)
         config = uvicorn.Config(
             app,
             http="httptools",
@@ -195,6 +199,7 @@ async def serve(
         log.write("started", cluster=settings.cluster, listen=[str(s.getsockname()) for s in sockets])
         server = _Server(config, app, fleet, elders, ready)
         await server.serve(sockets=sockets)
+    database.close()
     log.write("stopped")
 
 

@@ -16,6 +16,7 @@ import uvicorn
 
 from cluster_ai.cluster.membership import Membership
 from cluster_ai.gateway import health
+from cluster_ai.gateway.api.native.kept.database import Database
 from cluster_ai.gateway.app import Gateway
 from cluster_ai.gateway.auth import Guard
 from cluster_ai.gateway.cordons import CordonFile, Cordons
@@ -23,6 +24,7 @@ from cluster_ai.gateway.elders import Elders
 from cluster_ai.gateway.fleet import Fleet
 from cluster_ai.gateway.health import HealthWatch
 from cluster_ai.gateway.log import Log
+from cluster_ai.gateway.models.blobs import Blobs
 from cluster_ai.gateway.relay import session
 from cluster_ai.settings import GatewaySettings, Upstream
 from tests.fakes import upstream as fake
@@ -75,10 +77,10 @@ async def site(*engines: fake.Upstream) -> AsyncIterator[Site]:
     membership = Membership(settings.scheduler, None)
     cordons = Cordons(fleet, membership, CordonFile(None), log)
     listener = socket.create_server(("127.0.0.1", 0))
-    async with session(aiohttp.TCPConnector(limit=0)) as out, HealthWatch(fleet, out, log):
-        app = Gateway(
-            settings, fleet, membership, cordons, Elders(None), Guard("", settings.trusted_networks), out, log
-        )
+    async with session(aiohttp.TCPConnector(limit=0)) as out, HealthWatch(fleet, out, log) as health:
+        database, guard = Database(None), Guard("", settings.trusted_networks)
+        blobs, elders = Blobs(None), Elders(None)
+        app = Gateway(settings, fleet, membership, cordons, elders, health, database, guard, blobs, out, log)
         config = uvicorn.Config(app, http="httptools", loop="none", ws="none", lifespan="off", log_config=None)
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server._serve([listener]))
@@ -90,6 +92,7 @@ async def site(*engines: fake.Upstream) -> AsyncIterator[Site]:
         finally:
             server.should_exit = True
             await serving
+            database.close()
 
 
 @pytest.mark.parametrize(

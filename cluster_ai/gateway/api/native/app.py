@@ -9,12 +9,20 @@ from starlette.exceptions import HTTPException
 
 from cluster_ai import __version__
 from cluster_ai.gateway.api.http import Api, Refusal, error_body
-from cluster_ai.gateway.api.native import cluster, models, page, workers
+from cluster_ai.gateway.api.native import cluster, models, page, sessions, templates, workers
 from cluster_ai.gateway.api.native.parts import PREFIX, Parts, Routes
 from cluster_ai.gateway.api.native.schema import describe
 
-ROUTES: tuple[Routes, ...] = (models.routes, cluster.routes, workers.routes)
-NOUNS = frozenset(("models", "cluster", "docs", "openapi.json"))  # what may follow PREFIX, for the metric's label
+ROUTES: tuple[Routes, ...] = (
+    models.routes,
+    sessions.routes,
+    templates.routes,
+    cluster.routes,
+    workers.routes,
+)
+NOUNS = frozenset(
+    ("models", "sessions", "templates", "cluster", "docs", "openapi.json")
+)  # what may follow PREFIX, for the metric's label
 
 
 def build(parts: Parts) -> FastAPI:

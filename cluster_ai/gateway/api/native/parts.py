@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, Path, Request
+from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, ConfigDict
 
 from cluster_ai.cluster.membership import Membership
 from cluster_ai.gateway.admission.users import NOBODY, User, must_administer
 from cluster_ai.gateway.api.http import Refusal
+from cluster_ai.gateway.api.native.kept.database import Database
 from cluster_ai.gateway.cordons import Cordons
 from cluster_ai.gateway.elders import Elders
 from cluster_ai.gateway.fleet import Fleet, Worker
+from cluster_ai.gateway.health import HealthWatch
+from cluster_ai.gateway.metering import Meter
+from cluster_ai.gateway.relay import Relay
 from cluster_ai.settings import GatewaySettings
 
 PREFIX = "/api/v1"
@@ -63,6 +68,11 @@ class Parts:
     membership: Membership
     cordons: Cordons
     elders: Elders
+    health: HealthWatch
+    relay: Relay
+    meter: Meter
+    registry: CollectorRegistry
+    database: Database
 
     def worker(self, name: str) -> Worker:
         """Raises Refusal (404)."""

@@ -1,8 +1,8 @@
 """Local or distributed: whether the engine on the gateway's own host answers, or whichever worker of the cluster.
 
-The head host often has an engine of its own. Its answers cross no network, so short prompts are best off there while it
-is idle; a long prompt is read faster by the strongest worker, and a busy engine makes one wait. Pure: it only says which
-workers are meant; the relay chooses among them, and goes on to others where they fail.
+The head host often has an engine of its own. Its answers cross no network, so short prompts are best off there while
+it is idle; a long prompt is read faster by the strongest worker, and a busy engine makes one wait. Pure: it only says
+which workers are meant; the relay chooses among them, and goes on to others where they fail.
 """
 
 from __future__ import annotations
@@ -10,33 +10,31 @@ from __future__ import annotations
 import socket
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 from urllib.parse import urlsplit
 
 from cluster_ai.settings import GatewaySettings
 
 Mode = Literal["local", "distributed"]
 LONG = 1024  # tokens of a prompt from which its reading takes longer than what a free choice costs
-_CHARACTERS_A_TOKEN = 4  # of English; others have fewer, so that their prompts count as shorter than they are
+_CHARACTERS_A_TOKEN = 4  # of English
+_NEARLY = 0.9  # of the fastest's speed is as fast
 
 
-class Candidate(Protocol):
-    """Someone who is active and has the model."""
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A worker that is active and has the model. speed: tokens per second that were measured of it, None: not yet."""
 
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def in_flight(self) -> int: ...
-
-    @property
-    def slots(self) -> int: ...
-
-    @property
-    def loaded(self) -> frozenset[str]: ...
+    name: str
+    in_flight: int
+    slots: int
+    warm: bool  # the model is in its memory
+    gpu: int
+    speed: float | None
 
     @property
-    def gpu(self) -> int: ...
+    def free(self) -> bool:
+        return self.in_flight < self.slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +47,7 @@ class Decision:
 
 
 def on_this_host(settings: GatewaySettings) -> frozenset[str]:
-    """Workers whose engine runs on the gateway's host: on loopback, or at the address of the scheduler, which is here."""
+    """Workers whose engine runs on the gateway's host: on loopback, or where the scheduler is, which is here too."""
     here = {"localhost", "127.0.0.1", "::1", socket.gethostname(), urlsplit(settings.scheduler).hostname}
     return frozenset(u.name for u in settings.upstreams if urlsplit(u.url).hostname in here)
 
@@ -59,42 +57,52 @@ def tokens_of(characters: int) -> int:
     return -(-characters // _CHARACTERS_A_TOKEN)
 
 
-def should_distribute(model: str, tokens: int, candidates: Sequence[Candidate], local: Collection[str]) -> Decision:
-    """By placement, the prompt's length and load, in this order. candidates: all that could answer now."""
-    here = [c for c in candidates if c.name in local]
-    others = [c for c in candidates if c.name not in local]
+def should_distribute(tokens: int, seats: Sequence[Seat], local: Collection[str]) -> Decision:
+    """By placement, the prompt's length and load, in this order. seats: all that could answer now."""
+    here, others = _split(seats, local)
     if not here:
         return Decision("distributed", "no engine on the gateway's host has the model")
-    names = frozenset(c.name for c in here)
     if not others:
-        return Decision("local", "only the gateway's host has the model", names)
+        return Decision("local", "only the gateway's host has the model", _names(here))
     if tokens >= LONG:
-        return _long(tokens, here, others)
-    idle = [c for c in here if c.in_flight < c.slots]
+        return _long(tokens, seats, local)
+    idle = [seat for seat in here if seat.free]
     if not idle:
         return Decision("distributed", "the engine on the gateway's host is busy")
-    if not any(model in c.loaded for c in idle) and any(model in c.loaded and c.in_flight < c.slots for c in others):
+    if not any(seat.warm for seat in idle) and any(seat.warm and seat.free for seat in others):
         return Decision("distributed", "the model is in another worker's memory, not in that of the gateway's host")
-    names = frozenset(c.name for c in idle)
-    return Decision("local", f"a short prompt (about {tokens} tokens), and the gateway's host is free", names)
+    return Decision("local", f"a short prompt (about {tokens} tokens), and the gateway's host is free", _names(idle))
 
 
-def _long(tokens: int, here: Sequence[Candidate], others: Sequence[Candidate]) -> Decision:
-    most = max(c.gpu for c in (*here, *others))
-    strongest = [c for c in (*here, *others) if c.gpu == most]
-    free = [c for c in strongest if c.in_flight < c.slots] or strongest
+def _long(tokens: int, seats: Sequence[Seat], local: Collection[str]) -> Decision:
+    """The strongest are those that were measured as the fastest, or, until all were, those with the most GPUs."""
+    if all(seat.speed is not None for seat in seats):
+        fastest = max(seat.speed or 0.0 for seat in seats)
+        strongest = [seat for seat in seats if (seat.speed or 0.0) >= fastest * _NEARLY]
+        how = "the fastest"
+    else:
+        most = max(seat.gpu for seat in seats)
+        strongest, how = [seat for seat in seats if seat.gpu == most], "those with the most GPUs"
     said = f"a long prompt (about {tokens} tokens)"
-    names = frozenset(c.name for c in free)
-    if names <= {c.name for c in here}:
-        return Decision("local", f"{said}, and the gateway's host is the strongest", names)
-    if not most:
-        return Decision("distributed", f"{said}; no worker is stronger than the others")
-    return Decision("distributed", f"{said}, for those with the most GPUs", names)
+    if len(strongest) == len(seats):
+        return Decision("distributed", f"{said}, and no worker is stronger than the others")
+    names = _names([seat for seat in strongest if seat.free] or strongest)
+    if names <= set(local):
+        return Decision("local", f"{said}, and the gateway's host is {how.replace('those', 'one')}", names)
+    return Decision("distributed", f"{said}, for {how}", names)
 
 
-def as_asked(mode: Mode, candidates: Sequence[Candidate], local: Collection[str]) -> Decision | None:
+def as_asked(mode: Mode, seats: Sequence[Seat], local: Collection[str]) -> Decision | None:
     """What a client asked for; None where that can't be: local, and no engine here has the model."""
     if mode == "distributed":
         return Decision("distributed", "asked for")
-    here = frozenset(c.name for c in candidates if c.name in local)
-    return Decision("local", "asked for", here) if here else None
+    here, _ = _split(seats, local)
+    return Decision("local", "asked for", _names(here)) if here else None
+
+
+def _split(seats: Sequence[Seat], local: Collection[str]) -> tuple[list[Seat], list[Seat]]:
+    return [seat for seat in seats if seat.name in local], [seat for seat in seats if seat.name not in local]
+
+
+def _names(seats: Sequence[Seat]) -> frozenset[str]:
+    return frozenset(seat.name for seat in seats)

@@ -1,1 +1,1 @@
-"""What the native API keeps over restarts, in SQLite: sessions, templates, what an administrator changed at run time."""
+"""What the native API keeps over restarts, in SQLite: sessions, templates, an administrator's changes at run time."""

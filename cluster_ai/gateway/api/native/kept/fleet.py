@@ -1,10 +1,12 @@
-"""What an administrator changed at run time: workers beside cluster.yaml's, contexts of models that it does not name."""
+"""An administrator's changes at run time: workers beside cluster.yaml's, contexts of models that it doesn't name."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from cluster_ai.gateway.api.native.kept.database import Database
+from cluster_ai.gateway.fleet import Fleet
 from cluster_ai.settings import Upstream
 
 
@@ -38,3 +40,19 @@ class FleetChanges:
                 db.execute("DELETE FROM contexts WHERE model = ?", (model,))
             else:
                 db.execute("INSERT OR REPLACE INTO contexts VALUES (?, ?)", (model, context))
+
+
+def restore(fleet: Fleet, changes: FleetChanges, note: Callable[[str], None]) -> None:
+    """What was changed before a restart. What cluster.yaml names by now is cluster.yaml's."""
+    for upstream in changes.workers():
+        if upstream.name in fleet.workers:
+            changes.remove_worker(upstream.name)
+            note(f"worker {upstream.name}, once registered, is in cluster.yaml now")
+        else:
+            fleet.add(upstream)
+    for model, context in changes.contexts().items():
+        if model in fleet.contexts:
+            changes.set_context(model, None)
+            note(f"the context of {model}, once set, is in cluster.yaml now")
+        else:
+            fleet.contexts[model] = context
