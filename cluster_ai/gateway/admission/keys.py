@@ -1,0 +1,117 @@
+"""Named API keys: who has one is a user.
+
+A key is 256 random bits, so its SHA-256 tells nobody anything: there is no shorter list of keys to try than all of
+them, which is what slow, salted hashes are for with passwords. So a key is found by its digest, at no cost to speak of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cluster_ai.gateway.admission.store import opened
+from cluster_ai.gateway.admission.users import RESERVED, Limits, User
+from cluster_ai.gateway.api.http import Refusal
+
+FILE = "keys.sqlite"
+PREFIX = b"cai-"  # so that people, and scanners of repositories, know one when they see it
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS keys (
+    name TEXT PRIMARY KEY, digest BLOB NOT NULL UNIQUE, priority INTEGER NOT NULL, admin INTEGER NOT NULL,
+    limits TEXT NOT NULL, created REAL NOT NULL
+);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """All that is known of one; not the key itself."""
+
+    user: User
+    created: float  # seconds since 1970
+
+
+class Keys:
+    """Blocks for a moment only: the table is small, and read anew only when someone changed it.
+
+    Another gateway may change it too, so each look asks SQLite for its version, which costs some microseconds.
+    """
+
+    def __init__(self, directory: Path | None, note: Callable[[str], None] = lambda text: None) -> None:
+        self._connection = opened(directory, FILE, _SCHEMA, note)
+        self._note = note
+        self._version = -1
+        self._keys: dict[bytes, Key] = {}
+
+    def user(self, secret: bytes) -> User | None:
+        """Whose key it is; None: nobody's."""
+        if not secret.startswith(PREFIX):
+            return None
+        self._refresh()
+        found = self._keys.get(hashlib.sha256(secret).digest())
+        return found.user if found is not None else None
+
+    def list(self) -> list[Key]:
+        self._refresh()
+        return sorted(self._keys.values(), key=lambda key: key.user.name)
+
+    def create(self, user: User) -> tuple[str, Key]:
+        """The key, which is told this once, and what is kept of it. Raises Refusal (409, 503)."""
+        if user.name in RESERVED:
+            raise Refusal(409, "name_taken", f"'{user.name}' is a name of the gateway's own; choose another")
+        secret = PREFIX + secrets.token_urlsafe(32).encode()
+        key = Key(user, time.time())
+        row = (
+            user.name,
+            hashlib.sha256(secret).digest(),
+            user.priority,
+            user.admin,
+            json.dumps(asdict(user.limits or Limits())),
+            key.created,
+        )
+        try:
+            self._connection.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?)", row)
+        except sqlite3.IntegrityError as e:
+            text = f"there is a key named '{user.name}' already; revoke it first, or choose another name"
+            raise Refusal(409, "name_taken", text) from e
+        except sqlite3.Error as e:
+            raise _failed(e) from e
+        self._version = -1
+        return secret.decode(), key
+
+    def revoke(self, name: str) -> None:
+        """From now on nobody's. Raises Refusal (404, 503)."""
+        try:
+            found = self._connection.execute("DELETE FROM keys WHERE name = ?", (name,)).rowcount
+        except sqlite3.Error as e:
+            raise _failed(e) from e
+        self._version = -1
+        if not found:
+            raise Refusal(404, "key_not_found", f"there is no key named '{name}'")
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _refresh(self) -> None:
+        try:
+            version = self._connection.execute("PRAGMA data_version").fetchone()[0]
+            if version == self._version:
+                return
+            self._keys = {row[1]: _key(*row) for row in self._connection.execute("SELECT * FROM keys")}
+            self._version = version
+        except sqlite3.Error as e:  # who had a key a moment ago still has one
+            self._note(f"the keys can't be read: {e}")
+
+
+def _key(name: str, digest: bytes, priority: int, admin: int, limits: str, created: float) -> Key:
+    return Key(User(name, priority, bool(admin), limits=Limits(**json.loads(limits))), created)
+
+
+def _failed(error: sqlite3.Error) -> Refusal:
+    return Refusal(503, "storage_failed", f"the gateway's storage doesn't work: {error}", [(b"retry-after", b"5")])
