@@ -29,8 +29,9 @@ GUARD = "cluster-ai-guard.service"  # of no release; before every unit of one at
 TARGET = "cluster-ai.target"
 SWITCHING = "cluster-ai-switch.service"  # transient: a switch under way
 VERIFY, VERIFY_TIMER = "cluster-ai-verify.service", "cluster-ai-verify.timer"
-SCHEDULER, GATEWAY_SOCKET, GATEWAY_HOLDER, GATEWAY, PROMETHEUS, DASHBOARD = (
+SCHEDULER, TASKS, GATEWAY_SOCKET, GATEWAY_HOLDER, GATEWAY, PROMETHEUS, DASHBOARD = (
     "cluster-ai-scheduler.service",
+    "cluster-ai-tasks.service",
     "cluster-ai-gateway.socket",
     "cluster-ai-gateway.service",  # keeps the socket from starting anything; runs nothing
     "cluster-ai-gateway@.service",  # one instance runs; during a hand-over two, both on the socket
@@ -38,12 +39,13 @@ SCHEDULER, GATEWAY_SOCKET, GATEWAY_HOLDER, GATEWAY, PROMETHEUS, DASHBOARD = (
     "cluster-ai-dashboard.service",
 )
 ENGINE, FRONT, WORKER = "cluster-ai-engine.service", "cluster-ai-front.service", "cluster-ai-worker.service"
-HEAD_UNITS = (SCHEDULER, GATEWAY_SOCKET, GATEWAY_HOLDER, GATEWAY, PROMETHEUS, DASHBOARD)
+HEAD_UNITS = (SCHEDULER, TASKS, GATEWAY_SOCKET, GATEWAY_HOLDER, GATEWAY, PROMETHEUS, DASHBOARD)
 WORKER_UNITS = (ENGINE, FRONT, WORKER)
 
 # One system user a component; the base role makes them.
 USERS = (
     "cluster-ai-scheduler",
+    "cluster-ai-tasks",
     "cluster-ai-gateway",
     "cluster-ai-prometheus",
     "cluster-ai-dashboard",
@@ -54,6 +56,8 @@ USERS = (
 
 GATEWAY_GRACE = 300  # seconds that a gateway which ends gives its streams
 TASKS_GRACE = 60  # seconds that a task manager which ends waits for the tasks that run
+
+TASKS_SOCKET = PurePosixPath("/run/cluster-ai-tasks/socket")  # where the gateway asks the task manager
 
 ENGINE_PORT = 11434  # Ollama, loopback only
 FRONT_PORT = 11443  # nginx before it: TLS 1.3, client certificate asked for

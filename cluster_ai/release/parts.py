@@ -16,7 +16,10 @@ from cluster_ai.release.store import Built, Store, digest
 ROOT = Path(__file__).resolve().parents[2]  # the checkout
 
 # What of cluster_ai runs on hosts. The rest stays on the controller, so that a change there restarts nothing.
-ON_HOSTS = ("__init__.py", "errors.py", "layout.py", "settings.py", "cluster", "engine", "gateway", "host", "metrics", "tasks")
+ON_HOSTS = (
+    *("__init__.py", "errors.py", "layout.py", "settings.py"),
+    *("cluster", "engine", "gateway", "host", "metrics", "tasks"),
+)
 _DATA = {".py", ".css", ".html", ".ico", ".jpg", ".js", ".json", ".png", ".svg", ".toml", ".woff2"}
 
 

@@ -57,6 +57,7 @@ def render(
     text = {"etc/host.json": settings.dump(_host(config, placement, host, wanted, blobs))}
     if "head" in host.roles:
         text["etc/gateway.json"] = settings.dump(_gateway(config, placement))
+        text["etc/tasks.json"] = settings.dump(_tasks(config, placement))
         text["etc/prometheus.yml"] = prometheus(config)
         if config.interface.dashboard:
             text["etc/dashboard.json"] = settings.dump(_dashboard(config))
@@ -128,6 +129,17 @@ def _gateway(config: Config, placement: Placement) -> settings.GatewaySettings:
         context=config.gateway.context,
         limits=settings.LimitSettings(**dataclasses.asdict(config.gateway.limits)),
         traces=config.monitoring.traces,
+    )
+
+
+def _tasks(config: Config, placement: Placement) -> settings.TasksSettings:
+    return settings.TasksSettings(
+        scheduler=_scheduler_url(config),
+        socket=str(layout.TASKS_SOCKET),
+        workers=tuple(
+            settings.TaskWorker(w.name, w.resources.cpu, w.resources.memory, w.resources.gpu, _names(placement, w))
+            for w in config.workers
+        ),
     )
 
 

@@ -16,7 +16,13 @@ LAUNCH = str(layout.CURRENT / "bin/launch")
 MIB = 1 << 20
 
 # What a component of the head host may use: bounds for a fault, far above what is seen.
-HEAD_MEMORY = {"scheduler": 4096 * MIB, "gateway": 2048 * MIB, "prometheus": 4096 * MIB, "dashboard": 2048 * MIB}
+HEAD_MEMORY = {
+    "scheduler": 4096 * MIB,
+    "tasks": 2048 * MIB,
+    "gateway": 2048 * MIB,
+    "prometheus": 4096 * MIB,
+    "dashboard": 2048 * MIB,
+}
 
 _SANDBOX = """\
 UMask=0077
@@ -129,7 +135,8 @@ def units(config: Config, host: Host) -> tuple[Unit, ...]:
     """All units of a host, the target last."""
     found: list[Unit] = []
     if "head" in host.roles:
-        found += [_scheduler(config), _gateway_socket(config), _gateway_holder(), _gateway(), _prometheus(config)]
+        found += [_scheduler(config), _tasks()]
+        found += [_gateway_socket(config), _gateway_holder(), _gateway(), _prometheus(config)]
         found += [_dashboard(config)] if config.interface.dashboard else []
     if host.worker is not None:
         found += [_engine(config, host.worker), _front(host.worker), _worker(config, host.worker)]
@@ -162,6 +169,20 @@ def _scheduler(config: Config) -> Unit:
         environment=_dask_tls(),
     )
     return Unit(layout.SCHEDULER, text, parts=("app", "lib"))
+
+
+def _tasks() -> Unit:
+    """Ends before the scheduler that it uses, and with it: what runs then is waited for, the rest is sent again."""
+    text = _service(
+        *("tasks", "tasks", ["python3", "-m", "cluster_ai.tasks", "etc/tasks.json"]),
+        memory=HEAD_MEMORY["tasks"],
+        credentials=_TLS_FILES,
+        after=f"network.target {layout.SCHEDULER}",
+        unit=f"PartOf={layout.SCHEDULER}\n",
+        stop=layout.TASKS_GRACE + 20,
+        service=f"RuntimeDirectory={layout.TASKS_SOCKET.parent.name}\nRuntimeDirectoryMode=0750\n",
+    )
+    return Unit(layout.TASKS, text, ("etc/tasks.json",), ("app", "lib"))
 
 
 def _any(host: str) -> str:
@@ -203,7 +224,7 @@ def _gateway() -> Unit:
         unit=f"Requires={layout.GATEWAY_SOCKET}\n",
         kind="notify",
         stop=layout.GATEWAY_GRACE + 30,
-        service=f"Sockets={layout.GATEWAY_SOCKET}\n",
+        service=f"Sockets={layout.GATEWAY_SOCKET}\nSupplementaryGroups=cluster-ai-tasks\n",
     )
     return Unit(layout.GATEWAY, text, ("etc/gateway.json",), ("app", "lib"))
 
@@ -293,7 +314,8 @@ def _worker(config: Config, worker: Worker) -> Unit:
     command = [
         *("python3", "-m", "distributed.cli.dask_worker", url("tls", config.scheduler.host, config.scheduler.port)),
         *("--name", worker.name, "--nthreads", str(resources.cpu), "--memory-limit", str(resources.memory)),
-        *("--resources", f"GPU={resources.gpu},MEMORY={resources.memory}"),
+        "--resources",
+        f"GPU={resources.gpu},MEMORY={resources.memory},CPU={resources.cpu},ENGINE={config.engine.parallel}",
         *("--listen-address", url("tls", listen, port), "--contact-address", url("tls", worker.host, port)),
         *("--nanny-port", f"{nanny[0]}:{nanny[1]}", "--no-dashboard", "--dashboard-address", "127.0.0.1:0"),
         *("--local-directory", str(layout.STATE / "worker"), "--preload", "cluster_ai.cluster.worker_plugin"),
