@@ -25,6 +25,7 @@ from cluster_ai.gateway.api.native.kept.database import Database
 from cluster_ai.gateway.api.native.kept.fleet import FleetChanges, restore
 from cluster_ai.gateway.app import Gateway
 from cluster_ai.gateway.auth import Guard
+from cluster_ai.gateway.connection import Connection
 from cluster_ai.gateway.cordons import CordonFile, Cordons
 from cluster_ai.gateway.elders import INTERVAL, Elders
 from cluster_ai.gateway.fleet import Fleet
@@ -35,7 +36,6 @@ from cluster_ai.settings import GatewaySettings
 
 LINGER = 3.0  # seconds in which a client that keeps its connection is still answered, and told to make a new one
 FIRST_LOOK = 5  # seconds that the first look at all workers may take before requests are taken
-KEEP_ALIVE = 75  # seconds an idle client connection is kept
 _FIRST_SOCKET = 3  # sd_listen_fds(3)
 
 
@@ -101,14 +101,36 @@ def listening(settings: GatewaySettings, environ: Mapping[str, str], pid: int) -
     return [own]
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Ends so that no client notices; meanwhile it tells the gateway that has taken over which streams it still has."""
 
-    def __init__(
-        self, config: uvicorn.Config, app: Gateway, fleet: Fleet, elders: Elders, ready: Callable[[], None]
-    ) -> None:
+    def __init__(self, app: Gateway, fleet: Fleet, elders: Elders, ready: Callable[[], None]) -> None:
+        config = uvicorn.Config(
+            app,
+            http=Connection,
+            loop="none",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,  # an address that a header claims must not become a trusted one
+            timeout_graceful_shutdown=layout.GATEWAY_GRACE,
+            backlog=4096,
+        )
         super().__init__(config)
         self._app, self._fleet, self._elders, self._ready = app, fleet, elders, ready
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:  # it is called ten times a second
+            self._tick()
+        return await super().on_tick(counter)
+
+    def _tick(self) -> None:
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Connection):
+                connection.tick()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -178,26 +200,11 @@ async def serve(
     ):
         guard = Guard(credentials.token, settings.trusted_networks, [settings.host])
         app = Gateway(settings, fleet, membership, cordons, elders, health, database, guard, client, log)
-        config = uvicorn.Config(
-            app,
-            http="httptools",
-            loop="none",
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            proxy_headers=False,  # an address that a header claims must not become a trusted one
-            timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=layout.GATEWAY_GRACE,
-            backlog=1024,
-        )
         await health.looked(FIRST_LOOK)
         gc.collect()
         gc.freeze()  # what is loaded by now stays: no need to walk through it again and again while requests run
         log.write("started", cluster=settings.cluster, listen=[str(s.getsockname()) for s in sockets])
-        server = _Server(config, app, fleet, elders, ready)
+        server = Server(app, fleet, elders, ready)
         await server.serve(sockets=sockets)
     database.close()
     log.write("stopped")
