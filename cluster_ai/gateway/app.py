@@ -31,6 +31,7 @@ from cluster_ai.gateway.api.http import (
 )
 from cluster_ai.gateway.api.inference import CLIENT_LEFT, ROUTES, Inference
 from cluster_ai.gateway.api.native.api import NativeApi
+from cluster_ai.gateway.api.native.figures import Figures
 from cluster_ai.gateway.api.native.kept.database import Database
 from cluster_ai.gateway.api.native.parts import PREFIX, Parts
 from cluster_ai.gateway.auth import KEY_IN_PATH, Guard, credentials, key_from_path
@@ -80,7 +81,19 @@ class Gateway:
         self._registry.register(Exposition(fleet, membership, self._meter))
         relay = Relay(fleet, Balancer(settings.policy), client, self._failed_over, self._meter.faulted)
         self._native = NativeApi(
-            Parts(settings, fleet, membership, cordons, elders, health, relay, self._meter, self._registry, database)
+            Parts(
+                settings,
+                fleet,
+                membership,
+                cordons,
+                elders,
+                health,
+                relay,
+                self._meter,
+                self._registry,
+                Figures(self._registry),
+                database,
+            )
         )
         self._routes = self._table(Inference(fleet, relay, self._meter))
 
@@ -146,6 +159,10 @@ class Gateway:
                     status=sent.status,
                     **trace.fields(),
                 )
+
+    async def upkeep(self) -> None:
+        """What is to be done from time to time, until it is cancelled."""
+        await self._native.upkeep()
 
     def _handler(self, method: str, path: str) -> Handler:
         if path.startswith(PREFIX + "/") and self._routes.name(path) is None:

@@ -205,7 +205,12 @@ async def serve(
         gc.freeze()  # what is loaded by now stays: no need to walk through it again and again while requests run
         log.write("started", cluster=settings.cluster, listen=[str(s.getsockname()) for s in sockets])
         server = Server(app, fleet, elders, ready)
-        await server.serve(sockets=sockets)
+        upkeep = asyncio.create_task(app.upkeep(), name="upkeep")
+        try:
+            await server.serve(sockets=sockets)
+        finally:
+            upkeep.cancel()
+            await asyncio.gather(upkeep, return_exceptions=True)
     database.close()
     log.write("stopped")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import MutableMapping
 from typing import Any
 
-from cluster_ai.gateway.api.http import Receive, Scope, Send, read_body
+from cluster_ai.gateway.api.http import Receive, Refusal, Scope, Send, read_body
 from cluster_ai.gateway.api.native import app
 from cluster_ai.gateway.api.native.answer import Answers
 from cluster_ai.gateway.api.native.chat import Chat
@@ -17,6 +19,8 @@ from cluster_ai.gateway.api.native.routing import on_this_host
 from cluster_ai.gateway.routing import Handler
 from cluster_ai.gateway.trace import Trace
 
+RETENTION = 30 * 24 * 3600.0  # seconds that a session is kept without being used
+_HOUR = 3600.0
 _BODY_LIMIT = 1024 * 1024  # of administration, where nothing is long
 
 
@@ -24,13 +28,26 @@ class NativeApi:
     """streaming: handlers by path, each for POST. Everything else below PREFIX is for administer."""
 
     def __init__(self, parts: Parts) -> None:
-        self._app = app.build(parts)
-        sessions, templates = Sessions(parts.database), Templates(parts.database)
-        answers = Answers(parts.fleet, parts.relay, parts.meter, on_this_host(parts.settings))
+        self._app, self._figures = app.build(parts), parts.figures
+        self._sessions = sessions = Sessions(parts.database)
+        templates = Templates(parts.database)
+        answers = Answers(parts.fleet, parts.relay, parts.meter, parts.gate, on_this_host(parts.settings))
         self.streaming: dict[str, Handler] = {
             f"{PREFIX}/generate": Generate(answers, templates).handle,
             f"{PREFIX}/chat": Chat(answers, sessions, templates).handle,
         }
+
+    async def upkeep(self) -> None:
+        """Remembers figures and forgets old sessions, until it is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._figures.keep(), name="figures")
+            group.create_task(self._forget(), name="old sessions")
+
+    async def _forget(self) -> None:
+        while True:
+            with contextlib.suppress(Refusal):  # the disk doesn't take it: the next hour may be better
+                await asyncio.to_thread(self._sessions.forget, RETENTION)
+            await asyncio.sleep(_HOUR)
 
     async def administer(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
         """Raises Refusal (413), ClientGone."""

@@ -5,8 +5,56 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from cluster_ai.gateway.api.native.figures import Buckets, families, quantile, total
 from cluster_ai.gateway.api.native.parts import PREFIX, Parts, refusals
 from cluster_ai.gateway.api.native.workers import EXAMPLE, WorkerInfo, worker_info
+from cluster_ai.metrics import names
+
+
+class Latency(BaseModel):
+    """Seconds that half of the requests took at most, and so on; null where there were none."""
+
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+
+class Metrics(BaseModel):
+    """Of this gateway: rates and times over the last minute, totals since its start."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "window_seconds": 60.0,
+                    "requests_per_second": 3.4,
+                    "tokens_per_second": 212.5,
+                    "errors_per_second": 0.0,
+                    "response_time": {"p50": 1.8, "p95": 6.1, "p99": 8.9},
+                    "time_to_first_token": {"p50": 0.11, "p95": 0.42, "p99": 1.3},
+                    "in_flight": 7,
+                    "requests_total": 18240,
+                    "errors_total": 3,
+                    "tokens_total": 1204113,
+                    "inferences_total": 9120,
+                    "failovers_total": 2,
+                }
+            ]
+        }
+    )
+
+    window_seconds: float = Field(description="What the rates are over; less than a minute after a start.")
+    requests_per_second: float = Field(description="Of all APIs, less health checks and metrics.")
+    tokens_per_second: float = Field(description="Of answers that ended.")
+    errors_per_second: float = Field(description="Answers of 500 and above.")
+    response_time: Latency
+    time_to_first_token: Latency
+    in_flight: int
+    requests_total: int
+    errors_total: int
+    tokens_total: int
+    inferences_total: int
+    failovers_total: int
 
 
 class Status(BaseModel):
@@ -68,6 +116,31 @@ def status(parts: Parts) -> Status:
     )
 
 
+def latency(now: Buckets, before: Buckets) -> Latency:
+    p50, p95, p99 = (quantile(share, now, before) for share in (0.5, 0.95, 0.99))
+    return Latency(p50=p50, p95=p95, p99=p99)
+
+
+def metrics(parts: Parts) -> Metrics:
+    before, now = parts.figures.span()
+    seconds = max(now.at - before.at, 0.001)
+    failovers = families(parts.registry, names.FAILOVERS.name)[names.FAILOVERS.name]
+    return Metrics(
+        window_seconds=round(seconds, 1),
+        requests_per_second=round((now.requests - before.requests) / seconds, 3),
+        tokens_per_second=round((now.tokens - before.tokens) / seconds, 3),
+        errors_per_second=round((now.errors - before.errors) / seconds, 3),
+        response_time=latency(now.response, before.response),
+        time_to_first_token=latency(now.first_token, before.first_token),
+        in_flight=sum(w.in_flight for w in parts.fleet.workers.values()),
+        requests_total=int(now.requests),
+        errors_total=int(now.errors),
+        tokens_total=int(now.tokens),
+        inferences_total=int(now.tasks),
+        failovers_total=int(total(failovers, names.FAILOVERS.name)),
+    )
+
+
 def routes(parts: Parts) -> APIRouter:
     router = APIRouter(prefix=f"{PREFIX}/cluster", tags=["cluster"])
 
@@ -79,5 +152,14 @@ def routes(parts: Parts) -> APIRouter:
     )
     async def cluster_status() -> Status:
         return status(parts)
+
+    @router.get(
+        "/metrics",
+        summary="The main figures: rates and times of the last minute, totals since the gateway's start",
+        operation_id="getClusterMetrics",
+        responses=refusals(),
+    )
+    async def cluster_metrics() -> Metrics:
+        return metrics(parts)
 
     return router

@@ -1,8 +1,10 @@
-"""The cluster's models: where each is."""
+"""The cluster's models: where each is, how it is set up, and whether it is in memory."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import asyncio
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,9 +13,13 @@ from pydantic.config import JsonDict
 from cluster_ai.engine.client import canonical
 from cluster_ai.gateway.api import catalog
 from cluster_ai.gateway.api.http import Refusal
-from cluster_ai.gateway.api.native.parts import PREFIX, Parts, refusals
+from cluster_ai.gateway.api.native.kept.fleet import FleetChanges
+from cluster_ai.gateway.api.native.memory import Memory, options_of
+from cluster_ai.gateway.api.native.parts import PREFIX, Administering, Parts, refusals
 from cluster_ai.gateway.fleet import Fleet
 
+_DURATION = r"^-?(\d{1,9}(\.\d{1,9})?(ms|s|m|h))+$"
+_YEAR = 366 * 24 * 3600
 ModelName = Annotated[
     str, Path(description="Without a tag, `latest` is meant; it may have slashes.", examples=["llama2:13b"])
 ]
@@ -52,6 +58,75 @@ class Models(BaseModel):
     models: list[ModelInfo]
 
 
+class UnloadRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"worker": "gpu-worker-01"}]})
+
+    worker: str | None = Field(None, description="Only there; else on every worker that it is placed on.")
+
+
+class LoadRequest(UnloadRequest):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"keep_alive": "30m"}]})
+
+    keep_alive: Annotated[str, Field(pattern=_DURATION)] | Annotated[int, Field(ge=-1, le=_YEAR)] | None = Field(
+        None,
+        description="How long it stays without requests: seconds, or like `5m`, `1h30m`; negative: for ever. "
+        "null: the engine's own.",
+    )
+
+
+class WorkerOutcome(BaseModel):
+    worker: str
+    done: bool
+    error: str | None = Field(description="Why not.")
+
+
+class ModelChange(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"model": "llama2:13b", "workers": [{"worker": "gpu-worker-01", "done": True, "error": None}]}]
+        }
+    )
+
+    model: str
+    workers: list[WorkerOutcome]
+
+
+class ModelConfig(BaseModel):
+    """As it runs. cluster.yaml is the source: what it says of a model, only it changes."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "llama2:13b",
+                    "context": 4096,
+                    "source": "cluster.yaml",
+                    "options": {"temperature": "0.2", "stop": ["[INST]", "[/INST]"]},
+                    "system": None,
+                    "template": "[INST] {{ .Prompt }} [/INST]",
+                    "capabilities": ["completion"],
+                }
+            ]
+        }
+    )
+
+    name: str
+    context: int | None = Field(description="Tokens of context that each request gets; null: the engine's own.")
+    source: Literal["cluster.yaml", "api", "engine"] = Field(
+        description="Who says the context. Only one that isn't cluster.yaml's can be changed here."
+    )
+    options: dict[str, str | list[str]] = Field(description="What the model itself brings; a request's go before.")
+    system: str | None
+    template: str | None
+    capabilities: list[str]
+
+
+class ModelConfigRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"context": 8192}]})
+
+    context: int | None = Field(ge=256, le=10_000_000, description="null: the engine's own.")
+
+
 def model_info(fleet: Fleet, name: str) -> ModelInfo:
     known = catalog.metadata(fleet, name)
     able = fleet.able(name)
@@ -74,7 +149,10 @@ def model_info(fleet: Fleet, name: str) -> ModelInfo:
 
 def routes(parts: Parts) -> APIRouter:
     router = APIRouter(prefix=f"{PREFIX}/models", tags=["models"])
-    fleet = parts.fleet
+    fleet, memory, changes = parts.fleet, Memory(parts.fleet, parts.relay), FleetChanges(parts.database)
+    configured = frozenset(canonical(m) for m in parts.settings.models).union(
+        *(w.placed for w in fleet.workers.values())
+    )
 
     def known(name: str) -> str:
         """Its one spelling. Raises Refusal (404)."""
@@ -90,6 +168,72 @@ def routes(parts: Parts) -> APIRouter:
     )
     async def models() -> Models:
         return Models(models=[model_info(fleet, name) for name in fleet.names()])
+
+    @router.post(
+        "/{name:path}/load",
+        summary="Have a model in memory, on one worker or wherever it is placed",
+        operation_id="loadModel",
+        responses=refusals(404, 409, 502, 503),
+    )
+    async def load(name: ModelName, user: Administering, body: LoadRequest | None = None) -> ModelChange:
+        model, asked = known(name), body or LoadRequest(worker=None, keep_alive=None)
+        return change(model, await memory.load(model, asked.worker, asked.keep_alive))
+
+    @router.post(
+        "/{name:path}/unload",
+        summary="Have a model out of memory, on one worker or on all",
+        operation_id="unloadModel",
+        responses=refusals(404, 409, 502, 503),
+    )
+    async def unload(name: ModelName, user: Administering, body: UnloadRequest | None = None) -> ModelChange:
+        model = known(name)
+        return change(model, await memory.unload(model, body.worker if body else None))
+
+    @router.get(
+        "/{name:path}/config",
+        summary="How a model is set up",
+        operation_id="getModelConfig",
+        responses=refusals(404, 502, 503),
+    )
+    async def config(name: ModelName) -> ModelConfig:
+        return await told(known(name))
+
+    @router.put(
+        "/{name:path}/config",
+        summary="Set the context of a model that cluster.yaml doesn't name; another's is refused with 409",
+        operation_id="setModelConfig",
+        responses=refusals(404, 409, 502, 503),
+    )
+    async def set_config(name: ModelName, user: Administering, body: ModelConfigRequest) -> ModelConfig:
+        model = known(name)
+        if model in configured:
+            text = f"{model} is cluster.yaml's, and the next apply would undo this: change its options.num_ctx there"
+            raise Refusal(409, "configured", text)
+        await asyncio.to_thread(changes.set_context, model, body.context)
+        if body.context is None:
+            fleet.contexts.pop(model, None)
+        else:
+            fleet.contexts[model] = body.context
+        return await told(model)
+
+    async def told(model: str) -> ModelConfig:
+        said = await memory.show(model)
+        source: Literal["cluster.yaml", "api", "engine"] = "engine"
+        if model in fleet.contexts:
+            source = "cluster.yaml" if model in configured else "api"
+        return ModelConfig(
+            name=model,
+            context=model_info(fleet, model).context,
+            source=source,
+            options=options_of(str(said.get("parameters") or "")),
+            system=said.get("system") or None,
+            template=said.get("template") or None,
+            capabilities=[str(it) for it in said.get("capabilities") or ()],
+        )
+
+    def change(model: str, outcomes: Mapping[str, str]) -> ModelChange:
+        workers = [WorkerOutcome(worker=n, done=not error, error=error or None) for n, error in outcomes.items()]
+        return ModelChange(model=model, workers=workers)
 
     @router.get("/{name:path}", summary="One model", operation_id="getModel", responses=refusals(404))
     async def model(name: ModelName) -> ModelInfo:

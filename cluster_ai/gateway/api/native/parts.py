@@ -11,8 +11,11 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, ConfigDict
 
 from cluster_ai.cluster.membership import Membership
+from cluster_ai.gateway.admission.books import Books
+from cluster_ai.gateway.admission.gate import Gate
 from cluster_ai.gateway.admission.users import NOBODY, User, must_administer
 from cluster_ai.gateway.api.http import Refusal
+from cluster_ai.gateway.api.native.figures import Figures
 from cluster_ai.gateway.api.native.kept.database import Database
 from cluster_ai.gateway.cordons import Cordons
 from cluster_ai.gateway.elders import Elders
@@ -72,7 +75,16 @@ class Parts:
     relay: Relay
     meter: Meter
     registry: CollectorRegistry
+    figures: Figures
     database: Database
+    gate: Gate
+    books: Books
+
+    @property
+    def tls(self) -> bool:
+        """Whether workers are reached with the cluster's certificates."""
+        urls = (upstream.url for upstream in self.settings.upstreams)
+        return self.settings.scheduler.startswith("tls://") or any(url.startswith("https://") for url in urls)
 
     def worker(self, name: str) -> Worker:
         """Raises Refusal (404)."""

@@ -1,16 +1,28 @@
-"""Each worker: how it is, and whether it gets anything new."""
+"""Each worker: how it is, whether it gets anything new, and those that join while the gateway runs."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+import asyncio
+import ipaddress
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from cluster_ai.cluster.membership import Member
+from cluster_ai.gateway.api.http import Refusal
+from cluster_ai.gateway.api.native.figures import buckets, families, quantile, total
+from cluster_ai.gateway.api.native.kept.fleet import FleetChanges
 from cluster_ai.gateway.api.native.parts import PREFIX, Administering, Parts, WorkerName, refusals
 from cluster_ai.gateway.cordons import Cordons
 from cluster_ai.gateway.fleet import Worker
+from cluster_ai.metrics import names
+from cluster_ai.metrics.names import Metric
+from cluster_ai.settings import Upstream
 
+MOST = 1000  # workers that are registered at run time
+FIRST_CHECK = 5.0  # seconds that a registration waits for the first check of its worker
 EXAMPLE: JsonDict = {
     "name": "gpu-worker-01",
     "state": "active",
@@ -91,6 +103,115 @@ class Workers(BaseModel):
     workers: list[WorkerInfo]
 
 
+class WorkerRequest(BaseModel):
+    """A worker that cluster.yaml doesn't name. It lasts over restarts, until it is unregistered or named there."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"name": "lent-01", "url": "https://lent-01.cluster.ai:11443", "slots": 2}]},
+    )
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+    url: str = Field(
+        max_length=500,
+        description="https://HOST:PORT, where a certificate of the cluster's CA is shown; or http:// on loopback.",
+    )
+    slots: int = Field(1, ge=1, le=1024, description="Requests that it runs at once.")
+    gpu: int = Field(0, ge=0, le=64, description="Its cards.")
+
+
+class WorkerMetrics(BaseModel):
+    """What this gateway has measured of a worker since its start; null where there is nothing yet."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "gpu-worker-01",
+                    "in_flight": 2,
+                    "requests_ok": 812,
+                    "requests_failed": 1,
+                    "tokens_total": 90411,
+                    "tokens_per_second": 104.2,
+                    "response_time_p50": 1.7,
+                    "response_time_p95": 5.2,
+                    "time_to_first_token_p50": 0.09,
+                    "time_to_first_token_p95": 0.31,
+                }
+            ]
+        }
+    )
+
+    name: str
+    in_flight: int
+    requests_ok: int
+    requests_failed: int = Field(description="It erred or was lost, be it that another worker stepped in.")
+    tokens_total: int
+    tokens_per_second: float | None = Field(description="Of one answer, on average over those of 16 tokens and more.")
+    response_time_p50: float | None
+    response_time_p95: float | None
+    time_to_first_token_p50: float | None
+    time_to_first_token_p95: float | None
+
+
+def worker_metrics(parts: Parts, worker: Worker) -> WorkerMetrics:
+    kinds = (
+        names.WORKER_REQUESTS,
+        names.WORKER_RESPONSE_TIME,
+        names.WORKER_FIRST_TOKEN,
+        names.WORKER_TIMED_TOKENS,
+        names.WORKER_EVAL_SECONDS,
+        names.TOKENS,
+    )
+    found, name = families(parts.registry, *(kind.name for kind in kinds)), worker.name
+
+    def of(kind: Metric, **labels: str) -> float:
+        return total(found[kind.name], kind.name, worker=name, **labels)
+
+    response = buckets(found[names.WORKER_RESPONSE_TIME.name], worker=name)
+    first = buckets(found[names.WORKER_FIRST_TOKEN.name], worker=name)
+    seconds = of(names.WORKER_EVAL_SECONDS)
+    return WorkerMetrics(
+        name=name,
+        in_flight=worker.in_flight,
+        requests_ok=int(of(names.WORKER_REQUESTS, outcome="ok")),
+        requests_failed=int(of(names.WORKER_REQUESTS, outcome="error")),
+        tokens_total=int(of(names.TOKENS)),
+        tokens_per_second=round(of(names.WORKER_TIMED_TOKENS) / seconds, 2) if seconds else None,
+        response_time_p50=quantile(0.5, response, {}),
+        response_time_p95=quantile(0.95, response, {}),
+        time_to_first_token_p50=quantile(0.5, first, {}),
+        time_to_first_token_p95=quantile(0.95, first, {}),
+    )
+
+
+def upstream_of(asked: WorkerRequest, *, tls: bool) -> Upstream:
+    """Raises Refusal (400). tls: this gateway has the cluster's certificates."""
+    try:
+        parts = urlsplit(asked.url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as e:
+        raise Refusal(400, "invalid_url", f"url: {e}") from e
+    rest = parts.path.strip("/") or parts.query or parts.fragment or parts.username or parts.password
+    if not host or port is None or rest or not asked.url.isascii():
+        raise Refusal(400, "invalid_url", "url: must be https://HOST:PORT, or http://127.0.0.1:PORT, and no more")
+    if parts.scheme == "https" and not tls:
+        raise Refusal(400, "no_tls", "url: this gateway has no certificates of a cluster, so https can't be trusted")
+    if parts.scheme not in ("https", "http") or (parts.scheme == "http" and not _loopback(host)):
+        raise Refusal(400, "insecure_url", "url: http is for loopback alone; any other host is reached by https")
+    shown = f"[{host}]" if ":" in host else host
+    return Upstream(
+        name=asked.name, url=f"{parts.scheme}://{shown}:{port}", models=(), slots=asked.slots, gpu=asked.gpu
+    )
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def cordon_info(worker: Worker, cordons: Cordons) -> CordonInfo | None:
     cordon, left = worker.cordon, cordons.left(worker)
     if cordon is None:
@@ -133,6 +254,8 @@ def worker_info(worker: Worker, member: Member | None, cordons: Cordons, elsewhe
 
 def routes(parts: Parts) -> APIRouter:
     router = APIRouter(prefix=f"{PREFIX}/cluster/workers", tags=["workers"])
+    fleet, changes = parts.fleet, FleetChanges(parts.database)
+    configured = frozenset(u.name for u in parts.settings.upstreams)
 
     def info(worker: Worker) -> WorkerInfo:
         view = parts.membership.view
@@ -142,6 +265,62 @@ def routes(parts: Parts) -> APIRouter:
     @router.get("", summary="Every worker, now", operation_id="listWorkers", responses=refusals())
     async def workers() -> Workers:
         return Workers(workers=[info(worker) for worker in parts.fleet.workers.values()])
+
+    @router.post(
+        "",
+        summary="Register a worker that cluster.yaml doesn't name; it gets requests once it has answered a check",
+        operation_id="registerWorker",
+        status_code=201,
+        responses=refusals(409, 503),
+    )
+    async def register(user: Administering, body: WorkerRequest) -> WorkerInfo:
+        upstream = upstream_of(body, tls=parts.tls)
+        taken = next(
+            (w for w in fleet.workers.values() if w.name == upstream.name or w.upstream.url == upstream.url), None
+        )
+        if taken is not None:
+            raise Refusal(409, "worker_exists", f"worker '{taken.name}' at {taken.upstream.url} is there already")
+        if len(fleet.workers) - len(configured) >= MOST:
+            raise Refusal(409, "too_many_workers", f"{MOST} are registered: name them in cluster.yaml")
+        worker = fleet.add(upstream)
+        try:
+            await asyncio.to_thread(changes.add_worker, upstream, user.name)
+        except BaseException:
+            fleet.remove(worker)
+            raise
+        parts.meter.expect(worker.name, ())
+        parts.health.add(worker)
+        await parts.health.looked(FIRST_CHECK)
+        return info(worker)
+
+    @router.delete(
+        "/{name}",
+        summary="Take out a worker that was registered; what it has under way it finishes",
+        operation_id="unregisterWorker",
+        status_code=204,
+        responses=refusals(404, 409, 503),
+    )
+    async def unregister(name: WorkerName, user: Administering) -> Response:
+        found = parts.worker(name)
+        if name in configured:
+            text = f"worker '{name}' is cluster.yaml's: remove it there and apply, or drain it"
+            raise Refusal(409, "configured", text)
+        await asyncio.to_thread(changes.remove_worker, name)
+        if found.cordon is not None:
+            await parts.cordons.resume(found)
+        if fleet.workers.get(name) is found:
+            fleet.remove(found)
+            await parts.health.remove(found)
+        return Response(status_code=204)
+
+    @router.get(
+        "/{name}/metrics",
+        summary="What one worker has done since the gateway's start",
+        operation_id="getWorkerMetrics",
+        responses=refusals(404),
+    )
+    async def one_metrics(name: WorkerName) -> WorkerMetrics:
+        return worker_metrics(parts, parts.worker(name))
 
     @router.get("/{name}", summary="One worker, now", operation_id="getWorker", responses=refusals(404))
     async def worker(name: WorkerName) -> WorkerInfo:
