@@ -44,6 +44,8 @@ from cluster_ai.gateway.fleet import Fleet, Worker
 from cluster_ai.gateway.health import HealthWatch
 from cluster_ai.gateway.log import Log
 from cluster_ai.gateway.metering import Meter
+from cluster_ai.gateway.models.blobs import Blobs
+from cluster_ai.gateway.models.changes import Changes
 from cluster_ai.gateway.relay import LostError, Relay
 from cluster_ai.gateway.routing import Handler, Table
 from cluster_ai.gateway.trace import Trace
@@ -69,6 +71,7 @@ class Gateway:
         health: HealthWatch,
         database: Database,
         guard: Guard,
+        blobs: Blobs,
         client: aiohttp.ClientSession,
         log: Log,
     ) -> None:
@@ -95,6 +98,7 @@ class Gateway:
                 database,
             )
         )
+        self._changes = Changes(fleet, client, blobs)
         self._routes = self._table(Inference(fleet, relay, self._meter))
 
     def _table(self, inference: Inference) -> Table:
@@ -108,6 +112,7 @@ class Gateway:
         table.add("GET", "/v1/models", self._merged(lambda: catalog.openai_models(self._fleet)))
         table.below("/v1/models/", "{model}", GET=self._openai_model)
         table.add("POST", anthropic.COUNT, self._count_tokens)
+        self._changes.enter(table)
         for path, handler in self._native.streaming.items():
             table.add("POST", path, handler)
         for route in ROUTES:

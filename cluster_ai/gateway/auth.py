@@ -37,6 +37,7 @@ class Credentials:
     origin: bytes = b""
     request_id: bytes = b""
     api_key: bytes = b""  # as Anthropic's clients send theirs
+    in_path: bool = False  # its key stood in the path
     policy: bytes = b""
     worker: bytes = b""
     forwarded: bool = False
@@ -76,7 +77,7 @@ def key_from_path(scope: Scope, asked: Credentials) -> tuple[Scope, str]:
     """
     key, _, rest = scope["path"].removeprefix(KEY_IN_PATH).partition("/")
     raw = (scope.get("raw_path") or b"").split(b"/", 3)
-    asked.authorization = b"Bearer " + key.encode()
+    asked.authorization, asked.in_path = b"Bearer " + key.encode(), True
     path = "/" + rest.lstrip("/")
     return {**scope, "path": path, "raw_path": b"/" + (raw[3].lstrip(b"/") if len(raw) > 3 else b"")}, path
 
@@ -97,7 +98,7 @@ class Guard:
             scheme, _, given = asked.authorization.partition(b" ")
             if scheme.lower() == b"bearer" and self._token and hmac.compare_digest(given.strip(), self._token):
                 return TOKEN_USER
-            raise Refusal(401, "unauthorized", "the bearer token is not valid", [_UNAUTHORIZED])
+            raise _invalid(asked)
         user = None if asked.forwarded else self._trusted(client)
         if user is None:
             raise Refusal(
@@ -134,6 +135,12 @@ class Guard:
         if origin.netloc == asked.host.decode("latin-1").lower():
             return True
         return host == "localhost" or host.endswith(".localhost") or (_is_address(host) and _is_loopback(host))
+
+
+def _invalid(asked: Credentials) -> Refusal:
+    if asked.in_path:  # of a 401 the ollama CLI shows no text
+        return Refusal(403, "unauthorized", "the key in the path is not valid: the address is http://<host>/k/<key>")
+    return Refusal(401, "unauthorized", "the bearer token is not valid", [_UNAUTHORIZED])
 
 
 def _hostname(host: bytes) -> str:

@@ -31,6 +31,7 @@ from cluster_ai.gateway.elders import INTERVAL, Elders
 from cluster_ai.gateway.fleet import Fleet
 from cluster_ai.gateway.health import HealthWatch
 from cluster_ai.gateway.log import Handler, Log
+from cluster_ai.gateway.models.blobs import Blobs
 from cluster_ai.gateway.relay import session
 from cluster_ai.settings import GatewaySettings
 
@@ -198,8 +199,9 @@ async def serve(
         HealthWatch(fleet, client, log) as health,
         membership,
     ):
+        blobs = Blobs(state / "blobs" if state is not None else None)
         guard = Guard(credentials.token, settings.trusted_networks, [settings.host])
-        app = Gateway(settings, fleet, membership, cordons, elders, health, database, guard, client, log)
+        app = Gateway(settings, fleet, membership, cordons, elders, health, database, guard, blobs, client, log)
         await health.looked(FIRST_LOOK)
         gc.collect()
         gc.freeze()  # what is loaded by now stays: no need to walk through it again and again while requests run

@@ -79,6 +79,14 @@ def _context(config: Config, model: Model) -> int:
     return int(model.options.get("num_ctx", config.engine.context_length))
 
 
+def _options(config: Config, model: Model) -> dict[str, Any]:
+    """With the context size in any case: OpenAI's and Anthropic's clients can't ask for one, so it must be the model's.
+
+    Else a model that brings another one along would be loaded anew for each client of the other kind.
+    """
+    return {"num_ctx": _context(config, model), **model.options}
+
+
 def _host(
     config: Config, placement: Placement, host: Host, wanted: tuple[Unit, ...], blobs: Mapping[str, str]
 ) -> settings.HostSettings:
@@ -100,7 +108,7 @@ def _host(
         engine=config.engine.version if host.worker else None,
         engine_url=url("http", "127.0.0.1", layout.ENGINE_PORT) if host.worker else None,
         models=tuple(
-            settings.PlacedModel(p.model, p.processor, blobs.get(p.model), dict(models[p.model].options))
+            settings.PlacedModel(p.model, p.processor, blobs.get(p.model), _options(config, models[p.model]))
             for p in placed
         ),
     )
@@ -255,20 +263,25 @@ http {{
         client_max_body_size {layout.FRONT_BODY_LIMIT};
         client_body_timeout 300s;
 
+        if ($from_head = 0) {{
+            return 403;
+        }}
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+        proxy_set_header Host localhost:{layout.ENGINE_PORT};
+        proxy_buffering off;
+        proxy_request_buffering off;
+        proxy_connect_timeout 5s;
+        proxy_read_timeout 3600s;
+        proxy_send_timeout 300s;
+        proxy_next_upstream off;
+
         location / {{
-            if ($from_head = 0) {{
-                return 403;
-            }}
             proxy_pass http://engine;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_set_header Host localhost:{layout.ENGINE_PORT};
-            proxy_buffering off;
-            proxy_request_buffering off;
-            proxy_connect_timeout 5s;
-            proxy_read_timeout 3600s;
-            proxy_send_timeout 300s;
-            proxy_next_upstream off;
+        }}
+        location /api/blobs/ {{
+            client_max_body_size 0;
+            proxy_pass http://engine;
         }}
     }}
 }}

@@ -15,6 +15,9 @@ from enum import Enum, auto
 MODEL = "fake:latest"
 LINE = b'{"model":"fake","response":"a","done":false}\n'
 LAST = b'{"model":"fake","response":"","done":true,"load_duration":1000,"total_duration":2000,"eval_count":2}\n'
+EVENT, DONE = b'data: {"choices":[{"delta":{"content":"a"},"text":"a"}]}\n\n', b"data: [DONE]\n\n"  # OpenAI's
+DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0}\n\n'  # Anthropic's
+STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 
 
 class Act(Enum):
@@ -86,13 +89,20 @@ async def _request(state: Upstream, reader: asyncio.StreamReader, writer: asynci
         await _send(writer, 200, json.dumps(_CHECKS[path]).encode())
         return True
     state.asked.append(body)
-    return await _act(state, state.script.pop(0) if state.script else Act.ANSWER, reader, writer)
+    line, last = LINE, LAST
+    if path == "/v1/messages":
+        line, last = DELTA, STOP
+    elif path.startswith("/v1/"):
+        line, last = EVENT, DONE
+    return await _act(state, state.script.pop(0) if state.script else Act.ANSWER, reader, writer, line, last)
 
 
-async def _act(state: Upstream, act: Act, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+async def _act(
+    state: Upstream, act: Act, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: bytes, last: bytes
+) -> bool:
     match act:
         case Act.ANSWER:
-            await _stream(writer, LINE, LINE, LAST, end=True)
+            await _stream(writer, line, line, last, end=True)
             return True
         case Act.ERROR_500:
             await _send(writer, 500, b'{"error":"out of memory"}')
@@ -103,11 +113,11 @@ async def _act(state: Upstream, act: Act, reader: asyncio.StreamReader, writer: 
         case Act.EMPTY_THEN_CLOSE:
             await _stream(writer, end=False)
         case Act.DIE_MIDWAY:
-            await _stream(writer, LINE, end=False)
+            await _stream(writer, line, end=False)
         case Act.END_EARLY:
-            await _stream(writer, LINE, end=True)
+            await _stream(writer, line, end=True)
         case Act.ERROR_LINE:
-            await _stream(writer, LINE, b'{"error":"the runner has stopped"}\n', end=True)
+            await _stream(writer, line, b'{"error":"the runner has stopped"}\n', end=True)
         case Act.GARBAGE:
             writer.write(b"\x00\x01 not HTTP at all\r\n\r\n")
             await writer.drain()

@@ -115,7 +115,7 @@ def engine(folder: Path) -> Iterator[str]:
 _FRONT = """
 daemon off; pid nginx.pid; error_log stderr warn; events {{ worker_connections 512; }}
 http {{
-    access_log off; keepalive_timeout 75s; client_max_body_size 64m;
+    access_log off; keepalive_timeout 75s; client_max_body_size 0;
     client_body_temp_path tmp; proxy_temp_path tmp; fastcgi_temp_path tmp; uwsgi_temp_path tmp; scgi_temp_path tmp;
     upstream engine {{ server {engine}; keepalive 8; }}
     server {{
@@ -124,7 +124,7 @@ http {{
         ssl_client_certificate {keys}/ca.pem; ssl_verify_client on; ssl_protocols TLSv1.3;
         location / {{
             proxy_pass http://engine; proxy_http_version 1.1; proxy_set_header Connection "";
-            proxy_set_header Host localhost; proxy_buffering off; proxy_read_timeout 3600s;
+            proxy_set_header Host localhost; proxy_buffering off; proxy_request_buffering off; proxy_read_timeout 3600s;
         }}
     }}
 }}

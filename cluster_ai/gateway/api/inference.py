@@ -23,6 +23,7 @@ from cluster_ai.gateway.api.sse import Events
 from cluster_ai.gateway.calls import Call, Route, admit
 from cluster_ai.gateway.fleet import Fleet
 from cluster_ai.gateway.metering import Meter, Tail, usage_of
+from cluster_ai.gateway.models.unload import unload, unloads
 from cluster_ai.gateway.relay import LostError, Relay, Reply
 from cluster_ai.gateway.trace import Trace
 
@@ -81,6 +82,9 @@ class Inference:
         call = admit(route, await read_body(receive), self._fleet.contexts, trace.wish)
         trace.model = call.model
         self._fleet.must_know(call.model, call.asked)
+        if unloads(call):
+            await until_gone(receive, lambda: unload(call, self._fleet, self._relay, send, trace))
+            return
         await until_gone(receive, lambda: self._run(route, call, send, trace))
 
     async def _run(self, route: Route, call: Call, send: Send, trace: Trace) -> None:

@@ -1,0 +1,1 @@
+"""What changes the models of a cluster: on which workers, from which files, and how it is told to the client."""
