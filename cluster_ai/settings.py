@@ -67,6 +67,7 @@ class GatewaySettings:
     context: Literal["truncate", "refuse"] = "truncate"  # what becomes of prompts that are too long
     limits: LimitSettings = LimitSettings()
     traces: str | None = None  # base URL of an OTLP receiver; None: no tracing
+    tasks: str | None = None  # path of the task manager's Unix socket; None: no tasks
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from cluster_ai import runtime
 from cluster_ai.config.groups import group_members
 from cluster_ai.config.model import Config, Host, Ssh, hosts
-from cluster_ai.inventory.ssh import control_dir, ssh_argv, ssh_options
+from cluster_ai.inventory.ssh import ssh_argv, ssh_options
 
 PyinfraHost = tuple[str, dict[str, Any]]
 
@@ -102,7 +103,7 @@ def jump_config(config: Config) -> Path:
     if own.is_file():
         lines.append(f"Include {own}")
     text = "\n".join(lines) + "\n"
-    path = control_dir() / f"jump-{hashlib.sha256(text.encode()).hexdigest()[:16]}.conf"
+    path = runtime.folder() / f"jump-{hashlib.sha256(text.encode()).hexdigest()[:16]}.conf"
     if not path.is_file() or path.read_text() != text:
         path.write_text(text)
     return path

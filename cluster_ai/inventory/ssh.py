@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 
+from cluster_ai import runtime
 from cluster_ai.config.model import Ssh
-from cluster_ai.errors import ClusterAIError
 
 CONNECT_TIMEOUT = 10  # seconds
 PERSIST = 60  # seconds a shared connection outlives its last use
@@ -33,7 +31,7 @@ def ssh_options(ssh: Ssh, *, persist: bool = True, light: bool = False) -> list[
     if persist:
         options |= {
             "ControlMaster": "auto",
-            "ControlPath": f"{_quoted(control_dir())}/{_identity(ssh, light=light)}%C",
+            "ControlPath": f"{_quoted(runtime.folder())}/{_identity(ssh, light=light)}%C",
             "ControlPersist": f"{PERSIST}s",
         }
     if light:
@@ -56,22 +54,6 @@ def ssh_argv(ssh: Ssh, address: str, *, persist: bool = True, light: bool = Fals
     if ssh.key:
         argv += ["-i", str(ssh.key)]
     return [*argv, "--", address]
-
-
-def control_dir() -> Path:
-    """Where shared connections have their sockets: short (a socket's path may have 104 bytes) and closed to others."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime and len(runtime) <= 24 and Path(runtime).is_dir():
-        path = Path(runtime) / "cluster-ai"
-    else:
-        path = Path(tempfile.gettempdir()) / f"cluster-ai-{os.getuid()}"
-    path.mkdir(mode=0o700, exist_ok=True)
-    status = path.lstat()
-    if status.st_uid != os.getuid() or path.is_symlink() or status.st_mode & 0o077:
-        raise ClusterAIError(
-            "belongs to another user, or is open to others", where=str(path), remedy=f"remove it: rm -r {path}"
-        )
-    return path
 
 
 def _identity(ssh: Ssh, *, light: bool) -> str:

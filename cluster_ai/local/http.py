@@ -1,9 +1,13 @@
-"""The few HTTP requests to our own processes on loopback; blocking, so the supervisor makes them in threads."""
+"""The few HTTP requests to our own processes on loopback; blocking, so the supervisor makes them in threads.
+
+A Unix socket's URL is unix://<its path, quoted>/<path>.
+"""
 
 from __future__ import annotations
 
 import http.client
 import json
+import socket
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,8 +45,11 @@ def _open(
     method: str, url: str, body: Any, timeout: float, headers: dict[str, str] | None = None
 ) -> http.client.HTTPResponse:
     parts = urllib.parse.urlsplit(url)
-    assert parts.hostname
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
+    connection = http.client.HTTPConnection(parts.hostname or "localhost", parts.port, timeout=timeout)
+    if parts.scheme == "unix":
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.settimeout(timeout)
+        connection.sock.connect(urllib.parse.unquote(parts.netloc))
     path = parts.path + (f"?{parts.query}" if parts.query else "")
     connection.request(
         method, path or "/", body, {"Connection": "close", "Content-Type": "application/json", **(headers or {})}

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import cluster_ai
+from cluster_ai import runtime
 from cluster_ai.local.model import Machine
 
 
@@ -25,6 +26,7 @@ def look(environment: Mapping[str, str]) -> Machine:
         model=_smollm2(),
         llama=importlib.util.find_spec("xllamacpp") is not None,
         dashboard=_dashboard(),
+        sockets=runtime.folder(),
     )
 
 

@@ -49,6 +49,7 @@ class Machine:
     model: Path | None  # SmolLM2's GGUF file
     llama: bool  # whether llama.cpp's wheel is installed
     dashboard: Path | None  # the folder with app.py
+    sockets: Path  # a folder of this user's, with a short path
 
 
 @dataclass(frozen=True, slots=True)

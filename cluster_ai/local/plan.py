@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
+import urllib.parse
 from pathlib import Path
 
 import cluster_ai
@@ -71,14 +73,17 @@ def make(options: Options, machine: Machine, engine_ports: tuple[int, ...]) -> P
         )
         for index, (name, engine) in enumerate(zip(names, engines, strict=True))
     )
+    socket = machine.sockets / f"tasks-{hashlib.sha256(str(options.root).encode()).hexdigest()[:12]}"
     components = [
         _scheduler(paths, addresses, ports.dask, ports.dask_dashboard),
         *(_engine(paths, options, machine, index, w) for index, w in enumerate(workers)),
+        _tasks(paths, socket),
         _gateway(paths, addresses, len(workers)),
-        *(_worker(paths, addresses, w) for w in workers),
+        *(_worker(paths, addresses, w, options.parallel) for w in workers),
     ]
     files = {
-        "etc/gateway.json": settings.dump(_gateway_settings(options, addresses, workers)),
+        "etc/gateway.json": settings.dump(_gateway_settings(options, addresses, workers, socket)),
+        "etc/tasks.json": settings.dump(_tasks_settings(addresses, workers, socket)),
         **{f"etc/{w.name}.json": settings.dump(w) for w in workers},
     }
     if machine.prometheus:
@@ -117,7 +122,7 @@ def _lacks(options: Options, machine: Machine, workers: int) -> tuple[str, ...]:
 
 
 def _gateway_settings(
-    options: Options, addresses: Addresses, workers: tuple[settings.WorkerSettings, ...]
+    options: Options, addresses: Addresses, workers: tuple[settings.WorkerSettings, ...], socket: Path
 ) -> settings.GatewaySettings:
     return settings.GatewaySettings(
         cluster=options.cluster,
@@ -131,6 +136,25 @@ def _gateway_settings(
             for w in workers
         ),
         models={MODEL: options.context},
+        tasks=str(socket),
+    )
+
+
+def _tasks_settings(
+    addresses: Addresses, workers: tuple[settings.WorkerSettings, ...], socket: Path
+) -> settings.TasksSettings:
+    there = tuple(settings.TaskWorker(w.name, w.cpu, w.memory, w.gpu, w.models) for w in workers)
+    return settings.TasksSettings(scheduler=addresses.dask, socket=str(socket), workers=there)
+
+
+def _tasks(paths: Paths, socket: Path) -> Component:
+    return Component(
+        name="tasks",
+        argv=(sys.executable, "-m", "cluster_ai.tasks", str(paths.etc / "tasks.json")),
+        env=python_env() | {"CREDENTIALS_DIRECTORY": str(paths.credentials), "STATE_DIRECTORY": str(paths.local)},
+        probe=Probe(f"unix://{urllib.parse.quote(str(socket), safe='')}/counts"),
+        deadline=_START,
+        remedy="see the log lines above; `cluster-ai up` again when that is mended",
     )
 
 
@@ -146,11 +170,12 @@ def _scheduler(paths: Paths, addresses: Addresses, port: int, dashboard: int) ->
     )
 
 
-def _worker(paths: Paths, addresses: Addresses, worker: settings.WorkerSettings) -> Component:
+def _worker(paths: Paths, addresses: Addresses, worker: settings.WorkerSettings, slots: int) -> Component:
+    resources = f"GPU={worker.gpu},MEMORY={worker.memory},CPU={worker.cpu},ENGINE={slots}"
     command = (
         *(sys.executable, "-m", "distributed.cli.dask_worker", worker.scheduler, "--name", worker.name),
         *("--host", "tls://127.0.0.1", "--nthreads", str(worker.cpu), "--memory-limit", str(worker.memory)),
-        *("--resources", f"GPU={worker.gpu},MEMORY={worker.memory}", "--no-nanny"),
+        *("--resources", resources, "--no-nanny"),
         *("--no-dashboard", "--dashboard-address", "127.0.0.1:0"),  # its HTTP server listens all the same
         *("--local-directory", str(paths.local / "dask"), "--preload", "cluster_ai.cluster.worker_plugin"),
     )
@@ -159,7 +184,10 @@ def _worker(paths: Paths, addresses: Addresses, worker: settings.WorkerSettings)
         argv=command,
         env=python_env()
         | _dask_tls(paths.credentials)
-        | {"CLUSTER_AI_WORKER_SETTINGS": str(paths.etc / f"{worker.name}.json")},
+        | {
+            "CLUSTER_AI_WORKER_SETTINGS": str(paths.etc / f"{worker.name}.json"),
+            "STATE_DIRECTORY": str(paths.local / worker.name),
+        },
         probe=Probe(f"{addresses.dask_dashboard}/json/identity.json", (f'"{worker.name}"',)),
         deadline=_START,
         remedy="see the log lines above; `cluster-ai up` again when that is mended",

@@ -17,6 +17,7 @@ Action = Literal["starts", "restarts", "stops", "sends", "repairs", "runs", "add
 # How people call what runs; units that aren't here are called by their own names.
 COMPONENTS: Mapping[str, str] = {
     layout.SCHEDULER: "scheduler",
+    layout.TASKS: "task manager",
     layout.GATEWAY: "gateway",
     layout.GATEWAY_SOCKET: "the gateway's socket",
     layout.GATEWAY_HOLDER: "the gateway's socket",
@@ -29,6 +30,7 @@ COMPONENTS: Mapping[str, str] = {
 }
 _OF_FILES = {
     "etc/gateway.json": COMPONENTS[layout.GATEWAY],
+    "etc/tasks.json": COMPONENTS[layout.TASKS],
     "etc/prometheus.yml": COMPONENTS[layout.PROMETHEUS],
     "etc/dashboard.json": COMPONENTS[layout.DASHBOARD],
     "etc/nginx.conf": COMPONENTS[layout.FRONT],

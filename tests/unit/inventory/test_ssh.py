@@ -9,7 +9,7 @@ import pytest
 from cluster_ai.config.model import Ssh
 from cluster_ai.errors import ClusterAIError
 from cluster_ai.inventory import ssh_argv
-from cluster_ai.inventory.ssh import control_dir
+from cluster_ai.runtime import folder
 
 NOTHING = Ssh(None, None, None, None, None)
 
@@ -75,17 +75,17 @@ def test_another_key_shares_no_connection_that_an_earlier_one_opened() -> None:
 
 def test_the_runtime_directory_is_taken_where_it_is_short(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/nowhere")
-    assert control_dir().is_relative_to(runtime)
+    assert folder().is_relative_to(runtime)
     long = runtime / "a-folder-with-a-long-name"
     long.mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
-    assert not control_dir().is_relative_to(long)
+    assert not folder().is_relative_to(long)
     with tempfile.TemporaryDirectory(prefix="x", dir="/tmp") as short:
         monkeypatch.setenv("XDG_RUNTIME_DIR", short)
-        assert control_dir() == Path(short) / "cluster-ai"
+        assert folder() == Path(short) / "cluster-ai"
 
 
 def test_a_folder_that_others_can_open_is_refused() -> None:
-    control_dir().chmod(0o755)
+    folder().chmod(0o755)
     with pytest.raises(ClusterAIError, match="open to others"):
         ssh_argv(NOTHING, "h1")

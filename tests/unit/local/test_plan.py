@@ -14,6 +14,7 @@ from cluster_ai.local.model import MODEL, Machine, Options, Plan, Ports
 MIB = 1 << 20
 OPTIONS = Options(Path("/home/me/.cluster-ai"))
 MACHINE = Machine(
+    sockets=Path("/run/user/1/cluster-ai"),
     memory=8192 * MIB,
     memory_total=16384 * MIB,
     cores=4,
@@ -37,7 +38,7 @@ def loaded(kind: type[settings.T], text: str, path: Path) -> settings.T:
 
 def test_a_whole_machine_gets_every_component() -> None:
     assert [c.name for c in make().components] == [
-        *("scheduler", "engine-1", "engine-2", "gateway", "worker-1", "worker-2", "prometheus", "dashboard"),
+        *("scheduler", "engine-1", "engine-2", "tasks", "gateway", "worker-1", "worker-2", "prometheus", "dashboard"),
     ]
     assert make().lacks == ()
 

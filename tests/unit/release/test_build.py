@@ -125,14 +125,14 @@ def test_without_a_dashboard_there_is_no_unit_and_no_setting_of_it(cluster: Clus
     assert json.loads(text(found["a"], "etc/host.json"))["dashboard_url"] is None
 
 
-def test_more_replicas_restart_the_gateway_and_the_workers_that_get_one_and_nothing_else(cluster: Cluster) -> None:
+def test_more_replicas_restart_what_routes_to_them_and_the_workers_that_get_one_and_nothing_else(cluster: Cluster) -> None:
     before = releases(cluster.config())
     config = cluster.config("replicas: 1", "replicas: 2")
     after = releases(config)
     got = {a.worker for a in place(config).of("small")} - {a.worker for a in place(cluster.config()).of("small")}
     assert len(got) == 1
     expected: dict[str, set[str]] = {host: {layout.WORKER} if host in got else set() for host in ("a", "b", "c")}
-    expected["a"] |= {layout.GATEWAY}
+    expected["a"] |= {layout.GATEWAY, layout.TASKS}
     assert changed(before, after) == expected
     assert [host for host in after if after[host].digest == before[host].digest] == [
         host for host, names in expected.items() if not names
@@ -172,7 +172,7 @@ def test_our_own_code_restarts_only_what_runs_it(cluster: Cluster, monkeypatch: 
     monkeypatch.setattr(parts, "ON_HOSTS", (*parts.ON_HOSTS, "__main__.py"))
     after = releases(cluster.config())
     assert changed(before, after)["b"] == {layout.WORKER}
-    assert changed(before, after)["a"] == {layout.WORKER, layout.SCHEDULER, layout.GATEWAY, layout.DASHBOARD}
+    assert changed(before, after)["a"] == {layout.WORKER, layout.SCHEDULER, layout.TASKS, layout.GATEWAY, layout.DASHBOARD}
 
 
 def test_settings_are_what_components_read(cluster: Cluster, tmp_path: Path) -> None:
