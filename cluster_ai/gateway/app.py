@@ -16,6 +16,8 @@ import aiohttp
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from cluster_ai.cluster.membership import Membership
+from cluster_ai.gateway.admission.books import Books
+from cluster_ai.gateway.admission.gate import Gate
 from cluster_ai.gateway.api import anthropic, catalog
 from cluster_ai.gateway.api.http import (
     JSON,
@@ -74,6 +76,7 @@ class Gateway:
         blobs: Blobs,
         client: aiohttp.ClientSession,
         log: Log,
+        books: Books,
     ) -> None:
         self._fleet, self._guard, self._log = fleet, guard, log
         self.ending = False  # set when this process is to end
@@ -81,7 +84,9 @@ class Gateway:
         self._meter = Meter(self._registry)
         for worker in fleet.workers.values():
             self._meter.expect(worker.name, worker.placed)
-        self._registry.register(Exposition(fleet, membership, self._meter))
+        gate = Gate(settings.limits, fleet.able, books.account, self._meter)
+        fleet.changed = gate.changed
+        self._registry.register(Exposition(fleet, membership, self._meter, gate))
         relay = Relay(fleet, Balancer(settings.policy), client, self._failed_over, self._meter.faulted)
         self._native = NativeApi(
             Parts(
@@ -96,10 +101,12 @@ class Gateway:
                 self._registry,
                 Figures(self._registry),
                 database,
+                gate,
+                books,
             )
         )
         self._changes = Changes(fleet, client, blobs)
-        self._routes = self._table(Inference(fleet, relay, self._meter))
+        self._routes = self._table(Inference(fleet, relay, self._meter, gate, settings.limits))
 
     def _table(self, inference: Inference) -> Table:
         table = Table()
@@ -139,7 +146,8 @@ class Gateway:
             await self._handler(scope["method"], path)(scope, receive, sent, trace)
         except Refusal as refusal:
             trace.error = refusal.message
-            await self._refuse(path, refusal, sent, trace)
+            if not sent.status:
+                await self._refuse(path, refusal, sent, trace)
         except LostError as e:
             trace.error = trace.error or e.reason
             if not sent.status:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -85,8 +85,15 @@ def key_from_path(scope: Scope, asked: Credentials) -> tuple[Scope, str]:
 class Guard:
     """Decides. An empty token lets nobody in by token."""
 
-    def __init__(self, token: str, trusted_networks: Iterable[str], names: Iterable[str] = ()) -> None:
-        self._token = token.encode()
+    def __init__(
+        self,
+        token: str,
+        trusted_networks: Iterable[str],
+        names: Iterable[str] = (),
+        key_of: Callable[[bytes], User | None] = lambda secret: None,
+    ) -> None:
+        """key_of: whose key it is, if anyone's."""
+        self._token, self._key_of = token.encode(), key_of
         self._networks = tuple(ipaddress.ip_network(n, strict=False) for n in trusted_networks)
         own = {socket.gethostname().lower(), "localhost", *(n.lower() for n in names)}
         self._names = frozenset(own | {n.split(".")[0] for n in own if not _is_address(n)})
@@ -96,8 +103,13 @@ class Guard:
         """Who asks. Raises Refusal: 401 without a good token, 403 for a browser that speaks for another page."""
         if asked.authorization:
             scheme, _, given = asked.authorization.partition(b" ")
-            if scheme.lower() == b"bearer" and self._token and hmac.compare_digest(given.strip(), self._token):
-                return TOKEN_USER
+            if scheme.lower() == b"bearer":
+                secret = given.strip()
+                if self._token and hmac.compare_digest(secret, self._token):
+                    return TOKEN_USER
+                user = self._key_of(secret)
+                if user is not None:
+                    return user
             raise _invalid(asked)
         user = None if asked.forwarded else self._trusted(client)
         if user is None:

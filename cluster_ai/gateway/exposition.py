@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from cluster_ai.cluster.membership import Membership, View
+from cluster_ai.gateway.admission.gate import Gate
 from cluster_ai.gateway.fleet import Fleet, State
 from cluster_ai.gateway.metering import Meter
 from cluster_ai.metrics import names
@@ -21,8 +22,8 @@ Samples = Sequence[tuple[tuple[str, ...], float]]
 
 
 class Exposition(Collector):
-    def __init__(self, fleet: Fleet, membership: Membership, meter: Meter) -> None:
-        self._fleet, self._membership, self._meter = fleet, membership, meter
+    def __init__(self, fleet: Fleet, membership: Membership, meter: Meter, gate: Gate) -> None:
+        self._fleet, self._membership, self._meter, self._gate = fleet, membership, meter, gate
 
     def collect(self) -> Iterator[Family]:
         view = self._membership.view
@@ -31,6 +32,7 @@ class Exposition(Collector):
         yield from self._tasks(view)
         yield from self._workers(view)
         yield from _hosts(view)
+        yield _gauge(names.QUEUE_LENGTH, [((model,), n) for model, n in self._gate.waiting().items()])
         yield _gauge(names.CACHE_HIT_RATE, [((model,), rate.share) for model, rate in self._meter.hits.items()])
 
     def _tasks(self, view: View | None) -> Iterator[Family]:

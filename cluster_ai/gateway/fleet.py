@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -154,6 +154,7 @@ class Fleet:
         self.contexts = {canonical(name): size for name, size in settings.models.items()}
         self._placed = frozenset(self.contexts).union(*(w.placed for w in self.workers.values()))
         self._able: dict[str, tuple[Worker, ...]] = {}
+        self.changed: Callable[[], None] = lambda: None  # told after each change of who is able
 
     def add(self, upstream: Upstream) -> Worker:
         """A worker that the configuration doesn't name. It gets nothing before it has answered a check."""
@@ -236,6 +237,10 @@ class Fleet:
             self._index()
 
     def _index(self) -> None:
+        self._find_able()
+        self.changed()
+
+    def _find_able(self) -> None:
         able: dict[str, list[Worker]] = {}
         for worker in self.active():
             for model in worker.present:

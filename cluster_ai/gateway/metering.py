@@ -127,12 +127,27 @@ class Meter:
         self._timed_tokens = _counter(names.WORKER_TIMED_TOKENS, registry)
         self._eval_seconds = _counter(names.WORKER_EVAL_SECONDS, registry)
         self._children: dict[tuple[str, int], Counter] = {}
+        self._queue_time = _histogram(names.QUEUE_TIME, registry)
+        self._queue_times: dict[str, Histogram] = {}
+        self._refused = _counter(names.REFUSED, registry)
+        for reason in ("queue_full", "queue_timeout", "user_limit"):
+            self._refused.labels(reason)
 
     def request(self, route: str, code: int) -> None:
         child = self._children.get((route, code))
         if child is None:
             child = self._children[route, code] = self._requests.labels(route, str(code))
         child.inc()
+
+    def queued(self, model: str, seconds: float) -> None:
+        """A request for the model waited so long for a slot."""
+        child = self._queue_times.get(model)
+        if child is None:
+            child = self._queue_times[model] = self._queue_time.labels(model)
+        child.observe(seconds)
+
+    def refused(self, reason: str) -> None:
+        self._refused.labels(reason).inc()
 
     def task(self, seconds: float, *, failed: bool) -> None:
         self.tasks.total += 1

@@ -21,6 +21,7 @@ import uvloop
 from cluster_ai import layout
 from cluster_ai.cluster.membership import Membership, Tls, View
 from cluster_ai.errors import ConfigError, UnavailableError
+from cluster_ai.gateway.admission.books import Books
 from cluster_ai.gateway.api.native.kept.database import Database
 from cluster_ai.gateway.api.native.kept.fleet import FleetChanges, restore
 from cluster_ai.gateway.app import Gateway
@@ -198,10 +199,11 @@ async def serve(
         cordons,
         HealthWatch(fleet, client, log) as health,
         membership,
+        Books(state, lambda text: log.write("storage", error=text)) as books,
     ):
         blobs = Blobs(state / "blobs" if state is not None else None)
-        guard = Guard(credentials.token, settings.trusted_networks, [settings.host])
-        app = Gateway(settings, fleet, membership, cordons, elders, health, database, guard, blobs, client, log)
+        guard = Guard(credentials.token, settings.trusted_networks, [settings.host], books.keys.user)
+        app = Gateway(settings, fleet, membership, cordons, elders, health, database, guard, blobs, client, log, books)
         await health.looked(FIRST_LOOK)
         gc.collect()
         gc.freeze()  # what is loaded by now stays: no need to walk through it again and again while requests run

@@ -150,6 +150,21 @@ REQUESTS = Metric(
     "Requests by route and answer; 499 is a client that left before the end.",
     ("route", "code"),
 )
+QUEUE_TIME = Metric(
+    "gateway_queue_seconds",
+    "histogram",
+    "How long requests waited for a free slot of their model; 0 for those that found one.",
+    ("model",),
+    _WAITS,
+)
+QUEUE_LENGTH = Metric("gateway_queue_length", "gauge", "Requests that wait for a free slot of a model.", ("model",))
+REFUSED = Metric(
+    "gateway_refused_total",
+    "counter",
+    "Requests that were not let in: the queue was full (reason=queue_full), no slot became free in time "
+    "(queue_timeout), or their user's limits were reached (user_limit).",
+    ("reason",),
+)
 IN_FLIGHT = Metric(
     "gateway_in_flight", "gauge", "Requests that a worker is answering through this gateway.", ("worker",)
 )
@@ -198,6 +213,9 @@ METRICS = (
     CACHE_HIT_RATE,
     FIRST_TOKEN,
     REQUESTS,
+    QUEUE_TIME,
+    QUEUE_LENGTH,
+    REFUSED,
     IN_FLIGHT,
     FAILOVERS,
 )

@@ -16,6 +16,7 @@ import uvicorn
 
 from cluster_ai.cluster.membership import Membership
 from cluster_ai.gateway import health
+from cluster_ai.gateway.admission.books import Books
 from cluster_ai.gateway.api.native.kept.database import Database
 from cluster_ai.gateway.app import Gateway
 from cluster_ai.gateway.auth import Guard
@@ -77,10 +78,10 @@ async def site(*engines: fake.Upstream) -> AsyncIterator[Site]:
     membership = Membership(settings.scheduler, None)
     cordons = Cordons(fleet, membership, CordonFile(None), log)
     listener = socket.create_server(("127.0.0.1", 0))
-    async with session(aiohttp.TCPConnector(limit=0)) as out, HealthWatch(fleet, out, log) as health:
+    async with session(aiohttp.TCPConnector(limit=0)) as out, HealthWatch(fleet, out, log) as health, Books(None) as books:
         database, guard = Database(None), Guard("", settings.trusted_networks)
         blobs, elders = Blobs(None), Elders(None)
-        app = Gateway(settings, fleet, membership, cordons, elders, health, database, guard, blobs, out, log)
+        app = Gateway(settings, fleet, membership, cordons, elders, health, database, guard, blobs, out, log, books)
         config = uvicorn.Config(app, http="httptools", loop="none", ws="none", lifespan="off", log_config=None)
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server._serve([listener]))

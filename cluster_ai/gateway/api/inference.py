@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from cluster_ai.gateway.admission.gate import Gate
 from cluster_ai.gateway.api import anthropic, openai
 from cluster_ai.gateway.api.http import (
     JSON,
@@ -26,6 +27,7 @@ from cluster_ai.gateway.metering import Meter, Tail, usage_of
 from cluster_ai.gateway.models.unload import unload, unloads
 from cluster_ai.gateway.relay import LostError, Relay, Reply
 from cluster_ai.gateway.trace import Trace
+from cluster_ai.settings import LimitSettings
 
 ROUTES = (
     Route("/api/chat", Api.OLLAMA, True),
@@ -74,12 +76,12 @@ async def until_gone(receive: Receive, work: Callable[[], Awaitable[None]]) -> N
 
 
 class Inference:
-    def __init__(self, fleet: Fleet, relay: Relay, meter: Meter) -> None:
-        self._fleet, self._relay, self._meter = fleet, relay, meter
+    def __init__(self, fleet: Fleet, relay: Relay, meter: Meter, gate: Gate, limits: LimitSettings) -> None:
+        self._fleet, self._relay, self._meter, self._gate, self._limits = fleet, relay, meter, gate, limits
 
     async def handle(self, route: Route, receive: Receive, send: Send, trace: Trace) -> None:
         """Answers the request, or raises Refusal before anything was sent, or ClientGone."""
-        call = admit(route, await read_body(receive), self._fleet.contexts, trace.wish)
+        call = admit(route, await read_body(receive, self._limits.max_body), self._fleet.contexts, trace.wish)
         trace.model = call.model
         self._fleet.must_know(call.model, call.asked)
         if unloads(call):
@@ -88,24 +90,30 @@ class Inference:
         await until_gone(receive, lambda: self._run(route, call, send, trace))
 
     async def _run(self, route: Route, call: Call, send: Send, trace: Trace) -> None:
+        if not route.task:
+            await self._answer(route, call, send, trace)
+            return
         failed = False
         try:
-            reply = await self._relay.open(call)
-            trace.worker, trace.status = reply.worker.name, reply.status
-            failed = reply.status >= 500
-            try:
-                await self._send(route, call, reply, send, trace)
-            except LostError:
-                self._meter.faulted(reply.worker.name)
-                raise
-            finally:
-                reply.close()
+            async with self._gate.admitted(call, trace):
+                await self._answer(route, call, send, trace)
+            failed = trace.status >= 500
         except (Refusal, LostError) as e:
             failed = isinstance(e, LostError) or e.status >= 500
             raise
         finally:
-            if route.task:
-                self._meter.task(trace.elapsed(), failed=failed)
+            self._meter.task(trace.elapsed(), failed=failed)
+
+    async def _answer(self, route: Route, call: Call, send: Send, trace: Trace) -> None:
+        reply = await self._relay.open(call)
+        trace.worker, trace.status = reply.worker.name, reply.status
+        try:
+            await self._send(route, call, reply, send, trace)
+        except LostError:
+            self._meter.faulted(reply.worker.name)
+            raise
+        finally:
+            reply.close()
 
     async def _send(self, route: Route, call: Call, reply: Reply, send: Send, trace: Trace) -> None:
         headers: list[Header] = [

@@ -7,13 +7,15 @@ from prometheus_client import CollectorRegistry
 
 from cluster_ai.cluster.membership import Membership
 from cluster_ai.engine.client import EngineState, canonical, parse_loaded, parse_present
+from cluster_ai.gateway.admission.account import Account
+from cluster_ai.gateway.admission.gate import Gate
 from cluster_ai.gateway.api import catalog
 from cluster_ai.gateway.api.http import Refusal
 from cluster_ai.gateway.exposition import Exposition
 from cluster_ai.gateway.fleet import Cordon, Fleet, Health, State
 from cluster_ai.gateway.metering import Meter
 from cluster_ai.metrics.names import METRICS
-from cluster_ai.settings import GatewaySettings, Upstream
+from cluster_ai.settings import GatewaySettings, LimitSettings, Upstream
 
 UPSTREAMS = tuple(Upstream(n, "http://x", ("M",), 1, 0) for n in ("a", "b"))
 SETTINGS = GatewaySettings("c", "h", 1, "least_loaded", (), "tls://s:1", UPSTREAMS, {"M": 512})
@@ -89,7 +91,8 @@ def test_what_prometheus_is_told_is_what_the_table_names() -> None:
     registry = CollectorRegistry()
     meter = Meter(registry)
     fleet = Fleet(SETTINGS)
-    registry.register(Exposition(fleet, Membership("tcp://127.0.0.1:9", None), meter))
+    gate = Gate(LimitSettings(), fleet.able, Account(None), meter)
+    registry.register(Exposition(fleet, Membership("tcp://127.0.0.1:9", None), meter, gate))
     told = {f"{f.name}_total" if f.type == "counter" else f.name: f.type for f in registry.collect()}
     assert told == {m.name: m.kind for m in METRICS}
 

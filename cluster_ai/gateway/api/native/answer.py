@@ -15,6 +15,7 @@ from typing import Any, Literal, NoReturn, Protocol, TypeVar
 from pydantic import BaseModel, Field, ValidationError
 
 from cluster_ai.engine.client import canonical
+from cluster_ai.gateway.admission.gate import Gate
 from cluster_ai.gateway.api.http import (
     JSON,
     Api,
@@ -139,8 +140,8 @@ class _Way:
 class Answers:
     """local: workers on the gateway's own host."""
 
-    def __init__(self, fleet: Fleet, relay: Relay, meter: Meter, local: frozenset[str]) -> None:
-        self._fleet, self._relay, self._meter, self._local = fleet, relay, meter, local
+    def __init__(self, fleet: Fleet, relay: Relay, meter: Meter, gate: Gate, local: frozenset[str]) -> None:
+        self._fleet, self._relay, self._meter, self._gate, self._local = fleet, relay, meter, gate, local
 
     async def give(self, job: Job, receive: Receive, send: Send, trace: Trace) -> None:
         """Answers the request, or raises Refusal before anything was sent, or ClientGone. The body was read before."""
@@ -151,7 +152,8 @@ class Answers:
         async def work() -> None:
             failed = False
             try:
-                await (self._stream if job.streams else self._whole)(job, way, send, trace)
+                async with self._gate.admitted(way.call, trace):
+                    await (self._stream if job.streams else self._whole)(job, way, send, trace)
             except (Refusal, LostError) as e:
                 failed = isinstance(e, LostError) or e.status >= 500
                 raise

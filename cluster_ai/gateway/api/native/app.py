@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 
 from cluster_ai import __version__
 from cluster_ai.gateway.api.http import Api, Refusal, error_body
-from cluster_ai.gateway.api.native import cluster, models, page, sessions, templates, workers
+from cluster_ai.gateway.api.native import cluster, keys, models, page, sessions, templates, usage, workers
 from cluster_ai.gateway.api.native.parts import PREFIX, Parts, Routes
 from cluster_ai.gateway.api.native.schema import describe
 
@@ -19,9 +19,11 @@ ROUTES: tuple[Routes, ...] = (
     templates.routes,
     cluster.routes,
     workers.routes,
+    keys.routes,
+    usage.routes,
 )
 NOUNS = frozenset(
-    ("models", "sessions", "templates", "cluster", "docs", "openapi.json")
+    ("keys", "usage", "models", "sessions", "templates", "cluster", "docs", "openapi.json")
 )  # what may follow PREFIX, for the metric's label
 
 
