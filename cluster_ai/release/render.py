@@ -134,6 +134,7 @@ def _gateway(config: Config, placement: Placement) -> settings.GatewaySettings:
             for worker in config.workers
         ),
         models={model.name: _context(config, model) for model in config.models},
+        tasks=str(layout.TASKS_SOCKET),
         context=config.gateway.context,
         limits=settings.LimitSettings(**dataclasses.asdict(config.gateway.limits)),
         traces=config.monitoring.traces,

@@ -63,7 +63,7 @@ class TaskRequest(BaseModel):
     )
 
     kind: Literal["ai_inference", "custom"] = Field(
-        description="ai_inference: `payload` is what Ollama's generate (prompt), chat (messages) or embed (input) takes."
+        description="ai_inference: `payload` is for Ollama's generate (prompt), chat (messages) or embed (input)."
         " custom: `payload` names a `function` of an installed plugin, and its `arguments`."
     )
     payload: dict[str, Any]
@@ -76,7 +76,7 @@ class TaskRequest(BaseModel):
     tags: list[Annotated[str, Field(max_length=100)]] = Field(default_factory=list, max_length=20)
     idempotent: bool | None = Field(
         None,
-        description="Whether it may run again when its worker dies. Without a word, an ai_inference may, a custom one not:"
+        description="Whether it may run again when its worker dies. By itself, an ai_inference may, and a custom one not:"
         " it then fails, and says so.",
     )
 

@@ -1,0 +1,72 @@
+"""Asks the task manager, which is a process of its own on this host, over its Unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from cluster_ai.gateway.api.http import Refusal
+
+PATIENCE = 15.0  # seconds in which a manager that is started anew is asked again
+TIMEOUT = 30.0
+_LONGEST = 100  # bytes of a socket's name; the kernel takes 107
+_RETRY_AFTER = (b"retry-after", b"5")
+
+
+class TaskManager:
+    """socket None: this cluster has none. `async with` ends its connections."""
+
+    def __init__(self, socket: Path | None) -> None:
+        self._socket = socket
+        self._session: aiohttp.ClientSession | None = None
+        self._folder: int | None = None
+
+    async def __aenter__(self) -> TaskManager:
+        if self._socket is not None:
+            path = str(self._socket)
+            if len(path) > _LONGEST:
+                self._folder = os.open(self._socket.parent, os.O_PATH | os.O_DIRECTORY)
+                path = f"/proc/self/fd/{self._folder}/{self._socket.name}"
+            timeout = aiohttp.ClientTimeout(total=TIMEOUT)
+            self._session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(path), timeout=timeout)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+        if self._folder is not None:
+            os.close(self._folder)
+
+    async def ask(self, method: str, path: str, params: Mapping[str, str], body: Any = None) -> Any:
+        """What it answers. Raises Refusal: its own, or 503 when it is away.
+
+        Asked again while it is started anew: a question that found no connection was never heard.
+        """
+        if self._session is None:
+            raise Refusal(503, "no_tasks", "this cluster runs no tasks")
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    try:
+                        return await self._ask(self._session, method, path, params, body)
+                    except aiohttp.ClientConnectionError as e:
+                        if method != "GET" and not isinstance(e, aiohttp.ClientConnectorError):
+                            raise Refusal(503, "tasks_away", "the task manager broke off; ask what became of it") from e
+                        await asyncio.sleep(0.2)
+        except TimeoutError:
+            raise Refusal(503, "tasks_away", "the task manager doesn't answer now", [_RETRY_AFTER]) from None
+
+    @staticmethod
+    async def _ask(session: aiohttp.ClientSession, method: str, path: str, params: Mapping[str, str], body: Any) -> Any:
+        async with session.request(method, f"http://tasks{path}", params=params, json=body) as reply:
+            said = await reply.json(content_type=None) if reply.status < 500 else {}
+        if reply.status >= 500:
+            raise Refusal(500, "tasks_fault", "a fault of the task manager; its log has it")
+        if reply.status >= 400:
+            raise Refusal(reply.status, str(said["code"]), str(said["message"]))
+        return said
