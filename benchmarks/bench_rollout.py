@@ -125,7 +125,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = [*KINDS, *ALL_FAULTS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=names, default=names, help=", ".join(names))
-    chosen = parser.parse_args(arguments).only
+    parser.add_argument("--keep", action="store_true", help="use hosts that are up, and leave them so, for more parts")
+    options = parser.parse_args(arguments)
+    chosen = options.only
     if os.geteuid():
         raise SystemExit("bench: lab hosts need root")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the lab is taken down then too
@@ -134,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows.load()
     try:
         print("bench: booting hosts, and a first apply", flush=True)
-        trial.up()
+        trial.up(kept=options.keep)
         trial.must("apply", "--yes")
         token = trial.must("status", "--token").strip()
         for kind in (it for it in KINDS if it in chosen):
@@ -149,7 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             well &= fault.held
             rows.keep()
     finally:
-        trial.down()
+        if not options.keep:
+            trial.down()
     print(rows.section())
     return 0 if well else 1
 

@@ -88,10 +88,12 @@ class Trial:
         command = [sys.executable, str(ROOT / "lab/lab.py"), "exec", host, "--", *limited]
         return subprocess.Popen(command, env=os.environ | LAB, text=True, start_new_session=True)
 
-    def up(self) -> None:
+    def up(self, *, kept: bool) -> None:
+        """kept: with the hosts that an earlier run has left up, if it did."""
         FOLDER.mkdir(parents=True, exist_ok=True)
-        ANSWERS.unlink(missing_ok=True)  # those to what an earlier load asked
-        self.lab("down")  # what a killed run may have left
+        if not kept:
+            ANSWERS.unlink(missing_ok=True)  # those to what an earlier load asked
+            self.lab("down")  # what a killed run may have left
         self.lab("up", str(1 + len(WORKERS)))
         furnish(FOLDER)
         shutil.rmtree(self.code, ignore_errors=True)
@@ -158,7 +160,7 @@ class Trial:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
 
-    def run(self, *arguments: str, timeout: float = 400) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         process = self.start(*arguments)
         try:
             out, err = process.communicate(timeout=timeout)
@@ -171,7 +173,7 @@ class Trial:
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     def must(self, *arguments: str) -> str:
-        done = self.run(*arguments)
+        done = self.run(*arguments, timeout=1200)
         if done.returncode:
             raise SystemExit(
                 f"bench: cluster-ai {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"

@@ -18,7 +18,7 @@ from benchmarks.lab_files import ROOT
 from benchmarks.rollout_lab import FOLDER, WORKERS, Trial
 
 FIRST, SECOND = WORKERS[:2]
-LIMIT = 240.0  # seconds that anything here may take
+LIMIT = 400.0  # seconds that anything here may take
 PADDING = 400 << 20  # bytes of nothing in an engine's archive, so that unpacking it takes a while
 
 Disturb = Callable[[Trial, Popen[str]], None]
