@@ -13,8 +13,6 @@ from pydantic import BaseModel, ConfigDict
 from cluster_ai.cluster.membership import Membership
 from cluster_ai.gateway.admission.books import Books
 from cluster_ai.gateway.admission.gate import Gate
-from cluster_ai.gateway.admission.books import Books
-from cluster_ai.gateway.admission.gate import Gate
 from cluster_ai.gateway.admission.users import NOBODY, User, must_administer
 from cluster_ai.gateway.api.http import Refusal
 from cluster_ai.gateway.api.native.figures import Figures
@@ -79,8 +77,6 @@ class Parts:
     registry: CollectorRegistry
     figures: Figures
     database: Database
-    gate: Gate
-    books: Books
     gate: Gate
     books: Books
 
