@@ -78,7 +78,11 @@ async def site(*engines: fake.Upstream) -> AsyncIterator[Site]:
     membership = Membership(settings.scheduler, None)
     cordons = Cordons(fleet, membership, CordonFile(None), log)
     listener = socket.create_server(("127.0.0.1", 0))
-    async with session(aiohttp.TCPConnector(limit=0)) as out, HealthWatch(fleet, out, log) as health, Books(None) as books:
+    async with (
+        session(aiohttp.TCPConnector(limit=0)) as out,
+        HealthWatch(fleet, out, log) as health,
+        Books(None) as books,
+    ):
         database, guard = Database(None), Guard("", settings.trusted_networks)
         blobs, elders = Blobs(None), Elders(None)
         app = Gateway(settings, fleet, membership, cordons, elders, health, database, guard, blobs, out, log, books)
