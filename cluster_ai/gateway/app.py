@@ -50,6 +50,7 @@ from cluster_ai.gateway.models.blobs import Blobs
 from cluster_ai.gateway.models.changes import Changes
 from cluster_ai.gateway.relay import LostError, Relay
 from cluster_ai.gateway.routing import Handler, Table
+from cluster_ai.gateway.tasks import TaskManager
 from cluster_ai.gateway.trace import Trace
 from cluster_ai.settings import GatewaySettings
 
@@ -72,6 +73,7 @@ class Gateway:
         elders: Elders,
         health: HealthWatch,
         database: Database,
+        tasks: TaskManager,
         guard: Guard,
         blobs: Blobs,
         client: aiohttp.ClientSession,
@@ -101,6 +103,7 @@ class Gateway:
                 self._registry,
                 Figures(self._registry),
                 database,
+                tasks,
                 gate,
                 books,
             )

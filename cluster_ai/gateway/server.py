@@ -34,6 +34,7 @@ from cluster_ai.gateway.health import HealthWatch
 from cluster_ai.gateway.log import Handler, Log
 from cluster_ai.gateway.models.blobs import Blobs
 from cluster_ai.gateway.relay import session
+from cluster_ai.gateway.tasks import TaskManager
 from cluster_ai.settings import GatewaySettings
 
 LINGER = 3.0  # seconds in which a client that keeps its connection is still answered, and told to make a new one
@@ -198,12 +199,13 @@ async def serve(
         session(connector) as client,
         cordons,
         HealthWatch(fleet, client, log) as health,
+        TaskManager(Path(settings.tasks) if settings.tasks else None) as tasks,
         membership,
         Books(state, lambda text: log.write("storage", error=text)) as books,
     ):
         blobs = Blobs(state / "blobs" if state is not None else None)
         guard = Guard(credentials.token, settings.trusted_networks, [settings.host], books.keys.user)
-        app = Gateway(settings, fleet, membership, cordons, elders, health, database, guard, blobs, client, log, books)
+        app = Gateway(settings, fleet, membership, cordons, elders, health, database, tasks, guard, blobs, client, log, books)
         await health.looked(FIRST_LOOK)
         gc.collect()
         gc.freeze()  # what is loaded by now stays: no need to walk through it again and again while requests run

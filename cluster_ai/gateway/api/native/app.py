@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from cluster_ai import __version__
 from cluster_ai.gateway.api.http import Api, Refusal, error_body
-from cluster_ai.gateway.api.native import cluster, keys, models, page, sessions, templates, usage, workers
+from cluster_ai.gateway.api.native import cluster, keys, models, sessions, tasks, templates, usage, workers
 from cluster_ai.gateway.api.native.parts import PREFIX, Parts, Routes
 from cluster_ai.gateway.api.native.schema import describe
 
@@ -17,13 +17,14 @@ ROUTES: tuple[Routes, ...] = (
     models.routes,
     sessions.routes,
     templates.routes,
+    tasks.routes,
     cluster.routes,
     workers.routes,
     keys.routes,
     usage.routes,
 )
 NOUNS = frozenset(
-    ("keys", "usage", "models", "sessions", "templates", "cluster", "docs", "openapi.json")
+    ("keys", "usage", "models", "sessions", "templates", "tasks", "cluster", "openapi.json")
 )  # what may follow PREFIX, for the metric's label
 
 
@@ -38,10 +39,6 @@ def build(parts: Parts) -> FastAPI:
     )
     for routes in ROUTES:
         app.include_router(routes(parts))
-
-    @app.get(f"{PREFIX}/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return HTMLResponse(page.render(app.openapi()))
 
     @app.exception_handler(Refusal)
     async def refused(request: Request, refusal: Refusal) -> JSONResponse:

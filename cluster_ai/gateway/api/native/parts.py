@@ -23,6 +23,7 @@ from cluster_ai.gateway.fleet import Fleet, Worker
 from cluster_ai.gateway.health import HealthWatch
 from cluster_ai.gateway.metering import Meter
 from cluster_ai.gateway.relay import Relay
+from cluster_ai.gateway.tasks import TaskManager
 from cluster_ai.settings import GatewaySettings
 
 PREFIX = "/api/v1"
@@ -77,6 +78,7 @@ class Parts:
     registry: CollectorRegistry
     figures: Figures
     database: Database
+    tasks: TaskManager
     gate: Gate
     books: Books
 
