@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import MutableMapping
 from typing import Any
 
-from cluster_ai.gateway.api.http import Receive, Refusal, Scope, Send, read_body
-from cluster_ai.gateway.api.native import app
+from cluster_ai.gateway.api.http import Receive, Refusal, Scope, Send, read_body, send_whole
+from cluster_ai.gateway.api.native import app, page
 from cluster_ai.gateway.api.native.answer import Answers
 from cluster_ai.gateway.api.native.chat import Chat
 from cluster_ai.gateway.api.native.generate import Generate
@@ -63,6 +63,11 @@ class NativeApi:
             return await receive()
 
         await self._app(scope, read, send)
+
+    @staticmethod
+    async def page(scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
+        """The interactive one. It tells nothing by itself, so that it may be shown to anyone, like a login."""
+        await send_whole(send, 200, page.PAGE, page.HEADERS)
 
     @staticmethod
     def name(path: str) -> str:
