@@ -14,10 +14,20 @@ from enum import Enum, auto
 
 MODEL = "fake:latest"
 LINE = b'{"model":"fake","response":"a","done":false}\n'
+OPENAI_LINE = (
+    b'data: {"id":"c1","object":"text_completion","created":1,"choices":[{"text":"a","index":0,"finish_reason":null}],'
+    b'"model":"fake","system_fingerprint":"fp"}\n\n'
+)
+OPENAI_LAST = (
+    b'data: {"id":"c1","object":"text_completion","created":1,"choices":[{"text":"","index":0,"finish_reason":"stop"}],'
+    b'"model":"fake","system_fingerprint":"fp"}\n\ndata: [DONE]\n\n'
+)
+RENDERED = "<user>x<assistant>"  # every prompt
 LAST = b'{"model":"fake","response":"","done":true,"load_duration":1000,"total_duration":2000,"eval_count":2}\n'
 EVENT, DONE = b'data: {"choices":[{"delta":{"content":"a"},"text":"a"}]}\n\n', b"data: [DONE]\n\n"  # OpenAI's
 DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0}\n\n'  # Anthropic's
 STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+SHOWN = b'{"parameters":"num_ctx 2048","template":"{{ .Prompt }}","capabilities":["completion"]}'
 
 
 class Act(Enum):
@@ -30,6 +40,8 @@ class Act(Enum):
     END_EARLY = auto()  # a line, then a clean end that isn't one
     ERROR_LINE = auto()  # as Ollama tells of a fault in a stream
     GARBAGE = auto()  # no HTTP
+    FALL_SILENT = auto()  # a line, then nothing, for ever
+    HALF_LINE = auto()  # a line and a half, then the connection breaks
     SILENT = auto()  # nothing, for ever
 
 
@@ -40,6 +52,7 @@ class Upstream:
     script: list[Act] = field(default_factory=list)
     deaf: bool = False  # checks get no answer any more
     asked: list[bytes] = field(default_factory=list)  # bodies
+    rendered: int = 0  # prompts, without an answer
     left: int = 0  # connections that the gateway closed while it was silent
     url: str = ""
 
@@ -88,7 +101,13 @@ async def _request(state: Upstream, reader: asyncio.StreamReader, writer: asynci
             return False
         await _send(writer, 200, json.dumps(_CHECKS[path]).encode())
         return True
+    if path == "/api/show":
+        await _send(writer, 200, SHOWN)
+        return True
     state.asked.append(body)
+    if path == "/api/generate" and b'"prompt"' not in body:  # only to load or unload the model
+        await _send(writer, 200, LAST)
+        return True
     line, last = LINE, LAST
     if path == "/v1/messages":
         line, last = DELTA, STOP

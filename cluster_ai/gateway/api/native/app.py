@@ -6,6 +6,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from cluster_ai import __version__
 from cluster_ai.gateway.api.http import Api, Refusal, error_body
@@ -46,8 +47,12 @@ def build(parts: Parts) -> FastAPI:
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
-        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-        return _error(request, Refusal(error.status_code, code, str(error.detail)))
+        if error.status_code != 405:
+            code = "not_found" if error.status_code == 404 else "http_error"
+            return _error(request, Refusal(error.status_code, code, str(error.detail)))
+        allowed = ", ".join(_methods(request))
+        text = f"{request.url.path} doesn't take {request.method}, only {allowed}"
+        return _error(request, Refusal(405, "method_not_allowed", text, [(b"allow", allowed.encode())]))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -55,6 +60,15 @@ def build(parts: Parts) -> FastAPI:
 
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     return app
+
+
+def _methods(request: Request) -> list[str]:
+    """What the path takes, by whichever of the routes that it fits."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods or set()
+    return sorted(found)
 
 
 def _error(request: Request, refusal: Refusal) -> JSONResponse:

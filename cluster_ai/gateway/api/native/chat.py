@@ -45,7 +45,28 @@ class ChatRequest(BaseModel):
                     "messages": [{"role": "user", "content": "And at dusk?"}],
                     "stream": True,
                 },
-            ]
+            ],
+            "allOf": [
+                {
+                    "anyOf": [
+                        {"required": ["model"], "properties": {"model": {"type": "string"}}},
+                        {"required": ["session"], "properties": {"session": {"type": "string"}}},
+                    ]
+                },
+                {
+                    "anyOf": [
+                        {
+                            "required": ["messages"],
+                            "properties": {
+                                "messages": {"minItems": 1},
+                                "template": {"type": "null"},
+                                "variables": {"maxProperties": 0},
+                            },
+                        },
+                        {"required": ["template"], "properties": {"template": {"type": "string"}}},
+                    ]
+                },
+            ],
         },
     )
 
@@ -56,7 +77,7 @@ class ChatRequest(BaseModel):
     messages: list[ChatMessage] = Field(
         default_factory=list,
         max_length=10_000,
-        description="What is new; without a session, all of it. The last is the user's.",
+        description="What is new; without a session, all of it.",
     )
     template: str | None = Field(None, description=f"{TEMPLATE} It becomes the user's last message.")
     variables: dict[str, str] = Field(default_factory=dict, description=VARIABLES)
@@ -178,8 +199,8 @@ class Chat:
             system = filled.system if system is None else system
         elif asked.variables:
             raise Refusal(400, "invalid_request", "variables: only with a template")
-        if not new or new[-1].role != "user":
-            raise Refusal(400, "message_required", "the last of messages must be the user's, or a template given")
+        if not new:
+            raise Refusal(400, "message_required", "give messages, or a template")
         model, session = asked.model, None
         before: tuple[kept.Message, ...] = ()
         if asked.session is not None:

@@ -35,7 +35,21 @@ class GenerateRequest(BaseModel):
             "examples": [
                 {"model": "smollm2", "prompt": "Why is the sky blue?", "stream": False, "options": {"temperature": 0}},
                 {"model": "smollm2", "template": "explain", "variables": {"topic": "tides"}, "mode": "local"},
-            ]
+            ],
+            "oneOf": [
+                {
+                    "required": ["prompt"],
+                    "properties": {
+                        "prompt": {"type": "string"},
+                        "template": {"type": "null"},
+                        "variables": {"maxProperties": 0},
+                    },
+                },
+                {
+                    "required": ["template"],
+                    "properties": {"prompt": {"type": "null"}, "template": {"type": "string"}},
+                },
+            ],
         },
     )
 

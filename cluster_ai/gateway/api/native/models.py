@@ -18,7 +18,7 @@ from cluster_ai.gateway.api.native.memory import Memory, options_of
 from cluster_ai.gateway.api.native.parts import PREFIX, Administering, Parts, refusals
 from cluster_ai.gateway.fleet import Fleet
 
-_DURATION = r"^-?(\d{1,9}(\.\d{1,9})?(ms|s|m|h))+$"
+_DURATION = r"^-?([0-9]{1,9}(\.[0-9]{1,9})?(ms|s|m|h))+$"
 _YEAR = 366 * 24 * 3600
 ModelName = Annotated[
     str, Path(description="Without a tag, `latest` is meant; it may have slashes.", examples=["llama2:13b"])

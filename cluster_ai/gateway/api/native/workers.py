@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,6 +20,9 @@ from cluster_ai.metrics.names import Metric
 from cluster_ai.settings import Upstream
 
 MOST = 1000  # workers that are registered at run time
+_PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+_HOST = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?){0,9}"
+_URL = rf"^(https://{_HOST}|http://(127[.]0[.]0[.]1|localhost|\[::1\])):{_PORT}$"
 FIRST_CHECK = 5.0  # seconds that a registration waits for the first check of its worker
 EXAMPLE: JsonDict = {
     "name": "gpu-worker-01",
@@ -113,8 +114,9 @@ class WorkerRequest(BaseModel):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
     url: str = Field(
-        max_length=500,
-        description="https://HOST:PORT, where a certificate of the cluster's CA is shown; or http:// on loopback.",
+        pattern=_URL,
+        description="https://HOST:PORT, where a certificate of the cluster's CA is shown; or http:// on loopback. "
+        "HOST is a name or an IPv4 address.",
     )
     slots: int = Field(1, ge=1, le=1024, description="Requests that it runs at once.")
     gpu: int = Field(0, ge=0, le=64, description="Its cards.")
@@ -185,33 +187,6 @@ def worker_metrics(parts: Parts, worker: Worker) -> WorkerMetrics:
     )
 
 
-def upstream_of(asked: WorkerRequest, *, tls: bool) -> Upstream:
-    """Raises Refusal (400). tls: this gateway has the cluster's certificates."""
-    try:
-        parts = urlsplit(asked.url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError as e:
-        raise Refusal(400, "invalid_url", f"url: {e}") from e
-    rest = parts.path.strip("/") or parts.query or parts.fragment or parts.username or parts.password
-    if not host or port is None or rest or not asked.url.isascii():
-        raise Refusal(400, "invalid_url", "url: must be https://HOST:PORT, or http://127.0.0.1:PORT, and no more")
-    if parts.scheme == "https" and not tls:
-        raise Refusal(400, "no_tls", "url: this gateway has no certificates of a cluster, so https can't be trusted")
-    if parts.scheme not in ("https", "http") or (parts.scheme == "http" and not _loopback(host)):
-        raise Refusal(400, "insecure_url", "url: http is for loopback alone; any other host is reached by https")
-    shown = f"[{host}]" if ":" in host else host
-    return Upstream(
-        name=asked.name, url=f"{parts.scheme}://{shown}:{port}", models=(), slots=asked.slots, gpu=asked.gpu
-    )
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def cordon_info(worker: Worker, cordons: Cordons) -> CordonInfo | None:
     cordon, left = worker.cordon, cordons.left(worker)
     if cordon is None:
@@ -274,7 +249,9 @@ def routes(parts: Parts) -> APIRouter:
         responses=refusals(409, 503),
     )
     async def register(user: Administering, body: WorkerRequest) -> WorkerInfo:
-        upstream = upstream_of(body, tls=parts.tls)
+        if body.url.startswith("https:") and not parts.tls:
+            raise Refusal(409, "no_tls", "url: this gateway has no certificates of a cluster, so https proves nothing")
+        upstream = Upstream(name=body.name, url=body.url, models=(), slots=body.slots, gpu=body.gpu)
         taken = next(
             (w for w in fleet.workers.values() if w.name == upstream.name or w.upstream.url == upstream.url), None
         )
