@@ -42,6 +42,8 @@ COMMANDS = {
     "undrain": "Give workers requests and tasks again.",
     "verify": "Look for what was changed on the hosts by others.",
     "chat": "Talk to a model.",
+    "keys": "Make, show and revoke users' keys.",
+    "usage": "Show what users used.",
     "up": "Start a whole cluster on this machine.",
     "down": "Stop the cluster on this machine.",
     "doctor": "Say what is wrong with this machine or a host, and what to do.",

@@ -116,6 +116,12 @@ class Client:
         if not done:
             raise UnavailableError("the answer broke off", where=self.url, remedy="ask again")
 
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """Of the native API's administration; None where the answer is empty."""
+        with self._request(method, path, body) as reply:
+            text = reply.read()
+        return json.loads(text) if text else None
+
     def _request(self, method: str, path: str, body: Any = None) -> http.client.HTTPResponse:
         parts = urlsplit(self.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
@@ -135,11 +141,11 @@ class Client:
                 where=self.url,
                 remedy="cluster-ai status shows how it is; --gateway names another",
             ) from error
-        if reply.status != 200:
-            raise self._refused(reply)
+        if not 200 <= reply.status < 300:
+            raise self._refused(reply, path)
         return reply
 
-    def _refused(self, reply: http.client.HTTPResponse) -> UnavailableError:
+    def _refused(self, reply: http.client.HTTPResponse, path: str) -> UnavailableError:
         text = reply.read().decode(errors="replace")
         reply.close()
         try:
@@ -147,7 +153,9 @@ class Client:
             text = str(said["message"] if isinstance(said, dict) else said)
         except (ValueError, KeyError, TypeError):
             pass
-        remedies = {401: f"set {TOKEN}", 404: "cluster-ai status shows the models", 503: "try again in a moment"}
+        remedies = {401: f"set {TOKEN}", 503: "try again in a moment"}
+        if not path.startswith("/api/v1/"):
+            remedies[404] = "cluster-ai status shows the models"
         return UnavailableError(
             f"{text.strip()[:500]} (HTTP {reply.status})", where=self.url, remedy=remedies.get(reply.status, "")
         )
