@@ -21,7 +21,7 @@ from cluster_ai.gateway.trace import Trace
 
 RETENTION = 30 * 24 * 3600.0  # seconds that a session is kept without being used
 _HOUR = 3600.0
-_BODY_LIMIT = 1024 * 1024  # of administration, where nothing is long
+_BODY_LIMIT = 16 * 1024 * 1024  # of administration; ten thousand tasks at once are the longest
 
 
 class NativeApi:

@@ -90,18 +90,28 @@ def routes(parts: Parts) -> APIRouter:
     router = APIRouter(prefix=f"{PREFIX}/keys", tags=["keys"])
     keys = parts.books.keys
 
-    @router.post("", status_code=201, summary="Make a key; the answer alone has it", responses=refusals(409, 503))
+    @router.post(
+        "",
+        status_code=201,
+        summary="Make a key; the answer alone has it",
+        operation_id="createKey",
+        responses=refusals(409, 503),
+    )
     async def create(user: Administering, body: KeyRequest) -> NewKey:
         limits = Limits(**body.limits.model_dump())
         secret, key = keys.create(User(body.name, body.priority, body.admin, limits=limits))
         return NewKey(**_info(key).model_dump(), key=secret)
 
-    @router.get("", summary="Every key's name and limits", responses=refusals())
+    @router.get("", summary="Every key's name and limits", operation_id="listKeys", responses=refusals())
     async def listed(user: Administering) -> KeyList:
         return KeyList(keys=[_info(key) for key in keys.list()])
 
     @router.delete(
-        "/{name}", status_code=204, summary="Revoke a key: it is refused from now on", responses=refusals(404, 503)
+        "/{name}",
+        status_code=204,
+        summary="Revoke a key: it is refused from now on",
+        operation_id="revokeKey",
+        responses=refusals(404, 503),
     )
     async def revoke(user: Administering, name: KeyName) -> Response:
         keys.revoke(name)

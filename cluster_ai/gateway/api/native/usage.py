@@ -79,7 +79,12 @@ def _sum(used: Used) -> Sum:
 def routes(parts: Parts) -> APIRouter:
     router = APIRouter(prefix=f"{PREFIX}/usage", tags=["usage"])
 
-    @router.get("", summary="Requests, tokens and seconds by day, user and model", responses=refusals(503))
+    @router.get(
+        "",
+        summary="Requests, tokens and seconds by day, user and model",
+        operation_id="getUsage",
+        responses=refusals(503),
+    )
     async def usage(
         asking: Asking,
         first: Annotated[date | None, Query(description="The first day; 30 days ago.")] = None,
