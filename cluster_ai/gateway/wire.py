@@ -366,4 +366,6 @@ def _is_address(host: str) -> bool:
 def _worded(error: OSError | None) -> str:
     if isinstance(error, ssl.SSLError):
         return f"TLS: {error.reason or error}"
-    return str((error and (error.strerror or error)) or "no address")
+    if error is None:
+        return "no address"
+    return os.strerror(error.errno).lower() if error.errno else str(error)
