@@ -6,13 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from cluster_ai.gateway.balancing.affinity import Affinity
 from cluster_ai.gateway.balancing.least_loaded import LeastLoaded
 from cluster_ai.gateway.balancing.policy import Asked, C, Candidate, Policy
 from cluster_ai.gateway.balancing.prefix import Chain
+from cluster_ai.gateway.balancing.resource_aware import ResourceAware
 from cluster_ai.gateway.balancing.round_robin import RoundRobin
 
 POLICIES: dict[str, Callable[[], Policy]] = {
+    "affinity": Affinity,
     "least_loaded": LeastLoaded,
+    "resource_aware": ResourceAware,
     "round_robin": RoundRobin,
 }
 
@@ -59,12 +63,14 @@ class Balancer:
 __all__ = [
     "NO_WISH",
     "POLICIES",
+    "Affinity",
     "Asked",
     "Balancer",
     "Candidate",
     "Chain",
     "LeastLoaded",
     "Policy",
+    "ResourceAware",
     "RoundRobin",
     "Wish",
 ]

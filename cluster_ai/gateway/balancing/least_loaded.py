@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from cluster_ai.gateway.balancing.policy import Asked, C, Candidate, Turns
 
+FULL = 2.0  # the load of a worker whose slots are all taken, and above
+_TIE = 1e-6
+
 
 class LeastLoaded:
     """A worker with the model in memory whose slots are all taken comes after an idle one that must load it first.
@@ -19,12 +22,12 @@ class LeastLoaded:
 
     def choose(self, candidates: Sequence[C], call: Asked) -> C:
         model, last = call.model, self._turns.last
-        chosen = min(candidates, key=lambda c: (*load(c, model), last(c.name)))
+        chosen = min(candidates, key=lambda c: (load(c, model), last(c.name)))
         self._turns.take(chosen.name)
         return chosen
 
 
-def load(candidate: Candidate, model: str) -> tuple[bool, float, float]:
-    """The smaller, the sooner it begins with a request of this model."""
-    share, cold = candidate.in_flight / max(candidate.slots, 1), model not in candidate.loaded
-    return (False, cold, share) if share < 1 else (True, share, cold)
+def load(candidate: Candidate, model: str) -> float:
+    """The smaller, the sooner it begins with a request of this model: free and warm, free and cold, then by queue."""
+    share, cold = candidate.in_flight / (candidate.slots or 1), model not in candidate.loaded
+    return cold + share if share < 1 else FULL + share + cold * _TIE

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster_ai.gateway.balancing import POLICIES, Balancer, LeastLoaded, RoundRobin, Wish
+from cluster_ai.gateway.balancing import POLICIES, Balancer, LeastLoaded, ResourceAware, RoundRobin, Wish
 from tests.unit.gateway.balancing.workers import HOT, Ask, W
 
 
@@ -32,6 +32,22 @@ def test_equals_take_turns() -> None:
     assert [chooser.choose(workers, Ask()).name for _ in range(6)] == ["a", "b", "c", "a", "b", "c"]
 
 
+def test_a_fast_worker_that_is_busy_goes_before_an_idle_slow_one() -> None:
+    slow, fast = W("slow", 0, 2, HOT, rate=8.0), W("fast", 2, 4, HOT, rate=90.0)
+    assert ResourceAware().choose([slow, fast], Ask()) is fast
+    assert ResourceAware().choose([slow, W("fast", 60, 4, HOT, rate=90.0)], Ask()) is slow
+
+
+def test_a_worker_that_was_not_measured_yet_is_tried() -> None:
+    assert ResourceAware().choose([W("known", 0, 1, HOT, rate=50.0), W("new", 0, 1, HOT)], Ask()).name == "known"
+    assert ResourceAware().choose([W("known", 1, 2, HOT, rate=50.0), W("new", 0, 1, HOT)], Ask()).name == "new"
+
+
+def test_a_model_is_loaded_where_no_other_must_go_for_it() -> None:
+    assert ResourceAware().choose([W("tight", fits=False), W("roomy", fits=True)], Ask()).name == "roomy"
+    assert ResourceAware().choose([W("tight", fits=False), W("hot", 1, 2, HOT)], Ask()).name == "hot"
+
+
 def test_round_robin_goes_round_whatever_they_do() -> None:
     chooser = RoundRobin()
     workers = [W("a", 9), W("b"), W("c")]
@@ -48,12 +64,15 @@ def test_round_robin_gives_one_who_comes_back_its_turn() -> None:
 @given(data=st.data())
 def test_one_of_the_candidates_is_chosen(name: str, data: st.DataObject) -> None:
     numbers = st.tuples(
-        st.integers(0, 9), st.integers(0, 4), st.booleans(), st.none() | st.booleans(), st.none() | st.floats(0, 1e6)
+        st.integers(0, 9),
+        st.integers(0, 4),
+        st.booleans(),
+        st.tuples(st.none() | st.booleans(), st.none() | st.floats(0, 1e6)),
     )
     chooser = POLICIES[name]()
     for _ in range(4):
         drawn = data.draw(st.dictionaries(st.sampled_from("abcde"), numbers, min_size=1))
-        workers = [W(i, n, slots, HOT if hot else frozenset(), *rest) for i, (n, slots, hot, *rest) in drawn.items()]
+        workers = [W(i, n, slots, HOT if hot else frozenset(), *r) for i, (n, slots, hot, r) in drawn.items()]
         said = data.draw(st.lists(st.sampled_from(["", "x", "yy"]), max_size=4))
         assert chooser.choose(workers, Ask(tuple(said))) in workers
 

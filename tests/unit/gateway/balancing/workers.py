@@ -38,6 +38,6 @@ class Ask:
         links, ends, size = [], [], 0
         for n, text in enumerate(self.said, 1):
             size += len(text)
-            links.append(hash(self.said[:n]))
+            links.append(hash((self.model, self.said[:n])))
             ends.append(size)
         return Chain(tuple(links), tuple(ends))
