@@ -44,6 +44,7 @@ COMMANDS = {
     "chat": "Talk to a model.",
     "keys": "Make, show and revoke users' keys.",
     "usage": "Show what users used.",
+    "tasks": "Submit work that waits for a worker with room; see what became of it.",
     "up": "Start a whole cluster on this machine.",
     "down": "Stop the cluster on this machine.",
     "doctor": "Say what is wrong with this machine or a host, and what to do.",

@@ -10,7 +10,8 @@ from cluster_ai.rollout.waves import Wave
 
 # Of what restarts on a host that serves, what people notice.
 NOTICED = {
-    layout.SCHEDULER: "the scheduler restarts: Dask tasks that run are interrupted, workers join again by themselves",
+    layout.SCHEDULER: "the scheduler restarts: tasks that run have a minute to end, the others go on afterwards",
+    layout.TASKS: "the task manager restarts: tasks that run have a minute to end, new ones wait some seconds",
     layout.GATEWAY: "the gateway is replaced: new requests go to its successor, those that run end where they are",
     layout.GATEWAY_SOCKET: "the gateway's socket restarts: connections are refused for a moment",
     layout.PROMETHEUS: "Prometheus restarts: some seconds of metrics are missing",

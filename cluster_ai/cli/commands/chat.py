@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from cluster_ai.errors import UnavailableError
+from cluster_ai.errors import ClusterAIError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
     from cluster_ai.cli.main import Invocation
@@ -145,7 +145,7 @@ class Client:
             raise self._refused(reply, path)
         return reply
 
-    def _refused(self, reply: http.client.HTTPResponse, path: str) -> UnavailableError:
+    def _refused(self, reply: http.client.HTTPResponse, path: str) -> ClusterAIError:
         text = reply.read().decode(errors="replace")
         reply.close()
         try:
@@ -156,7 +156,8 @@ class Client:
         remedies = {401: f"set {TOKEN}", 503: "try again in a moment"}
         if not path.startswith("/api/v1/"):
             remedies[404] = "cluster-ai status shows the models"
-        return UnavailableError(
+        kind = UsageError if reply.status in (400, 404, 409, 413) else UnavailableError
+        return kind(
             f"{text.strip()[:500]} (HTTP {reply.status})", where=self.url, remedy=remedies.get(reply.status, "")
         )
 

@@ -1,0 +1,124 @@
+"""`cluster-ai tasks`: work that waits for a worker with room."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote, urlencode
+
+import typer
+
+from cluster_ai.cli.commands.chat import find
+from cluster_ai.cli.session import Json
+from cluster_ai.errors import ConfigError, RolloutError
+
+app = typer.Typer(no_args_is_help=True)
+
+PATH = "/api/v1/tasks"
+POLL = 0.5  # seconds
+ENDED = ("done", "failed", "cancelled")
+TaskId = Annotated[str, typer.Argument(metavar="TASK", help="As `submit` printed it.")]
+Gateway = Annotated[
+    str | None, typer.Option("--gateway", metavar="URL", help="Another gateway than that of cluster.yaml.")
+]
+
+
+@app.command()
+def submit(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(help="A task, or a list of them, as JSON; - for standard input.")],
+    wait: Annotated[bool, typer.Option("--wait", help="Until they have ended.")] = False,
+    gateway: Gateway = None,
+) -> None:
+    """Submit tasks and print their names. Once they are printed, they can't be lost any more.
+
+    Exit code 0: acknowledged; with --wait, done. 4: with --wait, one of them failed. 64: a task can't be as it is, so none of them was taken.
+    """
+    asked = read(file)
+    there = find(ctx.obj, gateway)
+    ids = there.ask("POST", f"{PATH}/bulk", {"tasks": asked})["ids"]
+    for it in ids:
+        print(it, flush=True)
+    if not wait:
+        return
+    left = list(ids)
+    while left:
+        time.sleep(POLL)
+        left = [it for it in left if there.ask("GET", f"{PATH}/{it}")["state"] not in ENDED]
+    failed = [it for it in ids if there.ask("GET", f"{PATH}/{it}")["state"] != "done"]
+    if failed:
+        remedy = f"cluster-ai tasks show {failed[0]}"
+        raise RolloutError(f"{len(failed)} of {len(ids)} tasks didn't come to a result", where="tasks", remedy=remedy)
+
+
+@app.command("list")
+def list_(
+    ctx: typer.Context,
+    state: Annotated[str | None, typer.Option("--state", help="queued, sent, done, failed or cancelled.")] = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="Only those with this tag.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many at most.")] = 30,
+    json_: Json = False,
+    gateway: Gateway = None,
+) -> None:
+    """Show tasks, the newest first."""
+    wanted = {name: value for name, value in (("state", state), ("tag", tag), ("limit", limit)) if value is not None}
+    tasks = find(ctx.obj, gateway).ask("GET", f"{PATH}?{urlencode(wanted)}")["tasks"]
+    if json_:
+        print(json.dumps(tasks, indent=2))
+    elif tasks:
+        from cluster_ai.cli.commands.status import table
+
+        table("Tasks", [row(task) for task in tasks])
+    else:
+        print("There are no such tasks.")
+
+
+@app.command()
+def show(ctx: typer.Context, task: TaskId, gateway: Gateway = None) -> None:
+    """Show a task, as JSON."""
+    print(json.dumps(find(ctx.obj, gateway).ask("GET", f"{PATH}/{quote(task, safe='')}"), indent=2))
+
+
+@app.command()
+def result(ctx: typer.Context, task: TaskId, gateway: Gateway = None) -> None:
+    """Print what came out of a task, as JSON."""
+    print(json.dumps(find(ctx.obj, gateway).ask("GET", f"{PATH}/{quote(task, safe='')}/result")["result"], indent=2))
+
+
+@app.command()
+def cancel(ctx: typer.Context, task: TaskId, gateway: Gateway = None) -> None:
+    """Cancel a task; what runs is stopped. One that has ended stays as it is."""
+    print(find(ctx.obj, gateway).ask("POST", f"{PATH}/{quote(task, safe='')}/cancel")["state"])
+
+
+def read(file: Path) -> list[Any]:
+    """Raises ConfigError for a file that holds neither a task nor a list of them."""
+    where = "standard input" if str(file) == "-" else str(file)
+    try:
+        said = json.loads(sys.stdin.read() if str(file) == "-" else file.read_text())
+    except OSError as e:
+        raise ConfigError(f"can't be read: {e.strerror}", where=where) from e
+    except ValueError as e:
+        raise ConfigError(f"is no JSON: {e}", where=where) from e
+    tasks = said if isinstance(said, list) else [said]
+    if not tasks or not all(isinstance(task, dict) for task in tasks):
+        remedy = '{"kind": "ai_inference", "payload": {"model": "smollm2", "prompt": "Hi"}} is one'
+        raise ConfigError("holds neither a task nor a list of tasks", where=where, remedy=remedy)
+    return tasks
+
+
+def row(task: dict[str, Any]) -> dict[str, str]:
+    """A task in words, for people."""
+    return {
+        "task": task["id"],
+        "kind": task["kind"],
+        "state": task["state"],
+        "worker": task["worker"] or "",
+        "submitted": task["submitted"],
+        "user": task["user"],
+        "tags": ", ".join(task["tags"]),
+        "error": task["error"] or "",
+    }
