@@ -14,6 +14,7 @@ PACKAGE = ROOT / "cluster_ai"
 
 # Which packages of ours a package may import, besides errors, layout, runtime and itself.
 MAY_IMPORT: dict[str, set[str]] = {
+    "client": set(),
     "config": set(),
     "settings": set(),
     "metrics": set(),
@@ -77,6 +78,10 @@ def test_a_package_imports_only_what_lies_below_it(package: str) -> None:
 def test_every_package_has_its_place_in_the_order() -> None:
     packages = {p.name if p.is_dir() else p.stem for p in PACKAGE.iterdir() if not p.name.startswith("_")}
     assert packages - {"cli", "errors", "layout", "runtime"} <= set(MAY_IMPORT)
+
+
+def test_the_python_client_needs_nothing_of_the_rest() -> None:
+    assert not {name for path in modules("client") for name in ours(path)} - {"client"}
 
 
 def test_nothing_imports_the_cli_or_the_dashboard() -> None:
