@@ -59,7 +59,7 @@ class GatewaySettings:
     cluster: str
     host: str
     port: int
-    policy: Literal["least_loaded", "round_robin"]
+    policy: Literal["affinity", "least_loaded", "resource_aware", "round_robin"]
     trusted_networks: tuple[str, ...]
     scheduler: str  # tls://host:8786
     upstreams: tuple[Upstream, ...]

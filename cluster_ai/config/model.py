@@ -89,7 +89,7 @@ class Limits:
 @dataclass(frozen=True, slots=True)
 class Gateway:
     port: int
-    policy: Literal["least_loaded", "round_robin"]
+    policy: Literal["affinity", "least_loaded", "resource_aware", "round_robin"]
     trusted_networks: tuple[str, ...]  # CIDR; requests from there need no token
     context: Literal["truncate", "refuse"]  # what becomes of prompts that are too long
     limits: Limits

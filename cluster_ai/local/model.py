@@ -28,7 +28,7 @@ class Options:
     root: Path  # the folder .cluster-ai
     ports: Ports = Ports()
     cluster: str = "local"
-    policy: Literal["least_loaded", "round_robin"] = "least_loaded"
+    policy: Literal["affinity", "least_loaded", "resource_aware", "round_robin"] = "affinity"
     dashboard: bool = True
     parallel: int = 2
     context: int = 4096

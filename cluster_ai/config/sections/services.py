@@ -24,10 +24,12 @@ GATEWAY: Rules = section(
     {
         "port": port("Port of the gateway.", 11435),
         "policy": key(
-            "How a worker is chosen for a request.",
+            "How a worker is chosen for a request: `affinity` where the conversation is in a cache still, unless "
+            "elsewhere it is answered sooner; `resource_aware` by measured speed, load and memory; `least_loaded` by "
+            "free slots; `round_robin` in turn. A request may name another in the header `x-cluster-policy`.",
             type="string",
-            allowed=["least_loaded", "round_robin"],
-            default="least_loaded",
+            allowed=["affinity", "least_loaded", "resource_aware", "round_robin"],
+            default="affinity",
         ),
         "trusted_networks": key(
             "Networks whose requests need no token.",

@@ -108,7 +108,7 @@ def test_every_default_is_itself_allowed() -> None:
         (
             SEED + "  gateway: {policy: fastest}\n",
             "cluster.yaml:16:21: cluster.gateway.policy: found 'fastest', "
-            "allowed: one of 'least_loaded', 'round_robin'",
+            "allowed: one of 'affinity', 'least_loaded', 'resource_aware', 'round_robin'",
         ),
         (
             SEED + "  gateway: {trusted_networks: [10.0.0.1/8]}\n",
