@@ -15,7 +15,7 @@ from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 
 from cluster_ai import layout
-from cluster_ai.deploys import remote, transfer
+from cluster_ai.deploys import deltas, exchange, remote, transfer
 from cluster_ai.deploys.confirmation import Confirmation
 from cluster_ai.deploys.data import HostTarget
 from cluster_ai.deploys.events import tell
@@ -23,7 +23,7 @@ from cluster_ai.deploys.outcomes import OUTCOMES
 from cluster_ai.deploys.remote import MINUTES, Failure
 
 Commands = Generator[FunctionCommand, None, None]
-_FAILURE, _HELD = "cluster_ai_failure", "cluster_ai_held"  # in a host's connector_data
+_FAILURE, _HELD, _PACKED = "cluster_ai_failure", "cluster_ai_held", "cluster_ai_packed"  # in a host's connector_data
 
 
 def failure_of(failed: Host) -> Failure | None:
@@ -40,7 +40,11 @@ def _do(state: State, host: Host, step: str, work: Callable[[], str]) -> bool:
     except Failure as failure:
         host.connector_data[_FAILURE] = failure
         tell(host, step, "failed", failure.what)
+        exchange.of(state).settle(host, ok=False)
         return False
+    except BaseException:
+        exchange.of(state).settle(host, ok=False)
+        raise
     return True
 
 
@@ -77,8 +81,10 @@ def _held(target: HostTarget) -> dict[str, Any]:
     known: dict[str, Any] | None = host.connector_data.get(_HELD)
     if known is not None:
         return known
+    first = _PACKED not in host.connector_data
     wanted = {
         "digest": target.digest,
+        "reuse": first,  # files are read for it
         "parts": [(name, sha) for name, sha, _ in target.parts],
         "blobs": [sha for sha, _ in target.blobs],
         "credentials": {
@@ -88,7 +94,34 @@ def _held(target: HostTarget) -> dict[str, Any]:
         "manifest": _manifest(target),
     }
     found = host.connector_data[_HELD] = remote.held(host, **wanted)
+    if first:
+        host.connector_data[_PACKED] = _packed(target, found)
     return found
+
+
+def _packed(target: HostTarget, found: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """What is to be brought of each missing part: all of it, or what is lacking. Part -> archive (SHA-256, path)."""
+    packed = {}
+    for name, sha, path in target.parts:
+        if sha in found["parts"]:
+            packed[sha] = (sha, path)
+            there = found["reuse"].get(name)
+            big = Path(path).stat().st_size >= deltas.WORTH
+            if there and big and there["size"] >= deltas.SHARE * unpacked_size(path):
+                less = deltas.delta(Path(path), there["lacks"])
+                packed[sha] = less or packed[sha]
+    return packed
+
+
+def _parts(target: HostTarget) -> list[tuple[str, str, str, str]]:
+    """Missing parts: name, SHA-256, and the archive that is to come (SHA-256, path here)."""
+    missing, packed = _held(target)["parts"], host.connector_data[_PACKED]
+    return [(name, sha, *packed.get(sha, (sha, path))) for name, sha, path in target.parts if sha in missing]
+
+
+def _blobs(target: HostTarget) -> list[tuple[str, str]]:
+    missing = _held(target)["blobs"]
+    return [(sha, path) for sha, path in target.blobs if sha in missing]
 
 
 def unpacked_size(archive: str) -> int:
@@ -114,8 +147,8 @@ def prepare(target: HostTarget) -> Generator[Callable[[], str], None, None]:
     """Folders, the switch script, and room on the disks for what is missing."""
     _here(target)
     found = _held(target)
-    parts = [(sha, path) for _, sha, path in target.parts if sha in found["parts"]]
-    blobs = [(sha, path) for sha, path in target.blobs if sha in found["blobs"]]
+    parts = [(archive, path) for _, _, archive, path in _parts(target)]
+    blobs = _blobs(target)
     wanted = {sha for sha, _ in parts + blobs}
     if found["ready"] and found["switch"] and not found["leftovers"] and not wanted and not found["incoming"]:
         return
@@ -130,7 +163,7 @@ def prepare(target: HostTarget) -> Generator[Callable[[], str], None, None]:
             "prepare",
             timeout=5 * MINUTES,
             wanted=sorted(wanted),
-            user=remote.as_root(host)[2],
+            user=exchange.owner(remote.as_root(host)[2]),
             script=remote.script("switch.sh"),
             unpacked=sum(unpacked_size(path) for _, path in parts),
             brought=sum(size.values()) - there,
@@ -143,23 +176,23 @@ def prepare(target: HostTarget) -> Generator[Callable[[], str], None, None]:
 
 @operation()  # type: ignore[untyped-decorator]
 @_step("transfer")
-def bring(target: HostTarget) -> Generator[Callable[[], str], None, None]:
-    """Archives and model files that the host lacks, into layout.INCOMING."""
-    found = _held(target)
-    missing = {*found["parts"], *found["blobs"]}
-    files = dict(
-        [(sha, path) for _, sha, path in target.parts if sha in missing]
-        + [item for item in target.blobs if item[0] in missing]
-    )
-    if not files:
+def bring(target: HostTarget, common: frozenset[str]) -> Generator[Callable[[], str], None, None]:
+    """Archives and model files that the host lacks, into layout.INCOMING. common: parts and blobs of several hosts."""
+    ours = exchange.of(host.state)
+    brought = [(sha, archive, path) for _, sha, archive, path in _parts(target)]
+    brought += [(sha, sha, path) for sha, path in _blobs(target)]
+    if not brought:
+        ours.settle(host, ok=True)
         return
+    files = {archive: path for _, archive, path in brought}
+    shared = {
+        archive for sha, archive, path in brought if sha in common and Path(path).stat().st_size >= exchange.SMALL
+    }
 
     def work() -> str:
-        size = sum(Path(path).stat().st_size for path in files.values())
-        transfer.send(
-            host, list(files.items()), remote.as_root(host)[2], lambda n: tell(host, "transfer", "start", f"{n} %")
-        )
-        return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
+        told = ours.bring(host, target, files, shared, lambda text: tell(host, "transfer", "start", text))
+        ours.settle(host, ok=True)
+        return told
 
     yield work
 
@@ -167,16 +200,25 @@ def bring(target: HostTarget) -> Generator[Callable[[], str], None, None]:
 @operation()  # type: ignore[untyped-decorator]
 @_step("unpack")
 def unpack(target: HostTarget) -> Generator[Callable[[], str], None, None]:
-    """Check what came in, and put it in its place."""
-    found = _held(target)
-    parts = [(name, sha) for name, sha, _ in target.parts if sha in found["parts"]]
-    blobs = [sha for sha, _ in target.blobs if sha in found["blobs"]]
+    """Check what came in, and put it in its place. Archives that other hosts may still want stay for `pass_on`."""
+    parts = [(name, sha, archive) for name, sha, archive, _ in _parts(target)]
+    blobs = [sha for sha, _ in _blobs(target)]
     if not parts and not blobs:
         return
+    keep = [archive for _, _, archive in parts] if exchange.of(host.state).takes_part(host) else []
 
     def work() -> str:
-        remote.order(host, "unpack", timeout=60 * MINUTES, parts=parts, blobs=blobs)
-        return ", ".join([name for name, _ in parts] + [f"{len(blobs)} model file(s)"] * bool(blobs))
+        remote.order(
+            host,
+            "unpack",
+            timeout=60 * MINUTES,
+            parts=parts,
+            keep=keep,
+            blobs=blobs,
+            all=[(name, sha) for name, sha, _ in target.parts],
+            manifest=_manifest(target),
+        )
+        return ", ".join([name for name, _, _ in parts] + [f"{len(blobs)} model file(s)"] * bool(blobs))
 
     yield work
 
@@ -195,6 +237,21 @@ def assemble(target: HostTarget) -> Generator[Callable[[], str], None, None]:
             host, "assemble", timeout=30 * MINUTES, digest=target.digest, parts=parts, manifest=_manifest(target)
         )
         return target.digest[:12] + "".join(f"; {line}" for line in found["drift"][:3])
+
+    yield work
+
+
+@operation()  # type: ignore[untyped-decorator]
+@_step("pass on")
+def pass_on(target: HostTarget) -> Generator[Callable[[], str], None, None]:
+    """Wait until no host wants anything of this one any more."""
+    ours, archives = exchange.of(host.state), [archive for archive, _ in host.connector_data[_PACKED].values()]
+    if not ours.takes_part(host):
+        return
+
+    def work() -> str:
+        ours.end(host, archives)
+        return ""
 
     yield work
 

@@ -6,6 +6,7 @@ output; what is refused comes back as {"error": ..., "remedy": ..., "kind": "hos
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -36,6 +37,7 @@ class RefusedError(Exception):
 
 def main() -> None:
     order = json.loads(sys.stdin.readline())
+    os.umask(0o022)
     does = {
         "inspect": inspect,
         "prepare": prepare,
@@ -68,6 +70,7 @@ def inspect(order: Order) -> Order:
     broken = {owner(path, parts) for path, what in bad if path not in OURS and what != "extra"}
     return {
         "parts": [sha for name, sha in parts.items() if name in broken or not (root / "parts" / sha).is_dir()],
+        "reuse": reuse(root, order["manifest"], parts) if order["reuse"] else {},
         "blobs": [sha for sha in order["blobs"] if not (state / "blobs" / sha).is_file()],
         "release": release.is_dir() and not bad and not newer(release),
         "drift": ["{} is {}".format(*item) for item in bad],
@@ -138,6 +141,43 @@ def drift(release: Path, text: str) -> Pairs:
     return sorted(bad)
 
 
+def reuse(root: Path, text: str, parts: dict[str, str]) -> dict[str, Order]:
+    """Of each part that isn't here, which paths no release here has a file for, and how many bytes the others are."""
+    found, files = {}, Content(root)
+    for name, sha in parts.items():
+        if not (root / "parts" / sha).is_dir():
+            have = files.of(text, name, parts)
+            size = sum(file.stat().st_size for file in have.values() if file)
+            if size:
+                found[name] = {"lacks": [path for path, file in have.items() if file is None], "size": size}
+    return found
+
+
+class Content:
+    """Files of the releases here by their SHA-256 and mode, as their manifests say."""
+
+    def __init__(self, root: Path) -> None:
+        self._found: dict[tuple[str, str], list[Path]] = {}
+        for manifest in sorted(root.glob("releases/*/manifest.json")):
+            for path, entry in json.loads(manifest.read_bytes())["files"].items():
+                self._found.setdefault((entry["sha256"], entry["mode"]), []).append(manifest.parent / path)
+
+    def of(self, text: str, part: str, parts: dict[str, str]) -> dict[str, Path | None]:
+        """For each path of a part of a manifest a file that is the same; it is read, whatever a manifest says."""
+        wanted = {path: it for path, it in json.loads(text)["files"].items() if owner(path, parts) == part}
+
+        def same(entry: dict[str, str]) -> Path | None:
+            for file in self._found.get((entry["sha256"], entry["mode"]), ()):
+                with contextlib.suppress(OSError):
+                    regular = not file.is_symlink() and stat.S_IMODE(file.stat().st_mode) == int(entry["mode"], 8)
+                    if regular and file_digest(file) == entry["sha256"]:
+                        return file
+            return None
+
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            return dict(zip(wanted, pool.map(same, wanted.values(), chunksize=64), strict=True))
+
+
 def newer(release: Path) -> bool:
     """Whether somebody was at work since the release was made: the probe goes by the same."""
     made = (release / "units.txt").stat().st_mtime_ns
@@ -162,7 +202,8 @@ def prepare(order: Order) -> Order:
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     room(order)
     user = pwd.getpwnam(order["user"])
-    os.chown(state / "incoming", user.pw_uid, user.pw_gid)  # rsync's user; all is checked before it is used
+    for path in (state / "incoming", *(state / "incoming").iterdir()):  # by this user; all is checked before it is used
+        os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
     (state / "incoming").chmod(0o700)
     replace(root / "libexec" / "switch", order["script"].encode(), 0o755)
     guard(Path(order["system"]), root, state)
@@ -217,11 +258,14 @@ def mib(size: int) -> str:
 
 
 def unpack(order: Order) -> Order:
-    """Archives and blobs that have come in: checked, then moved to their place in one step."""
+    """Archives and blobs that have come in: checked, then moved to their place in one step.
+
+    parts: (name, SHA-256, that of the archive which came: the part's own, or one of what is lacking here).
+    """
     root, state = Path(order["root"]), Path(order["state"])
-    for name, sha in order["parts"]:
-        archive, new = state / "incoming" / sha, root / "parts" / f".{sha}"
-        checked(f"part {name}", archive, sha)
+    for name, sha, packed in order["parts"]:
+        archive, new = state / "incoming" / packed, root / "parts" / f".{sha}"
+        checked(f"part {name}", archive, packed)
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
         command = ["tar", "-xzf", str(archive), "-C", str(new), "--no-same-owner", "-p"]
@@ -234,8 +278,11 @@ def unpack(order: Order) -> Order:
             raise RefusedError(
                 f"part {name} can't be unpacked: {(said.strip() or 'tar fails').splitlines()[0]}", "", "host"
             )
+        if packed != sha:
+            complete(new, name, order)
         swap(new, root / "parts" / sha)
-        archive.unlink()
+        if packed not in order["keep"]:
+            archive.unlink()
     for sha in order["blobs"]:
         archive = state / "incoming" / sha
         checked("model file", archive, sha)
@@ -243,6 +290,17 @@ def unpack(order: Order) -> Order:
         archive.chmod(0o644)
         archive.replace(state / "blobs" / sha)
     return {}
+
+
+def complete(new: Path, part: str, order: Order) -> None:
+    """Link into a part what other releases here have of it."""
+    for path, file in Content(Path(order["root"])).of(order["manifest"], part, dict(order["all"])).items():
+        place = new / path
+        if not place.exists():
+            if file is None:
+                raise RefusedError(f"part {part}: {path} was here, and isn't any more", "run it again", "host")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.link(file, place)
 
 
 def checked(what: str, path: Path, sha: str) -> None:

@@ -6,13 +6,14 @@ Both take what every host is to become, by name, and do what concerns the host t
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 from pyinfra import host
 from pyinfra.api import deploy
 
-from cluster_ai.deploys import operations
+from cluster_ai.deploys import exchange, operations
 from cluster_ai.deploys.data import HostTarget
 
 
@@ -20,12 +21,20 @@ from cluster_ai.deploys.data import HostTarget
 def push(targets: Mapping[str, HostTarget]) -> None:
     target = targets.get(host.data.get("cluster_ai_name", host.name))
     if target is None:
+        exchange.of(host.state).settle(host, ok=True)
         return
     operations.prepare(name="Make room", target=target)
-    operations.bring(name="Transfer", target=target)
+    operations.credentials(name="Credentials", target=target)  # by which hosts know each other
+    operations.bring(name="Transfer", target=target, common=_common(targets))
     operations.unpack(name="Unpack", target=target)
-    operations.credentials(name="Credentials", target=target)
     operations.assemble(name="Assemble and verify", target=target)
+    operations.pass_on(name="Pass on", target=target)
+
+
+def _common(targets: Mapping[str, HostTarget]) -> frozenset[str]:
+    """Parts and blobs of more than one host."""
+    counted = Counter(sha for it in targets.values() for sha in {*(p[1] for p in it.parts), *(b[0] for b in it.blobs)})
+    return frozenset(sha for sha, count in counted.items() if count > 1)
 
 
 @deploy("Switch")  # type: ignore[untyped-decorator]

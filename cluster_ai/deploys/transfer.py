@@ -19,15 +19,18 @@ _PERCENT = re.compile(rb"(\d+)%")
 
 
 def send(host: Host, files: Sequence[tuple[str, str]], user: str, on_percent: Callable[[int], None]) -> None:
-    """Bring files, given as (name there, path here), into layout.INCOMING. user: whose folder that is."""
+    """Bring files, given as (name there, path here), into layout.INCOMING. user: who may write there.
+
+    They grow under their names, so that they can be handed on meanwhile.
+    """
     if not which("rsync"):
         raise Failure("there is no rsync on this machine", remedy="apt install rsync", kind="host")
     with tempfile.TemporaryDirectory(prefix="cluster-ai-") as folder:
         for name, path in files:
             (Path(folder) / name).symlink_to(Path(path).absolute())
-        shell, where = _ssh(host)
+        shell, where = ssh(host)
         target = f"{user}@{f'[{where}]' if ':' in where else where}:{layout.INCOMING}/"
-        flags = ("-rLt", "--partial", "--timeout=60", "--info=progress2", "--outbuf=N")
+        flags = ("-rLt", "--inplace", "--timeout=60", "--info=progress2", "--outbuf=N")
         command = ("rsync", *flags, "-e", shlex.join(shell), f"{folder}/", target)
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
@@ -47,7 +50,7 @@ def send(host: Host, files: Sequence[tuple[str, str]], user: str, on_percent: Ca
         raise _failure(code, said)
 
 
-def _ssh(host: Host) -> tuple[list[str], str]:
+def ssh(host: Host) -> tuple[list[str], str]:
     """OpenSSH's command line, and the address: as given, else from the data that pyinfra's own connector has."""
     given = host.data.get("cluster_ai_rsync")
     if given:
@@ -79,7 +82,7 @@ def _ssh(host: Host) -> tuple[list[str], str]:
 def _failure(code: int, said: str) -> Failure:
     lines = [line for line in said.strip().splitlines() if line] or [f"rsync ends with {code}"]
     if "No space left on device" in said or "Disk quota exceeded" in said:
-        return Failure("the disk is full", kind="host", remedy=f"free some space for {layout.STATE}, then run it again")
+        return disk_full()
     if "rsync: command not found" in said or "rsync: not found" in said:
         return no_rsync()
     return Failure(
@@ -88,6 +91,10 @@ def _failure(code: int, said: str) -> Failure:
         said=said if code == 255 else "",
         remedy="run it again: it goes on where it was",
     )
+
+
+def disk_full() -> Failure:
+    return Failure("the disk is full", kind="host", remedy=f"free some space for {layout.STATE}, then run it again")
 
 
 def no_rsync() -> Failure:

@@ -134,6 +134,7 @@ def _services(config: Config) -> list[dict[str, Any]]:
         service("engine front", layout.FRONT_PORT, ["worker"], "head"),
         service("Dask worker", layout.DASK_WORKER_PORTS, ["worker"], "cluster"),
         service("Dask nanny", layout.DASK_NANNY_PORTS, ["worker"], "cluster"),
+        service("files of releases", layout.PEER_PORT, ["head", "worker"], "cluster"),
         service("node_exporter", layout.NODE_EXPORTER_PORT, ["head", "worker"], "head"),
     ]
 

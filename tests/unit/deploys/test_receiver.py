@@ -29,13 +29,17 @@ class Push:
 
     def __init__(self, path: Path) -> None:
         self.root, self.state, self.etc = path / "opt", path / "var", path / "etc"
-        self.archives = {name: archive(files) for name, files in FILES.items()}
+        self.contents = FILES
+        self.make()
+
+    def make(self) -> None:
+        self.archives = {name: archive(files) for name, files in self.contents.items()}
         self.parts = [(name, sha256(content)) for name, content in self.archives.items()]
         self.manifest = json.dumps(
             {
                 "files": {
                     path: {"sha256": sha256(content), "mode": "0644"}
-                    for files in FILES.values()
+                    for files in self.contents.values()
                     for path, content in files.items()
                 },
                 "units": {"cluster-ai-x.service": "b" * 64, "cluster-ai.target": "a" * 64},
@@ -54,10 +58,13 @@ class Push:
             "etc": str(self.etc),
             "system": str(self.root.parent / "system"),
             "parts": self.parts,
+            "all": self.parts,
             "blobs": [],
             "digest": self.digest,
             "manifest": self.manifest,
             "credentials": {},
+            "reuse": True,
+            "keep": [],
             "switch": "",
             "wanted": [sha for _, sha in self.parts],
             "user": getpass.getuser(),
@@ -72,10 +79,15 @@ class Push:
         for name, sha in self.parts:
             (self.state / "incoming" / sha).write_bytes(self.archives[name])
 
+    def unpack(self, parts: list[tuple[str, str]] | None = None) -> None:
+        """What has arrived of these parts, whole."""
+        came = [(name, sha, sha) for name, sha in (self.parts if parts is None else parts)]
+        receiver.unpack(self.order(parts=came))
+
     def all(self) -> None:
         receiver.prepare(self.order())
         self.arrive()
-        receiver.unpack(self.order())
+        self.unpack()
         receiver.assemble(self.order())
 
 
@@ -128,7 +140,7 @@ def test_an_archive_with_another_hash_is_refused_and_removed(push: Push) -> None
     bad = push.state / "incoming" / push.parts[0][1]
     bad.write_bytes(b"else")
     with pytest.raises(RefusedError, match=f"part host.*expected {push.parts[0][1]}, found {sha256(b'else')}"):
-        receiver.unpack(push.order())
+        push.unpack()
     assert not bad.exists()
     assert list((push.root / "parts").iterdir()) == []
 
@@ -136,7 +148,7 @@ def test_an_archive_with_another_hash_is_refused_and_removed(push: Push) -> None
 def test_a_part_that_lacks_a_file_of_the_manifest_makes_no_release(push: Push) -> None:
     receiver.prepare(push.order())
     push.arrive()
-    receiver.unpack(push.order())
+    push.unpack()
     (push.root / "parts" / push.parts[0][1] / "etc/a.json").unlink()
     with pytest.raises(RefusedError, match=r"etc/a\.json is missing"):
         receiver.assemble(push.order())
@@ -165,7 +177,7 @@ def test_drift_is_seen_and_repaired_from_the_parts_it_concerns(
     missing = [part for part in push.parts if part[1] in found["parts"]]
     for name, sha in missing:
         (push.state / "incoming" / sha).write_bytes(push.archives[name])
-    receiver.unpack(push.order(parts=missing))
+    push.unpack(missing)
     receiver.assemble(push.order())
     assert receiver.inspect(push.order())["release"]
 
@@ -201,6 +213,35 @@ def test_a_disk_that_is_too_small_is_refused_with_what_is_needed_and_what_is_fre
         receiver.prepare(push.order(unpacked=1 << 60))
     assert refused.value.answer["kind"] == "host"
     assert "--prune 1" in refused.value.answer["remedy"]
+
+
+def more(push: Push, path: Path) -> Push:
+    """A release after it, of which one file of "lib" is another one, and one more is there."""
+    after = Push(path)
+    after.root, after.state = push.root, push.state
+    after.contents = {**FILES, "lib": {**FILES["lib"], "lib/m/new.py": b"y = 2\n", "lib/same.py": b"x = 1\n"}}
+    after.make()
+    return after
+
+
+def test_of_a_part_only_what_no_release_here_has_must_come(push: Push, tmp_path: Path) -> None:
+    push.all()
+    after = more(push, tmp_path)
+    found = receiver.inspect(after.order())
+    assert found["parts"] == [dict(after.parts)["lib"]]
+    assert found["reuse"] == {"lib": {"lacks": ["lib/m/new.py"], "size": 12}}
+    rest = archive({"lib/m/new.py": b"y = 2\n"})
+    (push.state / "incoming" / sha256(rest)).write_bytes(rest)
+    receiver.unpack(after.order(parts=[("lib", dict(after.parts)["lib"], sha256(rest))]))
+    receiver.assemble(after.order())
+    assert receiver.inspect(after.order())["release"]
+    assert (after.release / "lib/m/__init__.py").samefile(push.release / "lib/m/__init__.py")
+
+
+def test_a_file_that_is_not_what_its_release_says_is_not_used_again(push: Push, tmp_path: Path) -> None:
+    push.all()
+    (push.release / "lib/m/__init__.py").write_bytes(b"x = 3\n")
+    assert receiver.inspect(more(push, tmp_path).order())["reuse"] == {}
 
 
 def test_credentials_are_readable_by_their_owner_alone(push: Push) -> None:

@@ -36,6 +36,7 @@ def test_the_firewall_knows_every_port_of_the_architecture_that_is_not_at_loopba
         str(CONFIG.scheduler.port),
         str(layout.FRONT_PORT),
         str(layout.NODE_EXPORTER_PORT),
+        str(layout.PEER_PORT),
         "8790-8799",
         "8800-8809",
     }
