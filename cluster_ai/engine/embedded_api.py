@@ -153,7 +153,7 @@ async def _prompt(model: Llama, ask: Ask) -> tuple[str, int]:
         count = await model.count(prompt)
         if count < limit:
             return prompt, limit - count
-        messages = translate.shortened(messages)
+        messages = translate.shortened(messages) if ask.truncate else None
     raise RefusedError(400, f"the prompt has {count} tokens, the context only {limit}")
 
 

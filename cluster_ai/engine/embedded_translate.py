@@ -51,6 +51,7 @@ class Ask:
     fields: Mapping[str, Any]  # for llama.cpp
     num_predict: int  # below 0: until the model ends, or the context is full
     num_ctx: int | None
+    truncate: bool  # whether the oldest messages may go where a conversation outgrows the context
 
     @property
     def only_loads(self) -> bool:
@@ -113,6 +114,7 @@ def ask(kind: Kind, request: Mapping[str, Any]) -> Ask:
         fields=_fields(options) | _format(request.get("format")),
         num_predict=_number(options, "num_predict", int, -1),
         num_ctx=_number(options, "num_ctx", int, 0) or None,
+        truncate=request.get("truncate") is not False,
     )
 
 

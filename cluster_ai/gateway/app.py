@@ -39,6 +39,7 @@ from cluster_ai.gateway.api.native.parts import PREFIX, Parts
 from cluster_ai.gateway.auth import KEY_IN_PATH, Guard, credentials, key_from_path
 from cluster_ai.gateway.balancing import Balancer
 from cluster_ai.gateway.calls import Route, wish_of
+from cluster_ai.gateway.context import Contexts
 from cluster_ai.gateway.cordons import Cordons
 from cluster_ai.gateway.elders import Elders
 from cluster_ai.gateway.exposition import Exposition
@@ -90,6 +91,7 @@ class Gateway:
         fleet.changed = gate.changed
         self._registry.register(Exposition(fleet, membership, self._meter, gate))
         relay = Relay(fleet, Balancer(settings.policy), client, self._failed_over, self._meter.faulted)
+        contexts = Contexts(fleet, relay, settings.context, self._meter.too_long)
         self._native = NativeApi(
             Parts(
                 settings,
@@ -106,10 +108,11 @@ class Gateway:
                 tasks,
                 gate,
                 books,
+                contexts,
             )
         )
         self._changes = Changes(fleet, client, blobs)
-        self._routes = self._table(Inference(fleet, relay, self._meter, gate, settings.limits))
+        self._routes = self._table(Inference(fleet, relay, contexts, self._meter, gate, settings.limits))
 
     def _table(self, inference: Inference) -> Table:
         table = Table()

@@ -13,6 +13,9 @@ from cluster_ai.gateway.api.http import Api, Refusal
 from cluster_ai.gateway.balancing import NO_WISH, POLICIES, Chain, Wish
 from cluster_ai.gateway.balancing.prefix import chain
 
+STRICT = b'"truncate":false,'  # at the beginning of a body: a prompt that is too long must not be cut in silence
+_CUT_BY_ENGINE = frozenset(("/api/chat", "/api/generate", "/api/embed"))
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -63,26 +66,30 @@ def admit(route: Route, body: bytes, contexts: Mapping[str, int], wish: Wish = N
     whole = route.streams is None or not (route.streams if stream is None else stream)
     model = canonical(asked)
     if route.api is Api.OLLAMA and route.task:
-        body = with_context(body, value, contexts.get(model))
+        body = with_context(body, value, contexts.get(model), strict=route.path in _CUT_BY_ENGINE)
     elif route.path == openai.CHAT and not whole:
         body = openai.with_usage(body, value)
     return Call(route.path, model, asked, body, whole, value, wish)
 
 
-def with_context(body: bytes, value: dict[str, Any], num_ctx: int | None) -> bytes:
+def with_context(body: bytes, value: dict[str, Any], num_ctx: int | None, *, strict: bool) -> bytes:
     """The body with options.num_ctx as the cluster runs the model; untouched where it already says so.
 
     Two clients that ask for different sizes would make Ollama load the model anew for each of them, again and again.
+    strict: with STRICT too, unless the client says what is to become of a prompt that is too long.
     """
-    options = value.get("options")
-    if num_ctx is None or (isinstance(options, dict) and options.get("num_ctx") == num_ctx):
+    options, added = value.get("options"), STRICT if strict and "truncate" not in value else b""
+    if num_ctx is not None and not (isinstance(options, dict) and options.get("num_ctx") == num_ctx):
+        if options is not None and not isinstance(options, dict):
+            raise Refusal(400, "invalid_options", "options must be an object")
+        if "options" in value:
+            changed = {**value, "options": {**(options or {}), "num_ctx": num_ctx}}
+            body = json.dumps(changed, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+        else:
+            added += b'"options":{"num_ctx":%d},' % num_ctx
+    if not added:
         return body
-    if options is None and "options" not in value:  # spare the work of writing a long prompt or an image anew
-        return b'{"options":{"num_ctx":%d},' % num_ctx + body.lstrip(b" \t\r\n")[1:]
-    if options is not None and not isinstance(options, dict):
-        raise Refusal(400, "invalid_options", "options must be an object")
-    changed = {**value, "options": {**(options or {}), "num_ctx": num_ctx}}
-    return json.dumps(changed, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return b"{" + added + body.lstrip(b" \t\r\n")[1:]  # spares the work of writing a long prompt or an image anew
 
 
 def wish_of(policy: bytes, worker: bytes) -> Wish:

@@ -130,6 +130,7 @@ class Meter:
         self._queue_time = _histogram(names.QUEUE_TIME, registry)
         self._queue_times: dict[str, Histogram] = {}
         self._refused = _counter(names.REFUSED, registry)
+        self._too_long = _counter(names.TOO_LONG, registry)
         for reason in ("queue_full", "queue_timeout", "user_limit"):
             self._refused.labels(reason)
 
@@ -145,6 +146,10 @@ class Meter:
         if child is None:
             child = self._queue_times[model] = self._queue_time.labels(model)
         child.observe(seconds)
+
+    def too_long(self, model: str) -> None:
+        """A prompt was longer than the model's context."""
+        self._too_long.labels(model).inc()
 
     def refused(self, reason: str) -> None:
         self._refused.labels(reason).inc()

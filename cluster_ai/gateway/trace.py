@@ -26,6 +26,7 @@ class Trace:
     error: str = ""
     first_byte: float | None = None  # seconds after the start
     queued: float = 0.0  # seconds in the queue
+    cut: bool = False  # its prompt was too long, and lost its oldest part
     usage: Usage | None = None
     headers: list[Header] = field(default_factory=list)
 
@@ -46,6 +47,8 @@ class Trace:
             known["ttft_ms"] = round(self.first_byte * 1000, 1)
         if self.usage is not None:
             known["tokens"] = self.usage.tokens
+        if self.cut:
+            known["context"] = "truncated"
         if self.error:
             known["error"] = self.error
         return known

@@ -165,6 +165,12 @@ REFUSED = Metric(
     "(queue_timeout), or their user's limits were reached (user_limit).",
     ("reason",),
 )
+TOO_LONG = Metric(
+    "gateway_prompts_too_long_total",
+    "counter",
+    "Prompts that were longer than their model's context, and were cut or refused for it.",
+    ("model",),
+)
 IN_FLIGHT = Metric(
     "gateway_in_flight", "gauge", "Requests that a worker is answering through this gateway.", ("worker",)
 )
@@ -216,6 +222,7 @@ METRICS = (
     QUEUE_TIME,
     QUEUE_LENGTH,
     REFUSED,
+    TOO_LONG,
     IN_FLIGHT,
     FAILOVERS,
 )

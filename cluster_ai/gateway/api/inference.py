@@ -22,6 +22,7 @@ from cluster_ai.gateway.api.http import (
 )
 from cluster_ai.gateway.api.sse import Events
 from cluster_ai.gateway.calls import Call, Route, admit
+from cluster_ai.gateway.context import Contexts
 from cluster_ai.gateway.fleet import Fleet
 from cluster_ai.gateway.metering import Meter, Tail, usage_of
 from cluster_ai.gateway.models.unload import unload, unloads
@@ -76,8 +77,11 @@ async def until_gone(receive: Receive, work: Callable[[], Awaitable[None]]) -> N
 
 
 class Inference:
-    def __init__(self, fleet: Fleet, relay: Relay, meter: Meter, gate: Gate, limits: LimitSettings) -> None:
-        self._fleet, self._relay, self._meter, self._gate, self._limits = fleet, relay, meter, gate, limits
+    def __init__(
+        self, fleet: Fleet, relay: Relay, contexts: Contexts, meter: Meter, gate: Gate, limits: LimitSettings
+    ) -> None:
+        self._fleet, self._relay, self._contexts, self._meter = fleet, relay, contexts, meter
+        self._gate, self._limits = gate, limits
 
     async def handle(self, route: Route, receive: Receive, send: Send, trace: Trace) -> None:
         """Answers the request, or raises Refusal before anything was sent, or ClientGone."""
@@ -105,7 +109,7 @@ class Inference:
             self._meter.task(trace.elapsed(), failed=failed)
 
     async def _answer(self, route: Route, call: Call, send: Send, trace: Trace) -> None:
-        reply = await self._relay.open(call)
+        reply = await (self._contexts.open(call, trace) if route.task else self._relay.open(call))
         trace.worker, trace.status = reply.worker.name, reply.status
         try:
             await self._send(route, call, reply, send, trace)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cluster_ai.gateway.api.http import Api, Refusal
 from cluster_ai.gateway.balancing import NO_WISH, Wish
-from cluster_ai.gateway.calls import Route, admit, wish_of, with_context
+from cluster_ai.gateway.calls import STRICT, Route, admit, wish_of, with_context
 
 CHAT = Route("/api/chat", Api.OLLAMA, True)
 OPENAI = Route("/v1/chat/completions", Api.OPENAI, False)
@@ -28,7 +28,7 @@ def body(**value: Any) -> bytes:
 
 
 def test_the_model_is_found_under_its_one_spelling_and_the_body_passes_as_it_is() -> None:
-    raw = b'{ "model" : "SmolLM2", "messages": [] }'
+    raw = b'{ "model" : "SmolLM2", "messages": [], "truncate": true }'
     call = admit(CHAT, raw, {})
     assert (call.model, call.asked, call.body, call.whole) == ("smollm2:latest", "SmolLM2", raw, False)
 
@@ -70,10 +70,17 @@ def test_the_clusters_context_size_replaces_the_clients() -> None:
 
 
 def test_a_body_that_needs_no_change_stays_byte_for_byte() -> None:
-    raw = b'{"model":"m",  "options":{"num_ctx": 4096}}'
+    raw = b'{"model":"m",  "options":{"num_ctx": 4096}, "truncate": false}'
     assert admit(CHAT, raw, {"m:latest": 4096}).body is raw
-    other = body(model="other", options={"num_ctx": 1})
+    other = body(model="other", options={"num_ctx": 1}, truncate=True)
     assert admit(CHAT, other, {"m:latest": 4096}).body is other
+
+
+@pytest.mark.parametrize("options", [{}, {"options": {"num_ctx": 4096}}, {"options": {"num_ctx": 1}}])
+def test_the_engine_is_asked_not_to_cut_a_prompt_in_silence(options: dict[str, Any]) -> None:
+    call = admit(CHAT, body(model="m", **options), {"m:latest": 4096})
+    assert call.body.startswith(b"{" + STRICT)
+    assert json.loads(call.body) == {"model": "m", "truncate": False, "options": {"num_ctx": 4096}}
 
 
 def test_openais_bodies_have_no_options_and_are_left_alone() -> None:
@@ -82,14 +89,19 @@ def test_openais_bodies_have_no_options_and_are_left_alone() -> None:
 
 
 @given(
-    value=st.dictionaries(st.text().filter(lambda k: k != "options"), JSON),
+    value=st.dictionaries(st.text().filter(lambda k: k not in ("options", "truncate")), JSON),
     options=st.none() | st.dictionaries(st.text(), JSON),
+    strict=st.booleans(),
 )
-def test_only_the_context_size_changes(value: dict[str, Any], options: dict[str, Any] | None) -> None:
+def test_only_the_context_size_changes(value: dict[str, Any], options: dict[str, Any] | None, strict: bool) -> None:
     asked = {"model": "m", **value, **({} if options is None else {"options": options})}
     raw = b" \n" + json.dumps(asked).encode()
-    changed = json.loads(with_context(raw, json.loads(raw), 512))
-    assert changed == {**asked, "options": {**(options or {}), "num_ctx": 512}}
+    changed = json.loads(with_context(raw, json.loads(raw), 512, strict=strict))
+    assert changed == {
+        **asked,
+        "options": {**(options or {}), "num_ctx": 512},
+        **({"truncate": False} if strict else {}),
+    }
 
 
 def test_headers_wish_for_a_policy_and_a_worker() -> None:

@@ -31,9 +31,10 @@ from cluster_ai.gateway.api.inference import DONE, until_gone
 from cluster_ai.gateway.api.native.routing import Decision, Mode, Seat, as_asked, should_distribute, tokens_of
 from cluster_ai.gateway.balancing import Wish
 from cluster_ai.gateway.calls import Call
+from cluster_ai.gateway.context import Contexts
 from cluster_ai.gateway.fleet import Fleet
 from cluster_ai.gateway.metering import Meter, Usage, usage_of
-from cluster_ai.gateway.relay import LostError, Relay, Reply
+from cluster_ai.gateway.relay import LostError, Reply
 from cluster_ai.gateway.trace import Trace
 
 _ATTEMPTS = 2  # for a whole answer, of which the client has seen nothing when it breaks
@@ -140,8 +141,8 @@ class _Way:
 class Answers:
     """local: workers on the gateway's own host."""
 
-    def __init__(self, fleet: Fleet, relay: Relay, meter: Meter, gate: Gate, local: frozenset[str]) -> None:
-        self._fleet, self._relay, self._meter, self._gate, self._local = fleet, relay, meter, gate, local
+    def __init__(self, fleet: Fleet, contexts: Contexts, meter: Meter, gate: Gate, local: frozenset[str]) -> None:
+        self._fleet, self._contexts, self._meter, self._gate, self._local = fleet, contexts, meter, gate, local
 
     async def give(self, job: Job, receive: Receive, send: Send, trace: Trace) -> None:
         """Answers the request, or raises Refusal before anything was sent, or ClientGone. The body was read before."""
@@ -166,7 +167,7 @@ class Answers:
         model, options = canonical(job.model), dict(job.options)
         if model in self._fleet.contexts:
             options["num_ctx"] = self._fleet.contexts[model]
-        body = {"model": job.model, **job.body, "stream": True, "options": options}
+        body = {"truncate": False, "model": job.model, **job.body, "stream": True, "options": options}
         decision = self._decide(model, job, wish)
         if decision.prefer:
             wish = Wish(prefer=decision.prefer) if job.mode == "auto" else self._pinned(decision)
@@ -275,7 +276,7 @@ class Answers:
         return encode(job.reply("", figures).model_dump())
 
     async def _open(self, call: Call, trace: Trace) -> Reply:
-        reply = await self._relay.open(call)
+        reply = await self._contexts.open(call, trace)
         trace.worker, trace.status = reply.worker.name, reply.status
         if reply.status != 200:
             reply.close()

@@ -17,6 +17,7 @@ from cluster_ai.gateway.admission.users import NOBODY, User, must_administer
 from cluster_ai.gateway.api.http import Refusal
 from cluster_ai.gateway.api.native.figures import Figures
 from cluster_ai.gateway.api.native.kept.database import Database
+from cluster_ai.gateway.context import Contexts
 from cluster_ai.gateway.cordons import Cordons
 from cluster_ai.gateway.elders import Elders
 from cluster_ai.gateway.fleet import Fleet, Worker
@@ -81,6 +82,7 @@ class Parts:
     tasks: TaskManager
     gate: Gate
     books: Books
+    contexts: Contexts
 
     @property
     def tls(self) -> bool:
