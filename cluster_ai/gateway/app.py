@@ -49,13 +49,15 @@ from cluster_ai.gateway.log import Log
 from cluster_ai.gateway.metering import Meter
 from cluster_ai.gateway.models.blobs import Blobs
 from cluster_ai.gateway.models.changes import Changes
-from cluster_ai.gateway.relay import LostError, Relay
+from cluster_ai.gateway.relay import LostError, Moment, Relay
 from cluster_ai.gateway.routing import Handler, Table
 from cluster_ai.gateway.tasks import TaskManager
 from cluster_ai.gateway.trace import Trace
+from cluster_ai.gateway.wire import Wire
 from cluster_ai.settings import GatewaySettings
 
-_OPEN = frozenset(("/health", "/"))  # tell nothing but that something runs here
+_DOCS = f"{PREFIX}/docs"
+_OPEN = frozenset(("/health", "/", _DOCS))  # tell nothing but that something runs here
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _BUSY_WAIT = (b"retry-after", b"2")
@@ -80,6 +82,7 @@ class Gateway:
         client: aiohttp.ClientSession,
         log: Log,
         books: Books,
+        wire: Wire,
     ) -> None:
         self._fleet, self._guard, self._log = fleet, guard, log
         self.ending = False  # set when this process is to end
@@ -90,7 +93,7 @@ class Gateway:
         gate = Gate(settings.limits, fleet.able, books.account, self._meter)
         fleet.changed = gate.changed
         self._registry.register(Exposition(fleet, membership, self._meter, gate))
-        relay = Relay(fleet, Balancer(settings.policy), client, self._failed_over, self._meter.faulted)
+        relay = Relay(fleet, Balancer(settings.policy), client, self._failed_over, self._meter.faulted, wire)
         contexts = Contexts(fleet, relay, settings.context, self._meter.too_long)
         self._native = NativeApi(
             Parts(
@@ -126,6 +129,7 @@ class Gateway:
         table.below("/v1/models/", "{model}", GET=self._openai_model)
         table.add("POST", anthropic.COUNT, self._count_tokens)
         self._changes.enter(table)
+        table.add("GET", _DOCS, self._native.page)
         for path, handler in self._native.streaming.items():
             table.add("POST", path, handler)
         for route in ROUTES:
@@ -230,9 +234,9 @@ class Gateway:
 
         return handler
 
-    def _failed_over(self, worker: Worker, reason: str) -> None:
-        self._meter.failover()
-        self._log.write("failover", to=worker.name, reason=reason)
+    def _failed_over(self, worker: Worker, reason: str, moment: Moment) -> None:
+        self._meter.failover(moment)
+        self._log.write("failover", to=worker.name, reason=reason, moment=moment)
 
     def _route_name(self, path: str) -> str:
         """For the metric's label: never what a client made up."""

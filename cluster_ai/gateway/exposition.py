@@ -5,6 +5,7 @@ So a worker or model that is gone leaves no stale series.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -12,12 +13,15 @@ from prometheus_client.registry import Collector
 
 from cluster_ai.cluster.membership import Membership, View
 from cluster_ai.gateway.admission.gate import Gate
+from cluster_ai.gateway.failover import breaker
 from cluster_ai.gateway.fleet import Fleet, State
 from cluster_ai.gateway.metering import Meter
 from cluster_ai.metrics import names
 from cluster_ai.metrics.names import Metric
 
 Family = GaugeMetricFamily | CounterMetricFamily
+_OPENNESS = {breaker.State.CLOSED: 0, breaker.State.HALF_OPEN: 0.5, breaker.State.OPEN: 1}
+
 Samples = Sequence[tuple[tuple[str, ...], float]]
 
 
@@ -59,6 +63,10 @@ class Exposition(Collector):
             for model in sorted(w.present)
         ]
         yield _gauge(names.WORKER_MODEL_LOADED, loaded)
+        yield _counter(names.WORKER_STALLS, [((w.name,), w.stalls) for w in workers])
+        now = time.monotonic()
+        yield _gauge(names.WORKER_BREAKER, [((w.name,), _OPENNESS[w.breaker.state(now)]) for w in workers])
+        yield _gauge(names.WORKER_FLAWED, [((w.name, m), m in w.flaws) for w in workers for m in sorted(w.on_cards)])
 
 
 def _hosts(view: View | None) -> Iterator[Family]:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Protocol
 
 from yarl import URL
 
 from cluster_ai.engine.client import EngineState, LoadedModel, PresentModel, canonical
 from cluster_ai.gateway.api.http import Refusal
+from cluster_ai.gateway.failover.breaker import CLOSED, room
+from cluster_ai.gateway.failover.pace import Pace
+from cluster_ai.gateway.failover.processor import Speed, fallen
 from cluster_ai.gateway.metering import TIMED, Usage
 from cluster_ai.settings import GatewaySettings, Upstream
 
@@ -66,19 +71,54 @@ class Cordon:
 
 
 class Flight:
-    """A request on its way to, or streaming from, a worker; the checks can abort it when its worker is lost."""
+    """A request on its way to, or streaming from, a worker; the checks can abort it when its worker is lost.
 
-    __slots__ = ("_task", "last_byte", "lost")
+    The relay counts pieces and says when it waits for one; the rest is the watch's (failover/watch.py).
+    """
 
-    def __init__(self, task: asyncio.Task[object], now: float) -> None:
-        self._task = task
+    __slots__ = (
+        "_task",
+        "idle",
+        "last_byte",
+        "lost",
+        "model",
+        "pieces",
+        "response",
+        "seen",
+        "size",
+        "streams",
+        "waiting",
+    )
+
+    def __init__(
+        self, task: asyncio.Task[object], now: float, model: str = "", size: int = 0, *, streams: bool = False
+    ) -> None:
+        """size: bytes of the request."""
+        self._task, self.model, self.size, self.streams = task, model, size, streams
+        self.response: Closable | None = None  # once it has begun
+        self.pieces = 0
+        self.waiting = True
+        self.seen = 0  # pieces, when it was last looked at
+        self.idle = 0.0  # seconds that it waits, as far as was seen
         self.last_byte = now
         self.lost = ""  # why it was aborted
 
     def abort(self, reason: str) -> None:
-        if not self.lost:
-            self.lost = reason
+        """What waits for the answer's beginning is cancelled; an answer's connection is closed, which its reader sees.
+
+        So that a task which is just sending to its client isn't disturbed in that.
+        """
+        if self.lost:
+            return
+        self.lost = reason
+        if self.response is None:
             self._task.cancel()
+        else:
+            self.response.close()
+
+
+class Closable(Protocol):
+    def close(self) -> object: ...
 
 
 class Worker:
@@ -98,7 +138,21 @@ class Worker:
         self.flights: set[Flight] = set()
         self.suspect = asyncio.Event()  # a request met a fault: check now
         self.speeds: dict[str, float] = {}  # by model: tokens per second of one answer, a moving average
+        self.on_cards = frozenset(canonical(m) for m in upstream.on_gpu)
+        self.breaker = CLOSED
+        self.back: float | None = None  # since when, while it is taken in gently
+        self.flaws: dict[str, str] = {}  # by model: why others answer for it, as long as there are others
+        self.card_speeds: dict[str, Speed] = {}
+        self.paces: dict[str, Pace] = {}
+        self.stalls = 0  # streams that were given up because nothing came
         self._urls: dict[str, URL] = {}
+
+    def admits(self, now: float) -> bool:
+        """Whether it may get one more request, as far as its past says."""
+        if not self.breaker.admits(now):
+            return False
+        most = None if self.back is None else room(self.slots, self.back, now)
+        return most is None or self.in_flight < most
 
     @property
     def in_flight(self) -> int:
@@ -114,15 +168,20 @@ class Worker:
 
     @property
     def reason(self) -> str:
-        """Why it isn't active; empty when it is."""
+        """Why it isn't active, or gets less than the others though it is; empty when all is well."""
         match self.state:
             case State.ACTIVE:
-                return ""
+                return "; ".join(self._doubts())
             case State.DRAINING:
                 return str(self.cordon) if self.cordon else "its Dask worker is closing"
             case _:
                 why = self.health.reason or "not checked yet"
                 return f"{why}; {self.cordon}" if self.cordon else why
+
+    def _doubts(self) -> Iterator[str]:
+        if self.breaker.opened is not None:
+            yield f"requests fail there: {self.breaker.reason}"
+        yield from (f"{model} {flaw}" for model, flaw in sorted(self.flaws.items()))
 
     def url(self, path: str) -> URL:
         found = self._urls.get(path)
@@ -155,6 +214,7 @@ class Fleet:
         self._placed = frozenset(self.contexts).union(*(w.placed for w in self.workers.values()))
         self._able: dict[str, tuple[Worker, ...]] = {}
         self.changed: Callable[[], None] = lambda: None  # told after each change of who is able
+        self._watched: set[str] = set()  # workers that may not get whatever comes
 
     def add(self, upstream: Upstream) -> Worker:
         """A worker that the configuration doesn't name. It gets nothing before it has answered a check."""
@@ -181,10 +241,67 @@ class Fleet:
         if worker.state is not State.ACTIVE:
             text = f"worker '{pinned}', asked for by x-cluster-worker, is {worker.state.value}: {worker.reason}"
             raise Refusal(503, "worker_unavailable", text, [(b"retry-after", b"5")])
-        if worker not in able:
+        if model not in worker.present:
             text = f"worker '{pinned}', asked for by x-cluster-worker, doesn't have model '{model}'"
             raise Refusal(404, "model_not_on_worker", text)
         return (worker,)
+
+    def admitted(self, candidates: Sequence[Worker], now: float) -> Sequence[Worker]:
+        """Those of them that may get a request now; all, where none may: some answer is better than none."""
+        if not self._watched:
+            return candidates
+        return [w for w in candidates if w.admits(now)] or candidates
+
+    def sent(self, worker: Worker, now: float) -> None:
+        """A request goes there."""
+        if worker.breaker.opened is not None:
+            worker.breaker = worker.breaker.sent(now)
+
+    def unsent(self, worker: Worker) -> None:
+        """It told nothing of the worker: its client left before."""
+        if worker.breaker.opened is not None:
+            worker.breaker = worker.breaker.unsent()
+
+    def blamed(self, worker: Worker, reason: str, now: float) -> None:
+        """A request failed there."""
+        worker.breaker = worker.breaker.failed(now, reason)
+        if worker.breaker.opened is not None:
+            self._watched.add(worker.name)
+
+    def proved(self, worker: Worker, now: float) -> None:
+        """A request was answered there."""
+        if worker.breaker is CLOSED:
+            return
+        tripped = worker.breaker.opened is not None
+        worker.breaker = worker.breaker.answered(now)
+        if tripped and worker.breaker.opened is None:
+            self._take_in(worker, now)
+
+    def settle(self, worker: Worker, now: float) -> None:
+        """What passes with time: the gentle beginning of one that is back, and the doubt in a slow one."""
+        if worker.back is not None and room(worker.slots, worker.back, now) is None:
+            worker.back = None
+            if worker.breaker.opened is None:
+                self._watched.discard(worker.name)
+        if worker.card_speeds:
+            self._judge(worker, now)
+
+    def _take_in(self, worker: Worker, now: float) -> None:
+        worker.back = now
+        self._watched.add(worker.name)
+
+    def _judge(self, worker: Worker, now: float) -> None:
+        """Whether what was placed on its cards is there."""
+        flaws = {}
+        for model in worker.on_cards:
+            loaded, speed = worker.loaded_model(model), worker.card_speeds.get(model)
+            flaw = fallen(loaded.size, loaded.size_vram) if loaded is not None else ""
+            flaw = flaw or (speed.reason(now) if speed is not None else "")
+            if flaw:
+                flaws[model] = flaw
+        if flaws != worker.flaws:
+            worker.flaws = flaws
+            self._index()
 
     def measured(self, worker: Worker, model: str, usage: Usage) -> None:
         """After an answer of the worker: it has the model in memory, and this was its speed, where one can tell."""
@@ -194,6 +311,10 @@ class Fleet:
         if speed is not None and usage.tokens >= TIMED:
             known = worker.speeds.get(model, speed)
             worker.speeds[model] = known + WEIGHT * (speed - known)
+            if model in worker.on_cards:
+                now = time.monotonic()
+                worker.card_speeds.setdefault(model, Speed()).add(speed, now)
+                self._judge(worker, now)
 
     def active(self) -> list[Worker]:
         return [w for w in self.workers.values() if w.state is State.ACTIVE]
@@ -212,10 +333,15 @@ class Fleet:
         return sorted(self._placed.union(*(w.present for w in self.workers.values())))
 
     def answered(self, worker: Worker, engine: EngineState) -> None:
+        if worker.health.answered is False:  # back from the dead: what failed before says nothing of it now
+            worker.breaker = CLOSED
+            self._take_in(worker, time.monotonic())
         worker.health = worker.health.succeeded()
         worker.engine = engine
         worker.present = {m.name: m for m in engine.present}
         worker.loaded = frozenset(m.name for m in engine.loaded)
+        if worker.on_cards:
+            self._judge(worker, time.monotonic())
         self._index()
 
     def failed(self, worker: Worker, reason: str, now: float, *, certain: bool) -> None:
@@ -245,4 +371,6 @@ class Fleet:
         for worker in self.active():
             for model in worker.present:
                 able.setdefault(model, []).append(worker)
-        self._able = {model: tuple(workers) for model, workers in able.items()}
+        self._able = {
+            model: tuple([w for w in workers if model not in w.flaws] or workers) for model, workers in able.items()
+        }

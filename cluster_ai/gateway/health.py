@@ -10,6 +10,7 @@ import time
 import aiohttp
 
 from cluster_ai.engine.client import EngineClient, EngineError
+from cluster_ai.gateway.failover.watch import StallWatch
 from cluster_ai.gateway.fleet import Fleet, State, Worker
 from cluster_ai.gateway.log import Log
 
@@ -24,22 +25,26 @@ def pause(failures: int) -> float:
 
 
 class HealthWatch:
-    """One task a worker; `async with` starts and ends them."""
+    """One task a worker, and one over all that streams; `async with` starts and ends them."""
 
     def __init__(self, fleet: Fleet, session: aiohttp.ClientSession, log: Log) -> None:
         self._fleet, self._session, self._log = fleet, session, log
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._looked: dict[str, asyncio.Event] = {}
+        self._stalls: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> HealthWatch:
         for worker in self._fleet.workers.values():
             self.add(worker)
+        stalls = StallWatch(self._fleet, self._log)
+        self._stalls = asyncio.create_task(stalls.run(), name="stall-watch")
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks.values():
+        tasks = [*self._tasks.values(), *([self._stalls] if self._stalls else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def add(self, worker: Worker) -> None:
         """Begins to check it."""

@@ -121,6 +121,8 @@ class Meter:
         self._tokens = _counter(names.TOKENS, registry)
         self._requests = _counter(names.REQUESTS, registry)
         self._failovers = _counter(names.FAILOVERS, registry)
+        for moment in ("start", "stream"):
+            self._failovers.labels(moment)
         self._worker_requests = _counter(names.WORKER_REQUESTS, registry)
         self._worker_response_time = _histogram(names.WORKER_RESPONSE_TIME, registry)
         self._worker_first_token = _histogram(names.WORKER_FIRST_TOKEN, registry)
@@ -197,8 +199,9 @@ class Meter:
             if not hit:
                 self._load_time.labels(model).observe(usage.load)
 
-    def failover(self) -> None:
-        self._failovers.inc()
+    def failover(self, moment: str = "start") -> None:
+        """moment: start, unseen by the client; or stream, going on where another worker broke off."""
+        self._failovers.labels(moment).inc()
 
 
 def _counter(metric: Metric, registry: CollectorRegistry) -> Counter:

@@ -35,6 +35,7 @@ from cluster_ai.gateway.log import Handler, Log
 from cluster_ai.gateway.models.blobs import Blobs
 from cluster_ai.gateway.relay import session
 from cluster_ai.gateway.tasks import TaskManager
+from cluster_ai.gateway.wire import Wire
 from cluster_ai.settings import GatewaySettings
 
 LINGER = 3.0  # seconds in which a client that keeps its connection is still answered, and told to make a new one
@@ -193,10 +194,11 @@ async def serve(
     cordons = Cordons(
         fleet, membership, CordonFile(state), log, ending=lambda: server is not None and server.should_exit
     )
-    context = client_context(credentials.tls) if credentials.tls is not None else True
-    connector = aiohttp.TCPConnector(limit=0, ssl=context, ttl_dns_cache=60)
+    context = client_context(credentials.tls) if credentials.tls is not None else None
+    connector = aiohttp.TCPConnector(limit=0, ssl=context or True, ttl_dns_cache=60)
     async with (
         session(connector) as client,
+        contextlib.aclosing(Wire(context)) as wire,
         cordons,
         HealthWatch(fleet, client, log) as health,
         TaskManager(Path(settings.tasks) if settings.tasks else None) as tasks,
@@ -205,7 +207,22 @@ async def serve(
     ):
         blobs = Blobs(state / "blobs" if state is not None else None)
         guard = Guard(credentials.token, settings.trusted_networks, [settings.host], books.keys.user)
-        app = Gateway(settings, fleet, membership, cordons, elders, health, database, tasks, guard, blobs, client, log, books)
+        app = Gateway(
+            settings,
+            fleet,
+            membership,
+            cordons,
+            elders,
+            health,
+            database,
+            tasks,
+            guard,
+            blobs,
+            client,
+            log,
+            books,
+            wire,
+        )
         await health.looked(FIRST_LOOK)
         gc.collect()
         gc.freeze()  # what is loaded by now stays: no need to walk through it again and again while requests run

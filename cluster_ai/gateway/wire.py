@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import socket
 import ssl
 from collections import deque
@@ -346,7 +347,7 @@ class Wire:
         self._heads[url] = pool, head.encode("ascii") + b"Content-Length: "
         return self._heads[url]
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Idle connections; one that brings an answer ends with that."""
         for pool in self._pools.values():
             pool.close()

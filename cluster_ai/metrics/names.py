@@ -177,7 +177,27 @@ IN_FLIGHT = Metric(
 FAILOVERS = Metric(
     "gateway_failovers_total",
     "counter",
-    "Requests moved to another worker before their first byte, unseen by the client.",
+    "Requests moved to another worker: before their first byte, unseen by the client (moment=start), or in the midst "
+    "of their answer, which went on there (moment=stream).",
+    ("moment",),
+)
+WORKER_STALLS = Metric(
+    "worker_stalls_total",
+    "counter",
+    "Streams that were given up because nothing came for much longer than the model's own pace.",
+    ("worker",),
+)
+WORKER_BREAKER = Metric(
+    "worker_breaker_open",
+    "gauge",
+    "1 while a worker gets no requests because they failed there, 0.5 while one may try whether it is well again.",
+    ("worker",),
+)
+WORKER_FLAWED = Metric(
+    "worker_model_off_gpu",
+    "gauge",
+    "1 while a model that was placed on a worker's card seems to run on its CPU; others answer for it, if they can.",
+    ("worker", "model"),
 )
 
 DRIFT = Metric(
@@ -225,4 +245,7 @@ METRICS = (
     TOO_LONG,
     IN_FLIGHT,
     FAILOVERS,
+    WORKER_STALLS,
+    WORKER_BREAKER,
+    WORKER_FLAWED,
 )

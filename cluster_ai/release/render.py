@@ -130,6 +130,7 @@ def _gateway(config: Config, placement: Placement) -> settings.GatewaySettings:
                 slots=config.engine.parallel,
                 gpu=worker.resources.gpu,
                 memory=worker.resources.gpu_memory if worker.resources.gpu else worker.resources.memory,
+                on_gpu=tuple(p.model for p in placement.on(worker.name) if p.processor == "gpu"),
             )
             for worker in config.workers
         ),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 MODEL = "fake:latest"
+RENDERED = "<user>x<assistant>"  # every prompt
 LINE = b'{"model":"fake","response":"a","done":false}\n'
 OPENAI_LINE = (
     b'data: {"id":"c1","object":"text_completion","created":1,"choices":[{"text":"a","index":0,"finish_reason":null}],'
@@ -22,7 +23,6 @@ OPENAI_LAST = (
     b'data: {"id":"c1","object":"text_completion","created":1,"choices":[{"text":"","index":0,"finish_reason":"stop"}],'
     b'"model":"fake","system_fingerprint":"fp"}\n\ndata: [DONE]\n\n'
 )
-RENDERED = "<user>x<assistant>"  # every prompt
 LAST = b'{"model":"fake","response":"","done":true,"load_duration":1000,"total_duration":2000,"eval_count":2}\n'
 EVENT, DONE = b'data: {"choices":[{"delta":{"content":"a"},"text":"a"}]}\n\n', b"data: [DONE]\n\n"  # OpenAI's
 DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0}\n\n'  # Anthropic's
@@ -52,7 +52,6 @@ class Upstream:
     script: list[Act] = field(default_factory=list)
     deaf: bool = False  # checks get no answer any more
     asked: list[bytes] = field(default_factory=list)  # bodies
-    rendered: int = 0  # prompts, without an answer
     left: int = 0  # connections that the gateway closed while it was silent
     url: str = ""
 
@@ -104,6 +103,9 @@ async def _request(state: Upstream, reader: asyncio.StreamReader, writer: asynci
     if path == "/api/show":
         await _send(writer, 200, SHOWN)
         return True
+    if b'"_debug_render_only":true' in body:
+        await _send(writer, 200, json.dumps({"_debug_info": {"rendered_template": RENDERED}}).encode())
+        return True
     state.asked.append(body)
     if path == "/api/generate" and b'"prompt"' not in body:  # only to load or unload the model
         await _send(writer, 200, LAST)
@@ -111,6 +113,8 @@ async def _request(state: Upstream, reader: asyncio.StreamReader, writer: asynci
     line, last = LINE, LAST
     if path == "/v1/messages":
         line, last = DELTA, STOP
+    elif path == "/v1/completions":
+        line, last = OPENAI_LINE, OPENAI_LAST
     elif path.startswith("/v1/"):
         line, last = EVENT, DONE
     return await _act(state, state.script.pop(0) if state.script else Act.ANSWER, reader, writer, line, last)
@@ -123,6 +127,12 @@ async def _act(
         case Act.ANSWER:
             await _stream(writer, line, line, last, end=True)
             return True
+        case Act.FALL_SILENT:
+            await _stream(writer, line, end=False)
+            await reader.read()
+            state.left += 1
+        case Act.HALF_LINE:
+            await _stream(writer, line, line[:20], end=False)
         case Act.ERROR_500:
             await _send(writer, 500, b'{"error":"out of memory"}')
             return True

@@ -89,27 +89,39 @@ def weights() -> Path:
 def engine(folder: Path) -> Iterator[str]:
     """An engine that has the model: Ollama where there is one, else the embedded one. Yields its URL."""
     folder.mkdir(parents=True, exist_ok=True)
-    port, program = free_port(), ollama()
-    url = f"http://127.0.0.1:{port}"
-    if program is None:
-        command = [sys.executable, "-m", "cluster_ai.engine.embedded", "--port", str(port), "--context", str(CONTEXT)]
-        command += ["--model", f"{MODEL}={weights()}"]
-        with running(command, folder / "log", until_ready=lambda: get(f"{url}/api/ps")["models"], within=120):
+    if ollama() is not None:
+        with ollama_engine(folder) as (url, _):
             yield url
         return
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "cluster_ai.engine.embedded", "--port", str(port), "--context", str(CONTEXT)]
+    command += ["--model", f"{MODEL}={weights()}"]
+    with running(command, folder / "log", until_ready=lambda: get(f"{url}/api/ps")["models"], within=120):
+        yield url
+
+
+@contextlib.contextmanager
+def ollama_engine(folder: Path, *, parallel: int = 1, port: int = 0) -> Iterator[tuple[str, Process]]:
+    """Ollama with the model; there must be one (see ollama). Yields its URL, and its process to do harm to."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port, program = port or free_port(), ollama()
+    url = f"http://127.0.0.1:{port}"
     environment = {
         "HOME": str(folder),
         "OLLAMA_HOST": f"127.0.0.1:{port}",
         "OLLAMA_MODELS": str(folder / "models"),
         "OLLAMA_CONTEXT_LENGTH": str(CONTEXT),
-        "OLLAMA_NUM_PARALLEL": "1",
+        "OLLAMA_NUM_PARALLEL": str(parallel),
     }
     ready = f"{url}/api/version"
-    with running([str(program), "serve"], folder / "log", environment=environment, until_ready=lambda: get(ready)):
-        (folder / "Modelfile").write_text(f"FROM {weights()}\n")
-        create = [str(program), "create", MODEL, "-f", str(folder / "Modelfile")]
-        subprocess.run(create, env={**os.environ, **environment}, check=True, capture_output=True, timeout=120)
-        yield url
+    command = [str(program), "serve"]
+    with running(command, folder / "log", environment=environment, until_ready=lambda: get(ready)) as process:
+        if not (folder / "Modelfile").exists():
+            (folder / "Modelfile").write_text(f"FROM {weights()}\n")
+            create = [str(program), "create", MODEL, "-f", str(folder / "Modelfile")]
+            subprocess.run(create, env={**os.environ, **environment}, check=True, capture_output=True, timeout=120)
+        yield url, process
 
 
 _FRONT = """
@@ -243,6 +255,7 @@ __all__ = [
     "gateway_settings",
     "get",
     "ollama",
+    "ollama_engine",
     "scheduler",
     "until",
     "weights",

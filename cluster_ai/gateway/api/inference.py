@@ -137,6 +137,7 @@ class Inference:
             self._meter.first_token(call.model, trace.first_byte)
             await send({"type": "http.response.start", "status": reply.status, "headers": headers})
             line = await self._stream(route, call, reply, send, trace)
+            trace.worker = reply.worker.name  # another one, where the answer went on elsewhere
         usage = usage_of(line) if route.task and reply.status == 200 else None
         if usage is not None:
             trace.usage = usage

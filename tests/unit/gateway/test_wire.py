@@ -59,7 +59,7 @@ async def worker(*script: bytes | Script) -> AsyncIterator[tuple[Worker, Wire]]:
     try:
         yield state, out
     finally:
-        await out.close()
+        await out.aclose()
         server.close()
         for writer in writers:
             writer.transport.abort()
@@ -267,7 +267,7 @@ async def test_where_nobody_listens_it_says_so() -> None:
         await out.post(URL(f"http://127.0.0.1:{free_port()}/"), b"{}")
     with pytest.raises(UnreachableError, match="can't be resolved"):
         await out.post(URL("http://no-such-host.invalid/"), b"{}")
-    await out.close()
+    await out.aclose()
 
 
 async def test_a_name_is_resolved_for_its_first_connection(monkeypatch: pytest.MonkeyPatch) -> None:

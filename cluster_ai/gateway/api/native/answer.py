@@ -220,6 +220,7 @@ class Answers:
             finally:
                 reply.close()
             break
+        trace.worker = reply.worker.name  # another one, where the answer went on elsewhere
         parsed = [_object(line) for line in lines]
         error = next((p["error"] for p in parsed if "error" in p), None)
         if error is not None:
@@ -245,6 +246,7 @@ class Answers:
                     trace.error = str(_object(line).get("error"))
                     sent, ended = _error_line(Refusal(502, "engine_error", trace.error), trace), True
                 elif DONE in line:
+                    trace.worker = reply.worker.name
                     sent, ended = await self._closing(job, line, "".join(said), way, trace), True
                 await send({"type": "http.response.body", "body": sent + b"\n", "more_body": True})
             if not ended:
