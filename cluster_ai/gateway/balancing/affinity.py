@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from math import ceil
 
-from cluster_ai.gateway.balancing.policy import Asked, C, Candidate
+from cluster_ai.gateway.balancing.policy import Asked, C, Candidate, shortlist
 from cluster_ai.gateway.balancing.prefix import Chain
 from cluster_ai.gateway.balancing.resource_aware import answers, quickest
 
@@ -38,7 +38,7 @@ class Caches:
     def __init__(self) -> None:
         self._slots: dict[tuple[str, str], list[_Slot]] = {}  # by worker and model; the longest idle first
         self._holders: dict[int, set[_Slot]] = {}  # by link; whoever holds a link holds those before it
-        self._now = 0
+        self.now = 0
         self._known = 0
 
     def depth(self, chain: Chain) -> int:
@@ -67,7 +67,7 @@ class Caches:
 
     def regret(self, victim: _Slot | None) -> float:
         """The characters that will have to be read again, should it be driven out: the likelier the fresher it is."""
-        return victim.end / (1 + (self._now - victim.used) / self._known) if victim is not None else 0.0
+        return victim.end / (1 + (self.now - victim.used) / self._known) if victim is not None else 0.0
 
     def held(self) -> int:
         """Slots that hold something."""
@@ -75,7 +75,7 @@ class Caches:
 
     def take(self, worker: str, model: str, slots: int, chain: Chain) -> None:
         """The worker has got this now."""
-        self._now += 1
+        self.now += 1
         if not chain.links:
             return
         held = self._slots.setdefault((worker, model), [])
@@ -92,7 +92,7 @@ class Caches:
         held.append(slot)
         for link in chain.links[len(slot.links) :]:
             self._holders.setdefault(link, set()).add(slot)
-        slot.links, slot.end, slot.used = chain.links, chain.ends[-1], self._now
+        slot.links, slot.end, slot.used = chain.links, chain.ends[-1], self.now
 
     def _forget(self, slot: _Slot) -> None:
         for link in slot.links:
@@ -128,7 +128,9 @@ class Affinity:
         return chosen
 
     def _cheapest(self, candidates: Sequence[C], model: str, chain: Chain) -> C:
-        caches, presumed = self.caches, quickest(candidates, model)
+        caches = self.caches
+        few = shortlist(candidates, model, caches.now)
+        presumed, most = quickest(few, model), bound(few)
         size = chain.ends[-1] if chain.links else 0
 
         def cost(c: C, saved: int, lost: float) -> float:
@@ -138,13 +140,11 @@ class Affinity:
             lost = caches.regret(caches.victim(c.name, model, c.slots))
             return cost(c, 0, lost), caches.last(c.name, model)
 
-        most = bound(candidates)
-        named = {c.name: c for c in candidates if c.in_flight < most(c)}
-        best = min(named.values(), key=as_new)
+        best = min((c for c in few if c.in_flight < most(c)), key=as_new)
         depth = caches.depth(chain)
         if not depth:
             return best
-        least = as_new(best)[0]
+        least, named = as_new(best)[0], {c.name: c for c in candidates if c.in_flight < most(c)}
         seen = 0
         for at in range(depth - 1, -1, -1):
             slots = caches.holders(chain.links[at])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cluster_ai.gateway.balancing.policy import Asked, C, Candidate, Turns
+from cluster_ai.gateway.balancing.policy import Asked, C, Candidate, Turns, shortlist
 
 FULL = 2.0  # the load of a worker whose slots are all taken, and above
 _TIE = 1e-6
@@ -22,7 +22,8 @@ class LeastLoaded:
 
     def choose(self, candidates: Sequence[C], call: Asked) -> C:
         model, last = call.model, self._turns.last
-        chosen = min(candidates, key=lambda c: (load(c, model), last(c.name)))
+        few = shortlist(candidates, model, self._turns.now)
+        chosen = min(few, key=lambda c: (load(c, model), last(c.name)))
         self._turns.take(chosen.name)
         return chosen
 

@@ -52,16 +52,31 @@ class Policy(Protocol):
         ...
 
 
+MANY = 32  # workers that are weighed against each other
+
+
+def shortlist(candidates: Sequence[C], model: str, turn: int) -> Sequence[C]:
+    """Of very many as many as are worth weighing, others each turn: of those with a free slot, and the model loaded."""
+    if len(candidates) <= MANY:
+        return candidates
+    found: Sequence[C] = [c for c in candidates if c.in_flight < c.slots] or candidates
+    found = [c for c in found if model in c.loaded] or found
+    if len(found) <= MANY:
+        return found
+    start = turn * MANY % len(found)
+    return [*found[start : start + MANY], *found[: max(start + MANY - len(found), 0)]]
+
+
 class Turns:
     """Who was chosen how long ago, so that equals take turns."""
 
     def __init__(self) -> None:
-        self._now = 0
+        self.now = 0
         self._last: dict[str, int] = {}
 
     def last(self, name: str) -> int:
         return self._last.get(name, 0)
 
     def take(self, name: str) -> None:
-        self._now += 1
-        self._last[name] = self._now
+        self.now += 1
+        self._last[name] = self.now

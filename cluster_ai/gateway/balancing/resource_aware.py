@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import sqrt
 
-from cluster_ai.gateway.balancing.policy import Asked, C, Candidate, Turns
+from cluster_ai.gateway.balancing.policy import Asked, C, Candidate, Turns, shortlist
 
 _LOAD = 1.0  # what reading a model into memory costs, in answers
 _EVICTION = 2.0  # and when another model must go for it, which someone will ask for again
@@ -22,8 +22,9 @@ class ResourceAware:
 
     def choose(self, candidates: Sequence[C], call: Asked) -> C:
         model, last = call.model, self._turns.last
-        presumed = quickest(candidates, model)
-        chosen = min(candidates, key=lambda c: (answers(c, model) / (c.speed(model) or presumed), last(c.name)))
+        few = shortlist(candidates, model, self._turns.now)
+        presumed = quickest(few, model)
+        chosen = min(few, key=lambda c: (answers(c, model) / (c.speed(model) or presumed), last(c.name)))
         self._turns.take(chosen.name)
         return chosen
 

@@ -77,6 +77,14 @@ def test_one_of_the_candidates_is_chosen(name: str, data: st.DataObject) -> None
         assert chooser.choose(workers, Ask(tuple(said))) in workers
 
 
+@pytest.mark.parametrize("name", ["affinity", "least_loaded", "resource_aware"])
+def test_of_very_many_one_that_is_free_is_found_and_all_get_their_turn(name: str) -> None:
+    full = [W(f"full{i}", 2, 2, HOT) for i in range(100)]
+    assert POLICIES[name]().choose([*full, W("free", 1, 2, HOT)], Ask()).name == "free"
+    chooser, workers = POLICIES[name](), [W(f"w{i}", 0, 2, HOT) for i in range(100)]
+    assert len({chooser.choose(workers, Ask((f"{i}" * 50,))).name for i in range(120)}) == 100
+
+
 def test_a_request_may_wish_for_a_policy_and_the_clusters_own_is_kept() -> None:
     balancer, workers = Balancer("round_robin"), [W("a", 1), W("b")]
     chosen = [balancer.choose(workers, Ask(wish=Wish(policy))).name for policy in ("", "least_loaded", "", "")]
