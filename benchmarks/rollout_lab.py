@@ -48,7 +48,7 @@ cluster:
   packages: {{source: bundle}}
   rollout:
     max_unavailable: 1
-    gate_timeout: 60s
+    gate_timeout: 3m
     canary: {{hosts: 1, bake: 40s, max_latency_increase: 200%, max_speed_loss: 35%}}
 """
 
