@@ -154,8 +154,7 @@ class _Line(asyncio.Protocol):
         self._measured = False  # the body's length is known, or it comes in chunks
         self._heading = True
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
 
     def ask(self, request: bytes) -> Answer:
