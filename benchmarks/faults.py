@@ -46,7 +46,7 @@ def journal(trial: Trial) -> dict[str, Any]:
 def tells(record: Mapping[str, Any], state: str) -> bool:
     """Whether a record says how it ended, and which host's step, or which analysis, was the cause."""
     causes = [it for it in record["steps"] if it["status"] in ("failed", "fail") and it["detail"]]
-    return record["state"] == state and any(it["host"] == SECOND or it["step"] == "analysis" for it in causes)
+    return record["state"] == state and any(it["host"] in (FIRST, SECOND) or it["step"] == "analysis" for it in causes)
 
 
 class Findings:

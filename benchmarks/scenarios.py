@@ -1,4 +1,4 @@
-"""What is done to an update of two workers, one after the other, at which moment. All of it to the second one."""
+"""What is done to an update of two workers, one after the other, at which moment: to the second one, where it isn't in the release."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ STARTS = 'f"ExecStart={LAUNCH} '
 # The whole of a host's part of the product, on a disk that is about to be full.
 SMALL_DISK = f"""\
 set -e
+rm -f /var/lib/cluster-ai/incoming/*
 used=$(du -sm /opt/cluster-ai | cut -f1)
 mount -t tmpfs -o mode=0755,size=$((used + {(PADDING >> 20) + 300}))m tmpfs /mnt
 cp -a /opt/cluster-ai/. /mnt/
@@ -209,7 +210,7 @@ def bad_firewall(trial: Trial) -> None:
 
 def good_firewall(trial: Trial) -> None:
     shutil.copy(ROOT / UNITS, trial.code / UNITS)
-    trial.on(SECOND, "rm /root/blockade-cluster-ai-engine")
+    trial.on(SECOND, "rm /root/blockade-cluster-ai-engine; systemctl stop blockade.service", check=False)
 
 
 def built(trial: Trial) -> Path:
@@ -254,7 +255,7 @@ SCENARIOS = (
     Scenario(
         "engine doesn't start",
         "a release whose Ollama ends at once",
-        "returned",
+        "failed",
         prepare=dead_engine,
         change={"engine": "./engine-dead"},
     ),
