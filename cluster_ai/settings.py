@@ -50,7 +50,6 @@ class LimitSettings:
     queue: int = 512  # requests that wait for a slot of one model
     max_wait: float = 120.0  # seconds
     max_body: int = 64 * 1024 * 1024  # bytes
-    body_timeout: float = 60.0  # seconds
     request_timeout: float | None = None  # seconds
 
 

@@ -160,7 +160,6 @@ def _limits(limits: dict[str, Any]) -> Limits:
         queue=limits["queue"],
         max_wait=units.parse_duration(limits["max_wait"]),
         max_body=units.parse_size(limits["max_body"]),
-        body_timeout=units.parse_duration(limits["body_timeout"]),
         request_timeout=units.parse_duration(limits["request_timeout"]) if "request_timeout" in limits else None,
     )
 

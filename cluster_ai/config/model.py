@@ -82,7 +82,6 @@ class Limits:
     queue: int  # requests that wait for a slot of one model
     max_wait: float  # seconds
     max_body: int  # bytes
-    body_timeout: float  # seconds
     request_timeout: float | None  # seconds
 
 

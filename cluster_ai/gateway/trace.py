@@ -26,6 +26,7 @@ class Trace:
     error: str = ""
     first_byte: float | None = None  # seconds after the start
     queued: float = 0.0  # seconds in the queue
+    late: str = ""  # that it took longer than a request may
     cut: bool = False  # its prompt was too long, and lost its oldest part
     usage: Usage | None = None
     headers: list[Header] = field(default_factory=list)

@@ -63,7 +63,6 @@ GATEWAY: Rules = section(
                 ),
                 "max_concurrent": integer("Requests of a user that run or wait at once.", 1, absent="no limit"),
                 "max_body": key("How large the body of a request may be.", form="size", default="64MiB"),
-                "body_timeout": key("How long a client may take to send a body.", form="duration", default="1m"),
                 "request_timeout": key(
                     "How long a request may take in all, from its arrival to the end of its answer.",
                     "no limit",

@@ -24,7 +24,7 @@ from cluster_ai.gateway.api.sse import Events
 from cluster_ai.gateway.calls import Call, Route, admit
 from cluster_ai.gateway.context import Contexts
 from cluster_ai.gateway.fleet import Fleet
-from cluster_ai.gateway.metering import Meter, Tail, usage_of
+from cluster_ai.gateway.metering import Meter, Tail, Usage, usage_of
 from cluster_ai.gateway.models.unload import unload, unloads
 from cluster_ai.gateway.relay import LostError, Relay, Reply
 from cluster_ai.gateway.trace import Trace
@@ -48,14 +48,20 @@ DONE = b'"done":true'  # in the last line of a whole stream of Ollama's
 ERROR = b'"error":'  # in the last line of one that the engine gave up
 
 
-async def until_gone(receive: Receive, work: Callable[[], Awaitable[None]]) -> None:
+async def until_gone(
+    receive: Receive, work: Callable[[], Awaitable[None]], trace: Trace | None = None, limit: float | None = None
+) -> None:
     """Does the work, and stops it when the client leaves, so that the engine stops too. Raises ClientGone.
 
-    The whole body must have been read before.
+    limit: seconds that the traced request may take in all; then it is stopped too, by Refusal (504). The whole body
+    must have been read before.
     """
     task = asyncio.current_task()
     assert task is not None
     gone = False
+    timer = None
+    if trace is not None and limit is not None:
+        timer = asyncio.get_running_loop().call_later(limit - trace.elapsed(), _end, task, trace, limit)
 
     async def watch() -> None:
         nonlocal gone
@@ -68,12 +74,21 @@ async def until_gone(receive: Receive, work: Callable[[], Awaitable[None]]) -> N
     try:
         await work()
     except asyncio.CancelledError:
-        if not gone:
+        if not gone and not (trace is not None and trace.late):
             raise
         task.uncancel()
+        if not gone and trace is not None:
+            raise Refusal(504, "request_timeout", trace.late) from None
         raise ClientGone from None
     finally:
+        if timer is not None:
+            timer.cancel()
         watcher.cancel()
+
+
+def _end(task: asyncio.Task[object], trace: Trace, limit: float) -> None:
+    trace.late = f"the request took longer than the {limit:g} s that one may take"
+    task.cancel()
 
 
 class Inference:
@@ -91,7 +106,8 @@ class Inference:
         if unloads(call):
             await until_gone(receive, lambda: unload(call, self._fleet, self._relay, send, trace))
             return
-        await until_gone(receive, lambda: self._run(route, call, send, trace))
+        limit = self._limits.request_timeout
+        await until_gone(receive, lambda: self._run(route, call, send, trace), trace, limit)
 
     async def _run(self, route: Route, call: Call, send: Send, trace: Trace) -> None:
         if not route.task:
@@ -156,18 +172,20 @@ class Inference:
         """Passes the pieces on; returns the last line."""
         tail = Tail() if route.api is Api.OLLAMA else Events()
         hidden = openai.WithoutUsage() if _hides_usage(route, call) else None
-        piece = reply.first
+        piece, pieces = reply.first, 0
         try:
             while piece:
                 shown = hidden.feed(piece) if hidden is not None else piece
                 if shown:
                     await send({"type": "http.response.body", "body": shown, "more_body": True})
                 tail.feed(piece)
+                pieces += 1  # a token each, more or less: what an answer took whose end isn't awaited
                 piece = await reply.next()
             if not _ended(route, tail.line):
                 raise LostError("it ended before its end")
         except (LostError, asyncio.CancelledError) as e:
-            text = e.reason if isinstance(e, LostError) else "the gateway is shutting down"
+            text = e.reason if isinstance(e, LostError) else trace.late or "the gateway is shutting down"
+            trace.usage = Usage(0, pieces, None, None, None)
             trace.error = f"broken stream: {text}"
             refusal = Refusal(502, "stream_broken", f"the answer broke off on worker {reply.worker.name}: {text}")
             await send({"type": "http.response.body", "body": broken(route.api, refusal, tail, trace.id)})

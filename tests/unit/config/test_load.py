@@ -60,7 +60,7 @@ def test_what_the_seed_leaves_out_has_its_default() -> None:
     assert config.ssh == Ssh(None, None, None, None, None)
     assert config.engine == Engine("0.17.4", None, None, 1, 4096, 86400.0, "f16")
     assert config.gateway == Gateway(
-        11435, "affinity", (), "truncate", Limits(None, None, None, 512, 120, 64 * 2**20, 60, None)
+        11435, "affinity", (), "truncate", Limits(None, None, None, 512, 120, 64 * 2**20, None)
     )
     assert config.rollout == Rollout(
         policy=Policy("rolling", 1, 0.0, Canary(1, 60.0, 0.01, 0.5, 0.2)),

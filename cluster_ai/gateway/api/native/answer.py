@@ -36,6 +36,7 @@ from cluster_ai.gateway.fleet import Fleet
 from cluster_ai.gateway.metering import Meter, Usage, usage_of
 from cluster_ai.gateway.relay import LostError, Reply
 from cluster_ai.gateway.trace import Trace
+from cluster_ai.settings import LimitSettings
 
 _ATTEMPTS = 2  # for a whole answer, of which the client has seen nothing when it breaks
 _ERROR = b'{"error"'  # how Ollama's line begins when a stream fails
@@ -141,8 +142,18 @@ class _Way:
 class Answers:
     """local: workers on the gateway's own host."""
 
-    def __init__(self, fleet: Fleet, contexts: Contexts, meter: Meter, gate: Gate, local: frozenset[str]) -> None:
-        self._fleet, self._contexts, self._meter, self._gate, self._local = fleet, contexts, meter, gate, local
+    def __init__(
+        self,
+        fleet: Fleet,
+        contexts: Contexts,
+        meter: Meter,
+        gate: Gate,
+        limits: LimitSettings,
+        local: frozenset[str],
+    ) -> None:
+        self._fleet, self._contexts, self._meter, self._gate = fleet, contexts, meter, gate
+        self._limits, self._local = limits, local
+        self.max_body = limits.max_body
 
     async def give(self, job: Job, receive: Receive, send: Send, trace: Trace) -> None:
         """Answers the request, or raises Refusal before anything was sent, or ClientGone. The body was read before."""
@@ -161,7 +172,7 @@ class Answers:
             finally:
                 self._meter.task(trace.elapsed(), failed=failed)
 
-        await until_gone(receive, work)
+        await until_gone(receive, work, trace, self._limits.request_timeout)
 
     def _way(self, job: Job, wish: Wish) -> _Way:
         model, options = canonical(job.model), dict(job.options)
@@ -258,7 +269,7 @@ class Answers:
         except (LostError, asyncio.CancelledError) as e:
             if isinstance(e, LostError):
                 self._meter.faulted(reply.worker.name)
-            text = e.reason if isinstance(e, LostError) else "the gateway is shutting down"
+            text = e.reason if isinstance(e, LostError) else trace.late or "the gateway is shutting down"
             trace.error = f"broken stream: {text}"
             refusal = Refusal(502, "stream_broken", f"the answer broke off on worker {reply.worker.name}: {text}")
             await send({"type": "http.response.body", "body": _error_line(refusal, trace) + b"\n"})

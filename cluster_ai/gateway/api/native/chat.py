@@ -177,7 +177,7 @@ class Chat:
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
         """Answers the request, or raises Refusal before anything was sent, or ClientGone."""
-        asked = parse(await read_body(receive), ChatRequest)
+        asked = parse(await read_body(receive, self._answers.max_body), ChatRequest)
         if asked.session is None:
             await self._answers.give(await self._turn(asked, trace), receive, send, trace)
             return

@@ -122,7 +122,7 @@ class Generate:
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
         """Answers the request, or raises Refusal before anything was sent, or ClientGone."""
-        asked = parse(await read_body(receive), GenerateRequest)
+        asked = parse(await read_body(receive, self._answers.max_body), GenerateRequest)
         if (asked.prompt is None) == (asked.template is None):
             raise Refusal(400, "prompt_required", "give either prompt or template")
         prompt, system = asked.prompt or "", asked.system
