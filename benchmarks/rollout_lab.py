@@ -192,7 +192,7 @@ class Load:
         self.samples: list[Sample] = []
         self._command: Sequence[str] = (
             *(sys.executable, str(ROOT / "benchmarks/load.py"), "--url", f"http://{address(HEAD)}:11435"),
-            *("--token", token, "--model", MODEL, "--out", str(self.out)),
+            *(f"--token={token}", "--model", MODEL, "--out", str(self.out)),
             *("--answers", str(ANSWERS)),
         )
 

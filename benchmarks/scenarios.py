@@ -1,4 +1,4 @@
-"""What is done to an update of two workers, one after the other, at which moment: to the second one, where it isn't in the release."""
+"""What is done to an update of two workers, one after the other, and at which moment; to a host: to the second one."""
 
 from __future__ import annotations
 
