@@ -65,8 +65,8 @@ class Site:
 
 
 @contextlib.asynccontextmanager
-async def site(*engines: fake.Upstream) -> AsyncIterator[Site]:
-    """A gateway in this process before scripted engines, in whose order it asks them."""
+async def site(*engines: fake.Upstream, **changed: Any) -> AsyncIterator[Site]:
+    """A gateway in this process before scripted engines, in whose order it asks them. changed: of its settings."""
     settings = GatewaySettings(
         cluster="faults",
         host="127.0.0.1",
@@ -76,6 +76,7 @@ async def site(*engines: fake.Upstream) -> AsyncIterator[Site]:
         scheduler="tcp://127.0.0.1:9",
         upstreams=tuple(Upstream(f"w{i}", e.url, ("fake", "placed"), 1, 0) for i, e in enumerate(engines, 1)),
         models={},
+        **changed,
     )
     fleet, text = Fleet(settings), io.StringIO()
     log = Log(text)

@@ -1,0 +1,241 @@
+"""Keys, limits, the queue, usage, and prompts that are too long: over HTTP, on a real engine where it counts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from cluster_ai import layout, settings
+from cluster_ai.settings import LimitSettings
+from tests.fakes import upstream as fake
+from tests.fakes.upstream import Act
+from tests.integration.test_gateway_faults import ASK, site, until
+from tests.rig import cluster as rig
+
+pytestmark = pytest.mark.integration
+
+SMALL, CONTEXT = "small", 64
+LONG = "one two three four five six seven eight nine ten " * 12
+FEW: dict[str, Any] = {"num_predict": 4, "temperature": 0}
+
+
+@dataclass(frozen=True)
+class Here:
+    """Two gateways over one engine that share what they keep, as in a hand-over; one cuts, the other refuses."""
+
+    cuts: str
+    refuses: str
+
+    def ask(self, path: str, body: Any = None, *, key: str = rig.TOKEN, at: str = "", method: str = "") -> Any:
+        """Status, headers, and body."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        request = urllib.request.Request((at or self.cuts) + path, data, headers, method=method or None)
+        try:
+            headers, text = rig.fetch(request, timeout=180)
+        except urllib.error.HTTPError as e:
+            return e.code, {k.lower(): v for k, v in e.headers.items()}, e.read()
+        return 200, headers, text
+
+    def make_key(self, name: str, **more: Any) -> str:
+        made = json.loads(self.ask("/api/v1/keys", {"name": name, **more})[2])
+        return str(made["key"])
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
+    folder = tmp_path_factory.mktemp("admission")
+    credentials = folder / "credentials"
+    credentials.mkdir()
+    (credentials / layout.GATEWAY_TOKEN).write_text(rig.TOKEN + "\n")
+    with rig.engine(folder / "engine") as url:
+        model = rig.MODEL
+        if rig.ollama() is not None:  # a model with a context that is soon full, as the cluster makes its own
+            made = {"model": SMALL, "from": rig.MODEL, "parameters": {"num_ctx": CONTEXT}, "stream": False}
+            rig.fetch(urllib.request.Request(f"{url}/api/create", json.dumps(made).encode()), timeout=120)
+            model = SMALL
+        told = {
+            "scheduler": "tcp://127.0.0.1:9",
+            "upstreams": (settings.Upstream("w1", url, (model,), 1, 0),),
+            "models": {model: CONTEXT},
+        }
+        cutting = rig.gateway_settings(**told)
+        refusing = rig.gateway_settings(**told, context="refuse")
+        with (
+            rig.gateway(folder / "gateways", cutting, credentials, workers=1) as (one, _),
+            rig.gateway(folder / "gateways", refusing, credentials, workers=1) as (other, _),
+        ):
+            yield Here(one, other)
+
+
+@pytest.fixture(scope="module")
+def model() -> str:
+    if rig.ollama() is None:
+        pytest.skip("the embedded engine has one model, of a larger context")
+    return SMALL
+
+
+def test_a_key_lets_in_at_both_gateways_until_either_revokes_it(here: Here) -> None:
+    key = here.make_key("anna")
+    assert here.ask("/api/tags", key=key)[0] == here.ask("/api/tags", key=key, at=here.refuses)[0] == 200
+    assert here.ask("/api/v1/keys/anna", method="DELETE", at=here.refuses)[0] == 200
+    assert here.ask("/api/tags", key=key)[0] == here.ask("/api/tags", key=key, at=here.refuses)[0] == 401
+
+
+def test_a_key_may_use_but_not_administer_unless_it_is_an_administrators(here: Here) -> None:
+    user, admin = here.make_key("user"), here.make_key("boss", admin=True)
+    assert here.ask("/api/v1/keys", key=user)[0] == 403
+    assert here.ask("/api/v1/cluster/workers/w1/cordon", {}, key=user)[0] == 403
+    names = [key["name"] for key in json.loads(here.ask("/api/v1/keys", key=admin)[2])["keys"]]
+    assert {"user", "boss"} <= set(names)
+    assert b"cai-" not in here.ask("/api/v1/keys", key=admin)[2]
+
+
+def test_usage_is_what_the_engine_told_whichever_way_it_was_asked(here: Here, model: str) -> None:
+    key = here.make_key("ben")
+    prompt = {"model": model, "prompt": "Hi", "stream": False, "options": FEW}
+    whole = json.loads(here.ask("/api/generate", prompt, key=key)[2])
+    message = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}
+    streamed = here.ask("/v1/chat/completions", {**message, "stream": True}, key=key)[2]
+    assert b'"usage"' not in streamed  # nobody asked for it
+    told = json.loads(here.ask("/v1/chat/completions", message, key=key, at=here.refuses)[2])["usage"]
+
+    def seen() -> Any:
+        return json.loads(here.ask("/api/v1/usage?by=user&by=model", key=key)[2])["lines"]
+
+    rig.until(lambda: seen()[0]["requests"] == 3, what="the other gateway writes every few seconds")
+    line = seen()[0]
+    assert (line["user"], line["model"]) == ("ben", f"{model}:latest")
+    assert line["prompt_tokens"] == whole["prompt_eval_count"] + 2 * told["prompt_tokens"]
+    assert line["completion_tokens"] == whole["eval_count"] + 2 * told["completion_tokens"]
+    assert line["seconds"] > 0
+    assert here.ask("/api/v1/usage?user=token", key=key)[0] == 403
+
+
+ALL = [
+    ("/api/generate", {"prompt": LONG, "options": FEW}),
+    ("/api/chat", {"messages": [{"role": "user", "content": LONG}], "options": FEW}),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": LONG}], "max_tokens": 4}),
+    ("/v1/completions", {"prompt": LONG, "max_tokens": 4}),
+    ("/v1/messages", {"messages": [{"role": "user", "content": LONG}], "max_tokens": 4}),
+    ("/v1/responses", {"input": LONG, "max_output_tokens": 4}),
+    ("/api/v1/generate", {"prompt": LONG, "options": FEW}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), ALL, ids=[path for path, _ in ALL])
+def test_a_prompt_that_is_too_long_is_never_cut_in_silence(
+    here: Here, model: str, path: str, body: dict[str, Any]
+) -> None:
+    asked = {"model": model, "stream": False, **body}
+    status, headers, text = here.ask(path, asked)
+    assert (status, headers.get("x-cluster-context")) == (200, "truncated"), text
+    status, headers, text = here.ask(path, asked, at=here.refuses)
+    assert status == 400
+    assert b"longer than the context" in text
+    assert "x-cluster-context" not in headers
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
+def test_a_prompt_that_fits_is_not_called_too_long(here: Here, model: str, path: str) -> None:
+    words = "one two three four five six seven eight nine ten"  # more bytes than the context has tokens, with its JSON
+    body = {"model": model, "messages": [{"role": "user", "content": words}], "stream": False, "max_tokens": 2}
+    status, headers, _ = here.ask(path, {**body, "options": FEW} if path == "/api/chat" else body, at=here.refuses)
+    assert status == 200
+    assert "x-cluster-context" not in headers
+
+
+def test_the_command_line_makes_shows_and_revokes_keys_and_shows_usage(here: Here) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        program = "import sys; from cluster_ai.cli.main import main; sys.exit(main(sys.argv[1:]))"
+        command = [sys.executable, "-c", program, *arguments, "--gateway", here.cuts]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=120, env={**os.environ, "CLUSTER_AI_TOKEN": rig.TOKEN}
+        )
+
+    key = run("keys", "create", "carla", "--max-concurrent", "2").stdout.strip()
+    assert here.ask("/api/tags", key=key)[0] == 200
+    assert "carla" in run("keys", "list").stdout
+    assert run("keys", "revoke", "carla").returncode == 0
+    assert here.ask("/api/tags", key=key)[0] == 401
+    again = run("keys", "revoke", "carla")
+    assert again.returncode == 64
+    assert "no key named 'carla'" in again.stderr
+    assert run("usage", "--by", "user").returncode == 0
+
+
+async def test_who_waits_takes_the_slot_of_a_client_that_leaves() -> None:
+    async with fake.upstream(Act.SILENT) as engine, site(engine) as at:
+        first = asyncio.create_task(at.ask())
+        await until(lambda: len(engine.asked) == 1)
+        second = asyncio.create_task(at.ask())
+        async with asyncio.timeout(30):
+            while await at.metric('gateway_queue_length{model="fake:latest"}') != 1:  # noqa: ASYNC110 (it's another task's)
+                await asyncio.sleep(0.02)
+        assert len(engine.asked) == 1  # it waits here, and not in the engine
+        first.cancel()
+        assert (await second)[0] == 200
+        assert await at.metric("gateway_queue_seconds_count") == 2
+        assert await at.metric('gateway_queue_seconds_bucket{le="0.005"') == 1
+
+
+async def test_a_full_queue_and_a_users_limits_are_told_in_each_apis_form() -> None:
+    limits = LimitSettings(queue=0, requests_per_minute=2)
+    async with fake.upstream(Act.SILENT) as engine, site(engine, limits=limits) as at:
+        first = asyncio.create_task(at.ask())
+        await until(lambda: len(engine.asked) == 1)
+        status, headers, body = await at.ask("/v1/completions")
+        assert (status, json.loads(body)["error"]["code"]) == (503, "queue_full")
+        assert int(headers["Retry-After"]) >= 1
+        status, headers, body = await at.ask("/v1/completions")
+        assert (status, json.loads(body)["error"]["code"]) == (429, "rate_limit_exceeded")
+        assert headers["x-ratelimit-limit-requests"] == "2"
+        assert headers["x-ratelimit-remaining-requests"] == "0"
+        assert "2 requests a minute" in json.loads((await at.ask())[2])["error"]
+        assert await at.metric('gateway_refused_total{reason="user_limit"}') == 2
+        first.cancel()
+
+
+async def test_a_body_may_be_as_large_as_configured() -> None:
+    async with fake.upstream() as engine, site(engine, limits=LimitSettings(max_body=1000)) as at:
+        assert (await at.ask(prompt="x" * 900))[0] == 200
+        assert (await at.ask(prompt="x" * 1000))[0] == 413
+        assert (await at.ask("/api/v1/generate", prompt="x" * 1000))[0] == 413
+
+
+async def test_a_request_that_takes_too_long_ends_with_a_reason() -> None:
+    limits = LimitSettings(request_timeout=0.2)
+    async with fake.upstream(Act.SILENT) as engine, site(engine, limits=limits) as at:
+        status, _, body = await at.ask()
+        assert status == 504
+        assert "longer than" in json.loads(body)["error"]
+        await until(lambda: engine.left == 1)  # and the engine is free
+
+
+async def test_a_stream_that_takes_too_long_ends_with_a_line_that_says_so() -> None:
+    limits = LimitSettings(request_timeout=1)
+    async with fake.upstream(Act.FALL_SILENT) as engine, site(engine, limits=limits) as at:
+        async with at.client.post("/api/generate", json=ASK, timeout=aiohttp.ClientTimeout(total=60)) as reply:
+            lines = (await reply.read()).splitlines()
+        assert "longer than" in json.loads(lines[-1])["error"]
+
+
+def test_nothing_that_is_kept_has_a_key_in_it(here: Here, tmp_path_factory: pytest.TempPathFactory) -> None:
+    key = here.make_key("dora")
+    here.ask("/api/tags", key=key)
+    here.ask(f"/k/{key}/api/tags")
+    kept = [path for path in Path(tmp_path_factory.getbasetemp()).glob("admission*/gateways/*") if path.is_file()]
+    assert any(path.name.startswith("keys.sqlite") for path in kept)
+    assert not any(key.encode() in path.read_bytes() for path in kept)
