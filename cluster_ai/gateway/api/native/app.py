@@ -13,6 +13,7 @@ from cluster_ai.gateway.api.http import Api, Refusal, error_body
 from cluster_ai.gateway.api.native import cluster, keys, models, sessions, tasks, templates, usage, workers
 from cluster_ai.gateway.api.native.parts import PREFIX, Parts, Routes
 from cluster_ai.gateway.api.native.schema import describe
+from cluster_ai.gateway.relay import LostError
 
 ROUTES: tuple[Routes, ...] = (
     models.routes,
@@ -57,6 +58,15 @@ def build(parts: Parts) -> FastAPI:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         return _error(request, Refusal(400, "invalid_request", str(error.errors()[0]["msg"])))
+
+    @app.exception_handler(LostError)
+    async def lost(request: Request, error: LostError) -> JSONResponse:
+        return _error(request, Refusal(502, "worker_lost", error.reason, [(b"retry-after", b"2")]))
+
+    @app.exception_handler(Exception)
+    async def fault(request: Request, error: Exception) -> JSONResponse:
+        """The error goes on from here, to the gateway's log."""
+        return _error(request, Refusal(500, "internal", "a fault of the gateway; its log has it"))
 
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     return app

@@ -20,6 +20,7 @@ from cluster_ai.gateway.api.native.answer import (
     Figures,
     parse,
 )
+from cluster_ai.gateway.api.native.body import Body
 from cluster_ai.gateway.api.native.generate import TEMPLATE, VARIABLES, given
 from cluster_ai.gateway.api.native.kept import sessions as kept
 from cluster_ai.gateway.api.native.kept.templates import Templates
@@ -27,16 +28,13 @@ from cluster_ai.gateway.api.native.parts import owner
 from cluster_ai.gateway.trace import Trace
 
 
-class ChatMessage(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class ChatMessage(Body):
     role: Literal["system", "user", "assistant"]
     content: str
 
 
-class ChatRequest(BaseModel):
+class ChatRequest(Body):
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={
             "examples": [
                 {"model": "smollm2", "messages": [{"role": "user", "content": "Why is the sky blue?"}]},

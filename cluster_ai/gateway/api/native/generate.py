@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import ConfigDict, Field, JsonValue
 
 from cluster_ai.gateway.api.http import Receive, Refusal, Scope, Send, read_body
 from cluster_ai.gateway.api.native.answer import (
@@ -20,6 +20,7 @@ from cluster_ai.gateway.api.native.answer import (
     Figures,
     parse,
 )
+from cluster_ai.gateway.api.native.body import Body
 from cluster_ai.gateway.api.native.kept.templates import Templates
 from cluster_ai.gateway.api.native.parts import owner
 from cluster_ai.gateway.trace import Trace
@@ -28,9 +29,8 @@ TEMPLATE = "A template's name, in place of the text."
 VARIABLES = "What goes into the template's gaps; each must be there."
 
 
-class GenerateRequest(BaseModel):
+class GenerateRequest(Body):
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={
             "examples": [
                 {"model": "smollm2", "prompt": "Why is the sky blue?", "stream": False, "options": {"temperature": 0}},

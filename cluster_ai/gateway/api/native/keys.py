@@ -11,6 +11,7 @@ from pydantic.config import JsonDict
 
 from cluster_ai.gateway.admission.keys import Key
 from cluster_ai.gateway.admission.users import Limits, User
+from cluster_ai.gateway.api.native.body import Body
 from cluster_ai.gateway.api.native.parts import PREFIX, Administering, Parts, refusals
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
@@ -26,20 +27,16 @@ EXAMPLE: JsonDict = {
 KeyName = Annotated[str, Path(pattern=_NAME, examples=["anna"])]
 
 
-class KeyLimits(BaseModel):
+class KeyLimits(Body):
     """null: as cluster.yaml has it for every user; 0: no limit."""
-
-    model_config = ConfigDict(extra="forbid")
 
     requests_per_minute: int | None = Field(default=None, ge=0, le=_MOST)
     tokens_per_minute: int | None = Field(default=None, ge=0, le=_MOST, description="Of prompts and answers together.")
     max_concurrent: int | None = Field(default=None, ge=0, le=_MOST, description="Requests that run or wait at once.")
 
 
-class KeyRequest(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"name": "anna", "limits": {"requests_per_minute": 60}}]}
-    )
+class KeyRequest(Body):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "anna", "limits": {"requests_per_minute": 60}}]})
 
     name: str = Field(pattern=_NAME, description="Whose it is: stands in logs and usage.")
     priority: int = Field(0, ge=-10, le=10, description="Of requests that wait, a higher one goes first.")

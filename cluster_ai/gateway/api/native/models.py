@@ -13,6 +13,7 @@ from pydantic.config import JsonDict
 from cluster_ai.engine.client import canonical
 from cluster_ai.gateway.api import catalog
 from cluster_ai.gateway.api.http import Refusal
+from cluster_ai.gateway.api.native.body import Body
 from cluster_ai.gateway.api.native.kept.fleet import FleetChanges
 from cluster_ai.gateway.api.native.memory import Memory, options_of
 from cluster_ai.gateway.api.native.parts import PREFIX, Administering, Parts, refusals
@@ -58,14 +59,14 @@ class Models(BaseModel):
     models: list[ModelInfo]
 
 
-class UnloadRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"worker": "gpu-worker-01"}]})
+class UnloadRequest(Body):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"worker": "gpu-worker-01"}]})
 
     worker: str | None = Field(None, description="Only there; else on every worker that it is placed on.")
 
 
 class LoadRequest(UnloadRequest):
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"keep_alive": "30m"}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"keep_alive": "30m"}]})
 
     keep_alive: Annotated[str, Field(pattern=_DURATION)] | Annotated[int, Field(ge=-1, le=_YEAR)] | None = Field(
         None,
@@ -121,8 +122,8 @@ class ModelConfig(BaseModel):
     capabilities: list[str]
 
 
-class ModelConfigRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"context": 8192}]})
+class ModelConfigRequest(Body):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"context": 8192}]})
 
     context: int | None = Field(ge=256, le=10_000_000, description="null: the engine's own.")
 

@@ -104,7 +104,8 @@ Routes = Callable[[Parts], APIRouter]  # what each module of routes offers as `r
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """For `responses=`: these, and those that any route may answer."""
     return {
-        status: {"model": ErrorReply, "description": _REFUSALS[status]} for status in sorted({400, 401, 403, *statuses})
+        status: {"model": ErrorReply, "description": _REFUSALS[status]}
+        for status in sorted({400, 401, 403, 413, 500, *statuses})
     }
 
 

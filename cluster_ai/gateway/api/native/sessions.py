@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
+from cluster_ai.gateway.api.native.body import Body
 from cluster_ai.gateway.api.native.kept import sessions as kept
 from cluster_ai.gateway.api.native.parts import PREFIX, Asking, Parts, owner, refusals
 
@@ -24,9 +25,9 @@ EXAMPLE: JsonDict = {
 SessionId = Annotated[str, Path(description="As the session was given it.", examples=["0a1b2c3d4e5f60718293a4b5"])]
 
 
-class SessionRequest(BaseModel):
+class SessionRequest(Body):
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"model": "smollm2", "system": "Answer in one sentence."}]}
+        json_schema_extra={"examples": [{"model": "smollm2", "system": "Answer in one sentence."}]}
     )
 
     title: str = Field("", max_length=200, description="Empty: the first question becomes it.")

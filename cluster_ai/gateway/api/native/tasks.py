@@ -10,6 +10,7 @@ from pydantic.config import JsonDict
 
 from cluster_ai.gateway.admission.users import User
 from cluster_ai.gateway.api.http import Refusal
+from cluster_ai.gateway.api.native.body import Body
 from cluster_ai.gateway.api.native.parts import PREFIX, Asking, Parts, owner, refusals
 from cluster_ai.gateway.api.native.sessions import when
 
@@ -46,11 +47,10 @@ Key = Annotated[
 StateName = Literal["queued", "sent", "done", "failed", "cancelled"]
 
 
-class TaskRequest(BaseModel):
+class TaskRequest(Body):
     """What is to be done, and what that needs. memory is bytes, timeout seconds of running."""
 
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={
             "examples": [
                 {
@@ -81,9 +81,7 @@ class TaskRequest(BaseModel):
     )
 
 
-class BulkRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class BulkRequest(Body):
     tasks: list[TaskRequest] = Field(min_length=1, max_length=10_000)
 
 

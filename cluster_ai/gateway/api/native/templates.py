@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from cluster_ai.gateway.admission.users import must_administer
+from cluster_ai.gateway.api.native.body import Body
 from cluster_ai.gateway.api.native.kept import templates as kept
 from cluster_ai.gateway.api.native.parts import PREFIX, Asking, Parts, owner, refusals
 from cluster_ai.gateway.api.native.sessions import when
@@ -32,9 +33,8 @@ TemplateName = Annotated[
 ]
 
 
-class TemplateRequest(BaseModel):
+class TemplateRequest(Body):
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={"examples": [{"text": "Explain {{topic}} to {{reader}}.", "system": "Be brief."}]},
     )
 
@@ -60,10 +60,8 @@ class Templates(BaseModel):
     templates: list[TemplateInfo]
 
 
-class RenderRequest(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"variables": {"topic": "tides", "reader": "a child"}}]}
-    )
+class RenderRequest(Body):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"variables": {"topic": "tides", "reader": "a child"}}]})
 
     variables: dict[str, str] = Field(default_factory=dict, description="What goes into the gaps; each must be there.")
 

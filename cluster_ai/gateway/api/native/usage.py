@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from cluster_ai.gateway.admission.account import Line, Used
 from cluster_ai.gateway.admission.users import must_administer
-from cluster_ai.gateway.api.http import Refusal
 from cluster_ai.gateway.api.native.parts import PREFIX, Asking, Parts, refusals
 
 _DAYS = 30
 By = Literal["day", "user", "model"]
+
+
+def _iso(value: object) -> object:
+    """Of a date's other ways of writing, such as seconds since 1970, none."""
+    if isinstance(value, str) and not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+        raise ValueError("must be like 2026-11-24")
+    return value
+
+
+Day = Annotated[date, BeforeValidator(_iso)]
 EXAMPLE: JsonDict = {
     "day": "2026-11-24",
     "user": "anna",
@@ -87,8 +97,8 @@ def routes(parts: Parts) -> APIRouter:
     )
     async def usage(
         asking: Asking,
-        first: Annotated[date | None, Query(description="The first day; 30 days ago.")] = None,
-        last: Annotated[date | None, Query(description="The last day; today.")] = None,
+        first: Annotated[Day | None, Query(description="The first day; 30 days ago.")] = None,
+        last: Annotated[Day | None, Query(description="The last day; today.")] = None,
         user: Annotated[
             str | None, Query(max_length=100, description="Only theirs. Others' only an administrator may see.")
         ] = None,
@@ -96,8 +106,6 @@ def routes(parts: Parts) -> APIRouter:
     ) -> UsageReply:
         end = last or datetime.now(UTC).date()
         begin = first or max(end, date(1, 2, 1)) - timedelta(days=_DAYS)
-        if begin > end:
-            raise Refusal(400, "invalid_request", "the first day is after the last")
         whose = user
         if not asking.admin:
             if user not in (None, asking.name):

@@ -10,6 +10,7 @@ from pydantic.config import JsonDict
 
 from cluster_ai.cluster.membership import Member
 from cluster_ai.gateway.api.http import Refusal
+from cluster_ai.gateway.api.native.body import Body
 from cluster_ai.gateway.api.native.figures import buckets, families, quantile, total
 from cluster_ai.gateway.api.native.kept.fleet import FleetChanges
 from cluster_ai.gateway.api.native.parts import PREFIX, Administering, Parts, WorkerName, refusals
@@ -71,8 +72,8 @@ class CordonInfo(BaseModel):
     untold: str | None = Field(description="Why Dask doesn't know of it; it is told as soon as that can be.")
 
 
-class CordonRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"reason": "new fans"}]})
+class CordonRequest(Body):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "new fans"}]})
 
     reason: str = Field("", max_length=200, description="For people who look at the status.")
 
@@ -104,11 +105,10 @@ class Workers(BaseModel):
     workers: list[WorkerInfo]
 
 
-class WorkerRequest(BaseModel):
+class WorkerRequest(Body):
     """A worker that cluster.yaml doesn't name. It lasts over restarts, until it is unregistered or named there."""
 
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={"examples": [{"name": "lent-01", "url": "https://lent-01.cluster.ai:11443", "slots": 2}]},
     )
 
