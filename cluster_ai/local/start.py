@@ -109,7 +109,7 @@ def _credentials(folder: Path, cluster: str) -> None:
     files = {
         layout.CA_CERT: authority.cert,
         layout.KEY: pair.key,
-        layout.GATEWAY_TOKEN: secrets.token_urlsafe(32).encode() + b"\n",
+        layout.GATEWAY_TOKEN: secrets.token_hex(32).encode() + b"\n",
         layout.CERT: pair.cert,  # last: its being there says that all are
     }
     for name, content in files.items():

@@ -36,7 +36,7 @@ def load_or_create(config: Config) -> Secrets:
 
         pair = ca.create(config.name)
         new |= {CA_CERT: pair.cert.decode(), CA_KEY: pair.key.decode()}
-    new.setdefault(TOKEN, secrets.token_urlsafe(32))
+    new.setdefault(TOKEN, secrets.token_hex(32))
     if new != found:
         vault.write(new)
     public = folder / ".cluster-ai" / layout.CA_CERT
