@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
@@ -10,14 +11,33 @@ from typing import Any, TextIO
 
 
 class Log:
-    """Lines are written at once; ts is seconds since 1970."""
+    """ts is seconds since 1970. period: seconds after which gathered lines are written together; 0: all at once."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._write = (stream or sys.stderr).write
+    def __init__(self, stream: TextIO | None = None, period: float = 0.0) -> None:
+        self._stream, self._period = stream or sys.stderr, period
         self._encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
+        self._gathered: list[str] = []
 
     def write(self, event: str, **fields: Any) -> None:
-        self._write(self._encode({"ts": round(time.time(), 3), "event": event, **fields}) + "\n")
+        self._gathered.append(self._line(event, fields))
+        self.flush()
+
+    def gather(self, event: str, **fields: Any) -> None:
+        """Of what there are hundreds a second: a write for each would be a fifth of what a short request costs."""
+        if not self._gathered and self._period:
+            asyncio.get_running_loop().call_later(self._period, self.flush)
+        self._gathered.append(self._line(event, fields))
+        if not self._period:
+            self.flush()
+
+    def flush(self) -> None:
+        lines, self._gathered = self._gathered, []
+        if lines:
+            self._stream.write("".join(lines))
+            self._stream.flush()
+
+    def _line(self, event: str, fields: dict[str, Any]) -> str:
+        return self._encode({"ts": round(time.time(), 3), "event": event, **fields}) + "\n"
 
 
 class Handler(logging.Handler):

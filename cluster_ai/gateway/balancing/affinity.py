@@ -79,7 +79,7 @@ class Caches:
         if not chain.links:
             return
         held = self._slots.setdefault((worker, model), [])
-        slot = max((s for s in held if goes_on(s, chain)), key=lambda s: len(s.links), default=None)
+        slot = self._earlier(worker, held, chain)
         if slot is None and len(held) >= max(slots, 1):
             slot = held[0]
         if slot is None:
@@ -93,6 +93,14 @@ class Caches:
         for link in chain.links[len(slot.links) :]:
             self._holders.setdefault(link, set()).add(slot)
         slot.links, slot.end, slot.used = chain.links, chain.ends[-1], self.now
+
+    def _earlier(self, worker: str, held: Collection[_Slot], chain: Chain) -> _Slot | None:
+        """The slot there whose conversation goes on with this, where there are several the one that has most of it."""
+        for at in range(min(self.depth(chain), len(chain.links) - 1) - 1, -1, -1):
+            for slot in self.holders(chain.links[at]):
+                if slot.worker == worker and len(slot.links) == at + 1 and slot in held:
+                    return slot
+        return None
 
     def _forget(self, slot: _Slot) -> None:
         for link in slot.links:
