@@ -173,7 +173,7 @@ class Gateway:
         finally:
             self._meter.request(self._route_name(path), sent.status)
             if path not in _UNLOGGED or sent.status >= 400:
-                self._log.write(
+                self._log.gather(
                     "request",
                     id=trace.id,
                     client=client,

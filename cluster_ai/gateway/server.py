@@ -40,6 +40,7 @@ from cluster_ai.settings import GatewaySettings
 
 LINGER = 3.0  # seconds in which a client that keeps its connection is still answered, and told to make a new one
 FIRST_LOOK = 5  # seconds that the first look at all workers may take before requests are taken
+GATHERED = 0.05  # seconds in which requests' lines in the log become one write
 _FIRST_SOCKET = 3  # sd_listen_fds(3)
 
 
@@ -240,7 +241,7 @@ async def serve(
 
 def run(settings: GatewaySettings, environ: Mapping[str, str]) -> None:
     """Raises ClusterAIError before it serves; returns after a signal."""
-    log = Log()
+    log = Log(period=GATHERED)
     logging.basicConfig(level=logging.WARNING, handlers=[Handler(log)], force=True)
     directory = environ.get("CREDENTIALS_DIRECTORY")
     credentials = read_credentials(settings, Path(directory) if directory else None)
