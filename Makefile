@@ -89,8 +89,17 @@ $(OLLAMA): lab/build_ollama.sh
 	@if [ -e /usr/include/nlohmann/json.hpp ] && [ -e /usr/include/stb/stb_image.h ]; then PYTHON=$(BIN)/python lab/build_ollama.sh $@; \
 	  else echo "not building Ollama: nlohmann-json3-dev and libstb-dev are missing"; fi
 
-test: apt-test $(VENV)/.dev $(OLLAMA)
-	@[ ! -x $(OLLAMA) ] || export CLUSTER_AI_OLLAMA=$(CURDIR)/$(OLLAMA); exec $(BIN)/pytest
+# Clients that people use, for tests/integration/test_clients.py: they want other versions than we do.
+CLIENTS := .cluster-ai/build/clients
+$(CLIENTS)/.lock: requirements/clients.lock
+	@echo "installing clients of the gateway, for its tests (once)"
+	@rm -rf $(CLIENTS) && $(PYTHON) -m venv $(CLIENTS)
+	@$(CLIENTS)/bin/pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r $<
+	@touch $@
+
+test: apt-test $(VENV)/.dev $(OLLAMA) $(CLIENTS)/.lock
+	@[ ! -x $(OLLAMA) ] || export CLUSTER_AI_OLLAMA=$(CURDIR)/$(OLLAMA); \
+	export CLUSTER_AI_CLIENTS=$(CURDIR)/$(CLIENTS)/bin/python; exec $(BIN)/pytest
 
 test-unit: $(VENV)/.dev
 	$(BIN)/pytest tests/unit

@@ -67,8 +67,8 @@ def admit(route: Route, body: bytes, contexts: Mapping[str, int], wish: Wish = N
     model = canonical(asked)
     if route.api is Api.OLLAMA and route.task:
         body = with_context(body, value, contexts.get(model), strict=route.path in _CUT_BY_ENGINE)
-    elif route.path == openai.CHAT and not whole:
-        body = openai.with_usage(body, value)
+    elif route.path == openai.CHAT:
+        body = openai.for_engine(body, value, whole=whole)
     return Call(route.path, model, asked, body, whole, value, wish)
 
 

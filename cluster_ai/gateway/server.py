@@ -235,6 +235,7 @@ async def serve(
         finally:
             upkeep.cancel()
             await asyncio.gather(upkeep, return_exceptions=True)
+            blobs.close()
     database.close()
     log.write("stopped")
 

@@ -53,15 +53,27 @@ def wants_usage(value: Mapping[str, Any]) -> bool:
     return isinstance(options, dict) and options.get("include_usage") is True
 
 
-def with_usage(body: bytes, value: Mapping[str, Any]) -> bytes:
-    """A stream's body, so that the engine tells at its end how many tokens it took, though the client didn't ask."""
-    options = value.get("stream_options")
-    if wants_usage(value) or not (options is None or isinstance(options, dict)):
+def for_engine(body: bytes, value: Mapping[str, Any], *, whole: bool) -> bytes:
+    """The body of a chat completion as Ollama takes it.
+
+    Of a stream it is to tell how many tokens it took, though the client didn't ask; and it doesn't know the newer of
+    OpenAI's two names for the most tokens of an answer.
+    """
+    added: dict[str, Any] = {}
+    options, most = value.get("stream_options"), value.get("max_completion_tokens")
+    if not whole and not wants_usage(value) and (options is None or isinstance(options, dict)):
+        added["stream_options"] = {**(options or {}), "include_usage": True}
+    if most is not None and value.get("max_tokens") is None:
+        added["max_tokens"] = most
+    if not added:
         return body
-    if "stream_options" not in value:  # spare the work of writing a long body anew
-        return b'{"stream_options":{"include_usage":true},' + body.lstrip(b" \t\r\n")[1:]
-    changed = {**value, "stream_options": {**(options or {}), "include_usage": True}}
-    return json.dumps(changed, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    if added.keys().isdisjoint(value):  # spares the work of writing a long body anew
+        return _text(added)[:-1] + b"," + body.lstrip(b" \t\r\n")[1:]
+    return _text({**value, **added})
+
+
+def _text(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 class WithoutUsage:

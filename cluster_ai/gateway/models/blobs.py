@@ -33,14 +33,29 @@ def digest_of(text: str) -> str:
 
 
 class Blobs:
-    """Digests are such as digest_of gives. folder: where they are; None: one that ends with the process."""
+    """Digests are such as digest_of gives. folder: where they are; None: one that is gone after close."""
 
     def __init__(self, folder: Path | None) -> None:
-        self._temporary = tempfile.TemporaryDirectory(prefix="cluster-ai-blobs-") if folder is None else None
-        self._folder = folder or Path(self._temporary.name if self._temporary else "")
+        self._given = folder
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+
+    def close(self) -> None:
+        if self._temporary is not None:
+            self._temporary.cleanup()
+            self._temporary = None
+
+    @property
+    def _folder(self) -> Path:
+        if self._given is not None:
+            return self._given
+        if self._temporary is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="cluster-ai-blobs-")
+        return Path(self._temporary.name)
 
     def path(self, digest: str) -> Path | None:
         """The whole file; None: it isn't here."""
+        if self._given is None and self._temporary is None:
+            return None
         path = self._path(digest)
         return path if path.is_file() else None
 

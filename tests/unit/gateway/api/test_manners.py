@@ -125,7 +125,7 @@ def test_an_event_of_usage_that_the_client_did_not_want_is_kept_from_it(data: st
 @pytest.mark.parametrize("asked", [{}, {"stream_options": None}, {"stream_options": {"include_usage": False, "x": 1}}])
 def test_the_engine_is_asked_for_the_usage_of_every_chat_stream(asked: dict[str, object]) -> None:
     value = {"model": "m", "messages": [{"content": "ü"}], **asked}
-    changed = json.loads(openai.with_usage(b" " + json.dumps(value).encode(), value))
+    changed = json.loads(openai.for_engine(b" " + json.dumps(value).encode(), value, whole=False))
     assert changed.pop("stream_options")["include_usage"] is True
     assert changed == {"model": "m", "messages": [{"content": "ü"}]}
 
@@ -133,4 +133,14 @@ def test_the_engine_is_asked_for_the_usage_of_every_chat_stream(asked: dict[str,
 @pytest.mark.parametrize("given", [{"include_usage": True}, "nonsense", [1]])
 def test_what_already_asks_or_is_wrong_is_left_to_the_engine(given: object) -> None:
     body = json.dumps({"stream_options": given}).encode()
-    assert openai.with_usage(body, {"stream_options": given}) is body
+    assert openai.for_engine(body, {"stream_options": given}, whole=False) is body
+
+
+def test_the_newer_name_for_the_most_tokens_counts_as_the_older() -> None:
+    newer = {"model": "m", "max_completion_tokens": 5}
+    assert json.loads(openai.for_engine(json.dumps(newer).encode(), newer, whole=True)) == {**newer, "max_tokens": 5}
+    unset = {**newer, "max_tokens": None}
+    assert json.loads(openai.for_engine(json.dumps(unset).encode(), unset, whole=True)) == {**newer, "max_tokens": 5}
+    both = {**newer, "max_tokens": 3}
+    body = json.dumps(both).encode()
+    assert openai.for_engine(body, both, whole=True) is body
