@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 
 from cluster_ai.cluster.membership import Membership
 from cluster_ai.gateway.admission.books import Books
@@ -49,7 +50,7 @@ from cluster_ai.gateway.log import Log
 from cluster_ai.gateway.metering import Meter
 from cluster_ai.gateway.models.blobs import Blobs
 from cluster_ai.gateway.models.changes import Changes
-from cluster_ai.gateway.relay import LostError, Moment, Relay
+from cluster_ai.gateway.relay import Failover, LostError, Relay
 from cluster_ai.gateway.routing import Handler, Table
 from cluster_ai.gateway.tasks import TaskManager
 from cluster_ai.gateway.trace import Trace
@@ -205,8 +206,10 @@ class Gateway:
         await send_whole(send, 200, b"Ollama is running", [_TEXT])
 
     async def _metrics(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
-        kind = (b"content-type", CONTENT_TYPE_LATEST.encode())
-        await send_whole(send, 200, generate_latest(self._registry), [kind])
+        """With exemplars for whoever reads OpenMetrics."""
+        accepted = next((value for name, value in scope["headers"] if name == b"accept"), b"")
+        encoder, kind = choose_encoder(accepted.decode("latin-1"))
+        await send_whole(send, 200, encoder(self._registry), [(b"content-type", kind.encode())])
 
     async def _version(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
         version = catalog.version(self._fleet)
@@ -234,9 +237,9 @@ class Gateway:
 
         return handler
 
-    def _failed_over(self, worker: Worker, reason: str, moment: Moment) -> None:
-        self._meter.failover(moment)
-        self._log.write("failover", to=worker.name, reason=reason, moment=moment)
+    def _failed_over(self, it: Failover) -> None:
+        self._meter.failover(it.before, it.model, it.moment)
+        self._log.write("failover", to=it.after, model=it.model, reason=it.reason, moment=it.moment)
 
     def _route_name(self, path: str) -> str:
         """For the metric's label: never what a client made up."""

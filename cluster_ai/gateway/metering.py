@@ -9,6 +9,7 @@ import re
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
@@ -27,6 +28,10 @@ _CACHE_WINDOW = 256
 TIMED = 16  # tokens of an answer that says how fast its worker is; what every answer costs weighs too much in fewer
 LOADED_WITHIN = 0.25
 _NS = 1e9
+_SLOW = 0.1  # seconds of a figure that bears an exemplar: they cost some microseconds, and quick ones are no riddle
+
+C = TypeVar("C", Counter, Histogram)
+Exemplar = dict[str, str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,19 @@ class HitRate:
         return sum(self._last) / len(self._last)
 
 
+class _By(dict[tuple[str, ...], C]):
+    """A metric's children by their labels: twice as quick as asking the metric for them."""
+
+    def __init__(self, metric: C) -> None:
+        super().__init__()
+        self._metric: C = metric
+
+    def __missing__(self, labels: tuple[str, ...]) -> C:
+        child: C = self._metric.labels(*labels)
+        self[labels] = child
+        return child
+
+
 class Meter:
     """Counters and histograms of requests."""
 
@@ -115,93 +133,94 @@ class Meter:
         self.tasks = Tasks()
         self.hits: dict[str, HitRate] = {}
         self._response_time = _histogram(names.RESPONSE_TIME, registry)
-        self._inference_time = _histogram(names.INFERENCE_TIME, registry)
-        self._load_time = _histogram(names.LOAD_TIME, registry)
-        self._first_token = _histogram(names.FIRST_TOKEN, registry)
-        self._tokens = _counter(names.TOKENS, registry)
-        self._requests = _counter(names.REQUESTS, registry)
-        self._failovers = _counter(names.FAILOVERS, registry)
+        self._inference_time = _By(_histogram(names.INFERENCE_TIME, registry))
+        self._load_time = _By(_histogram(names.LOAD_TIME, registry))
+        self._first_token = _By(_histogram(names.FIRST_TOKEN, registry))
+        self._inter_token = _By(_histogram(names.INTER_TOKEN, registry))
+        self._tokens = _By(_counter(names.TOKENS, registry))
+        self._requests = _By(_counter(names.REQUESTS, registry))
+        self._failovers = _By(_counter(names.FAILOVERS, registry))
+        self._worker_failovers = _By(_counter(names.WORKER_FAILOVERS, registry))
+        self._worker_requests = _By(_counter(names.WORKER_REQUESTS, registry))
+        self._worker_response_time = _By(_histogram(names.WORKER_RESPONSE_TIME, registry))
+        self._worker_first_token = _By(_histogram(names.WORKER_FIRST_TOKEN, registry))
+        self._timed_tokens = _By(_counter(names.WORKER_TIMED_TOKENS, registry))
+        self._eval_seconds = _By(_counter(names.WORKER_EVAL_SECONDS, registry))
+        self._queue_time = _By(_histogram(names.QUEUE_TIME, registry))
+        self._refused = _By(_counter(names.REFUSED, registry))
+        self._too_long = _By(_counter(names.TOO_LONG, registry))
         for moment in ("start", "stream"):
-            self._failovers.labels(moment)
-        self._worker_requests = _counter(names.WORKER_REQUESTS, registry)
-        self._worker_response_time = _histogram(names.WORKER_RESPONSE_TIME, registry)
-        self._worker_first_token = _histogram(names.WORKER_FIRST_TOKEN, registry)
-        self._timed_tokens = _counter(names.WORKER_TIMED_TOKENS, registry)
-        self._eval_seconds = _counter(names.WORKER_EVAL_SECONDS, registry)
-        self._children: dict[tuple[str, int], Counter] = {}
-        self._queue_time = _histogram(names.QUEUE_TIME, registry)
-        self._queue_times: dict[str, Histogram] = {}
-        self._refused = _counter(names.REFUSED, registry)
-        self._too_long = _counter(names.TOO_LONG, registry)
+            self._failovers[moment,]
         for reason in ("queue_full", "queue_timeout", "user_limit"):
-            self._refused.labels(reason)
+            self._refused[reason,]
 
     def request(self, route: str, code: int) -> None:
-        child = self._children.get((route, code))
-        if child is None:
-            child = self._children[route, code] = self._requests.labels(route, str(code))
-        child.inc()
+        self._requests[route, str(code)].inc()
 
     def queued(self, model: str, seconds: float) -> None:
         """A request for the model waited so long for a slot."""
-        child = self._queue_times.get(model)
-        if child is None:
-            child = self._queue_times[model] = self._queue_time.labels(model)
-        child.observe(seconds)
+        self._queue_time[model,].observe(seconds)
 
     def too_long(self, model: str) -> None:
         """A prompt was longer than the model's context."""
-        self._too_long.labels(model).inc()
+        self._too_long[model,].inc()
 
     def refused(self, reason: str) -> None:
-        self._refused.labels(reason).inc()
+        self._refused[reason,].inc()
 
-    def task(self, seconds: float, *, failed: bool) -> None:
+    def task(self, seconds: float, *, failed: bool, exemplar: Exemplar = None) -> None:
+        """exemplar: by what such a request is found in logs and traces."""
         self.tasks.total += 1
         self.tasks.failed += failed
-        self._response_time.observe(seconds)
+        self._response_time.observe(seconds, exemplar if seconds > _SLOW else None)
 
-    def first_token(self, model: str, seconds: float) -> None:
-        self._first_token.labels(model).observe(seconds)
+    def first_token(self, model: str, worker: str, seconds: float, exemplar: Exemplar = None) -> None:
+        self._first_token[model, worker].observe(seconds, exemplar if seconds > _SLOW else None)
 
     def expect(self, worker: str, models: Iterable[str]) -> None:
         """Show its counters from zero on: of a counter that begins at one, Prometheus never sees the increase."""
         for outcome in ("ok", "error"):
-            self._worker_requests.labels(worker, outcome)
+            self._worker_requests[worker, outcome]
         for histogram in (self._worker_response_time, self._worker_first_token):
-            histogram.labels(worker)
+            histogram[worker,]
         for model in models:
-            self._timed_tokens.labels(worker, model)
-            self._eval_seconds.labels(worker, model)
+            self._timed_tokens[worker, model]
+            self._eval_seconds[worker, model]
+            self._worker_failovers[worker, model]
 
     def served(self, worker: str, seconds: float, first: float | None) -> None:
         """A worker gave a whole answer. first: seconds to its stream's first byte; None: no stream."""
-        self._worker_requests.labels(worker, "ok").inc()
-        self._worker_response_time.labels(worker).observe(seconds)
+        self._worker_requests[worker, "ok"].inc()
+        self._worker_response_time[worker,].observe(seconds)
         if first is not None:
-            self._worker_first_token.labels(worker).observe(first)
+            self._worker_first_token[worker,].observe(first)
 
     def faulted(self, worker: str) -> None:
         """A worker didn't give the answer that it should have given."""
-        self._worker_requests.labels(worker, "error").inc()
+        self._worker_requests[worker, "error"].inc()
 
-    def usage(self, model: str, worker: str, usage: Usage) -> None:
+    def usage(self, model: str, worker: str, usage: Usage, streamed: float | None = None) -> None:
+        """streamed: seconds from the first byte of its stream to the last, for an engine that tells no time."""
         if usage.tokens:
-            self._tokens.labels(model, worker).inc(usage.tokens)
+            self._tokens[model, worker].inc(usage.tokens)
+            time = usage.eval if usage.eval is not None else streamed
+            if time is not None and usage.tokens > 1:
+                self._inter_token[model, worker].observe(time / (usage.tokens - (usage.eval is None)))
             if usage.eval and usage.tokens >= TIMED:
-                self._timed_tokens.labels(worker, model).inc(usage.tokens)
-                self._eval_seconds.labels(worker, model).inc(usage.eval)
+                self._timed_tokens[worker, model].inc(usage.tokens)
+                self._eval_seconds[worker, model].inc(usage.eval)
         if usage.run is not None:
-            self._inference_time.labels(model).observe(usage.run)
+            self._inference_time[model,].observe(usage.run)
         if usage.load is not None:
             hit = usage.load < LOADED_WITHIN
             self.hits.setdefault(model, HitRate()).add(hit)
             if not hit:
-                self._load_time.labels(model).observe(usage.load)
+                self._load_time[model,].observe(usage.load)
 
-    def failover(self, moment: str = "start") -> None:
-        """moment: start, unseen by the client; or stream, going on where another worker broke off."""
-        self._failovers.labels(moment).inc()
+    def failover(self, worker: str, model: str, moment: str) -> None:
+        """worker: from which another took over; moment: start, unseen by the client, or stream, in its midst."""
+        self._failovers[moment,].inc()
+        self._worker_failovers[worker, model].inc()
 
 
 def _counter(metric: Metric, registry: CollectorRegistry) -> Counter:

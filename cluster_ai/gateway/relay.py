@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import aiohttp
@@ -42,6 +43,17 @@ def session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
         skip_auto_headers=_SKIPPED,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=3),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Failover:
+    """A worker takes over from another: before the answer has begun, or in its midst."""
+
+    before: str
+    after: str
+    model: str
+    reason: str
+    moment: Moment
 
 
 class Reply:
@@ -242,7 +254,7 @@ class Reply:
                 self._kept.add(given_up)
                 return given_up
             raise LostError(f"{reason}; and it can't go on elsewhere: {e.reason}") from cause
-        self._relay.resumed(lost, resumed.worker, reason)
+        self._relay.resumed(lost, resumed.worker, self._call.model, reason)
         self._resumes += 1
         self._started, self.worker, self._flight = time.perf_counter(), resumed.worker, resumed.flight
         self._given_up, self._seam = b"", Seam(self._separator)
@@ -280,7 +292,7 @@ class Relay:
         fleet: Fleet,
         balancer: Balancer,
         client: aiohttp.ClientSession,
-        on_failover: Callable[[Worker, str, Moment], None],
+        on_failover: Callable[[Failover], None],
         on_fault: Callable[[str], None],
         wire: Wire,
     ) -> None:
@@ -296,7 +308,7 @@ class Relay:
         tried: set[str] = set()
         again: set[str] = set()
         kept: Reply | None = None
-        lost = ""
+        before = lost = ""
         while True:
             candidates = [w for w in self._fleet.asked(call.model, call.wish.worker) if w.name not in tried]
             if not candidates:
@@ -307,13 +319,14 @@ class Relay:
             worker = self._balancer.choose(self._fleet.admitted(candidates, now), call)
             self._fleet.sent(worker, now)
             if kept is not None:
-                self._on_failover(worker, f"{kept.worker.name} answered {kept.status}", "start")
-            elif lost:
-                self._on_failover(worker, lost, "start")
+                reason = f"{kept.worker.name} answered {kept.status}"
+                self._on_failover(Failover(kept.worker.name, worker.name, call.model, reason, "start"))
+            elif lost and before != worker.name:
+                self._on_failover(Failover(before, worker.name, call.model, lost, "start"))
             try:
                 reply = await self._attempt(worker, call, now)
             except LostError as e:
-                lost = f"{worker.name}: {e.reason}"
+                before, lost = worker.name, f"{worker.name}: {e.reason}"
                 if e.alive and worker.name not in again:
                     again.add(worker.name)  # a kept connection that had died: the worker deserves a fresh one
                     continue
@@ -352,10 +365,10 @@ class Relay:
         self._fleet.blamed(worker, reason, time.monotonic())
         worker.suspect.set()
 
-    def resumed(self, before: Worker, worker: Worker, reason: str) -> None:
+    def resumed(self, before: Worker, worker: Worker, model: str, reason: str) -> None:
         """An answer that the one had begun goes on at the other."""
         self._on_fault(before.name)
-        self._on_failover(worker, f"{before.name}: {reason}", "stream")
+        self._on_failover(Failover(before.name, worker.name, model, f"{before.name}: {reason}", "stream"))
 
     async def _attempt(self, worker: Worker, call: Call, now: float) -> Reply:
         task = asyncio.current_task()
@@ -414,4 +427,4 @@ def _nobody(call: Call, lost: str) -> Refusal:
     return Refusal(503, "no_worker", f"no healthy worker has model '{call.asked}' now", [_RETRY_AFTER])
 
 
-__all__ = ["LostError", "Moment", "Relay", "Reply", "session"]
+__all__ = ["Failover", "LostError", "Relay", "Reply", "session"]

@@ -31,6 +31,11 @@ class Trace:
     usage: Usage | None = None
     headers: list[Header] = field(default_factory=list)
 
+    @property
+    def exemplar(self) -> dict[str, str]:
+        """By which a figure leads to its request in log and traces."""
+        return {"request_id": self.id}
+
     def elapsed(self) -> float:
         return time.perf_counter() - self.started
 

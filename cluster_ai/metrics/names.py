@@ -141,8 +141,16 @@ FIRST_TOKEN = Metric(
     "gateway_time_to_first_token_seconds",
     "histogram",
     "From a streaming request's arrival to the first byte of its answer.",
-    ("model",),
+    ("model", "worker"),
     _WAITS,
+)
+INTER_TOKEN = Metric(
+    "gateway_inter_token_seconds",
+    "histogram",
+    "The mean time from one token to the next, of each answer of two tokens and more: by the engine's clock, or where "
+    "it tells none, from the first byte of a stream to the last.",
+    ("model", "worker"),
+    (0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5),
 )
 REQUESTS = Metric(
     "gateway_requests_total",
@@ -180,6 +188,12 @@ FAILOVERS = Metric(
     "Requests moved to another worker: before their first byte, unseen by the client (moment=start), or in the midst "
     "of their answer, which went on there (moment=stream).",
     ("moment",),
+)
+WORKER_FAILOVERS = Metric(
+    "worker_failovers_total",
+    "counter",
+    "Requests that another worker took over from this one.",
+    ("worker", "model"),
 )
 WORKER_STALLS = Metric(
     "worker_stalls_total",
@@ -238,6 +252,7 @@ METRICS = (
     LOAD_TIME,
     CACHE_HIT_RATE,
     FIRST_TOKEN,
+    INTER_TOKEN,
     REQUESTS,
     QUEUE_TIME,
     QUEUE_LENGTH,
@@ -245,6 +260,7 @@ METRICS = (
     TOO_LONG,
     IN_FLIGHT,
     FAILOVERS,
+    WORKER_FAILOVERS,
     WORKER_STALLS,
     WORKER_BREAKER,
     WORKER_FLAWED,

@@ -122,7 +122,7 @@ class Inference:
             failed = isinstance(e, LostError) or e.status >= 500
             raise
         finally:
-            self._meter.task(trace.elapsed(), failed=failed)
+            self._meter.task(trace.elapsed(), failed=failed, exemplar=trace.exemplar)
 
     async def _answer(self, route: Route, call: Call, send: Send, trace: Trace) -> None:
         reply = await (self._contexts.open(call, trace) if route.task else self._relay.open(call))
@@ -150,14 +150,15 @@ class Inference:
             line = reply.first
         else:
             trace.first_byte = trace.elapsed()
-            self._meter.first_token(call.model, trace.first_byte)
+            self._meter.first_token(call.model, trace.worker, trace.first_byte, trace.exemplar)
             await send({"type": "http.response.start", "status": reply.status, "headers": headers})
             line = await self._stream(route, call, reply, send, trace)
             trace.worker = reply.worker.name  # another one, where the answer went on elsewhere
         usage = usage_of(line) if route.task and reply.status == 200 else None
         if usage is not None:
             trace.usage = usage
-            self._meter.usage(call.model, reply.worker.name, usage)
+            streamed = None if call.whole else reply.elapsed() - reply.waited
+            self._meter.usage(call.model, reply.worker.name, usage, streamed)
             self._fleet.measured(reply.worker, call.model, usage)
         if route.task and reply.status == 200:
             self._count(route, call, reply, line)
@@ -190,6 +191,7 @@ class Inference:
             refusal = Refusal(502, "stream_broken", f"the answer broke off on worker {reply.worker.name}: {text}")
             await send({"type": "http.response.body", "body": broken(route.api, refusal, tail, trace.id)})
             raise
+        trace.usage = Usage(0, pieces, None, None, None)  # unless its end tells
         rest = hidden.end() if hidden is not None else b""
         await send({"type": "http.response.body", "body": rest, "more_body": False})
         return tail.line

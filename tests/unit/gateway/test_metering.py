@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics import exposition as openmetrics
 
 from cluster_ai.gateway.metering import HitRate, Meter, Tail, Usage, usage_of
 
@@ -116,3 +117,35 @@ def test_a_speed_is_of_those_tokens_alone_whose_time_the_engine_told() -> None:
     meter.usage("m", "w", Usage(1, 3, 1.0, 0.05, 0.5))  # too short to tell a speed
     assert _value(registry, "worker_timed_tokens_total", model="m", worker="w") == 50
     assert _value(registry, "worker_eval_seconds_total", model="m", worker="w") == 0.5
+
+
+def test_the_time_between_tokens_is_the_engines_or_where_it_tells_none_the_streams() -> None:
+    registry = CollectorRegistry()
+    meter = Meter(registry)
+    meter.usage("m", "w", Usage(1, 50, 1.0, 0.05, 0.5), 3.0)
+    meter.usage("m", "w", Usage(1, 11, None, None, None), 1.0)
+    meter.usage("m", "w", Usage(1, 1, None, None, None), 1.0)  # nothing is between one
+    meter.usage("m", "w", Usage(1, 50, None, None, None))  # it came at once
+    assert _value(registry, "gateway_inter_token_seconds_count", model="m", worker="w") == 2
+    assert _value(registry, "gateway_inter_token_seconds_sum", model="m", worker="w") == pytest.approx(0.11)
+
+
+def test_slow_figures_lead_to_their_requests() -> None:
+    registry = CollectorRegistry()
+    meter = Meter(registry)
+    meter.first_token("m", "w", 0.001, {"request_id": "quick"})
+    meter.first_token("m", "w", 3.0, {"request_id": "slow"})
+    meter.task(30.0, failed=False, exemplar={"request_id": "whole"})
+    text = openmetrics.generate_latest(registry).decode()
+    assert '# {request_id="slow"} 3.0' in text
+    assert '# {request_id="whole"} 30.0' in text
+    assert "quick" not in text
+
+
+def test_a_failover_counts_for_the_worker_that_failed() -> None:
+    registry = CollectorRegistry()
+    meter = Meter(registry)
+    meter.failover("w", "m", "stream")
+    assert _value(registry, "gateway_failovers_total", moment="stream") == 1
+    assert _value(registry, "gateway_failovers_total", moment="start") == 0
+    assert _value(registry, "worker_failovers_total", worker="w", model="m") == 1

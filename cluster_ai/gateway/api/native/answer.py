@@ -170,7 +170,7 @@ class Answers:
                 failed = isinstance(e, LostError) or e.status >= 500
                 raise
             finally:
-                self._meter.task(trace.elapsed(), failed=failed)
+                self._meter.task(trace.elapsed(), failed=failed, exemplar=trace.exemplar)
 
         await until_gone(receive, work, trace, self._limits.request_timeout)
 
@@ -226,7 +226,7 @@ class Answers:
                 self._meter.faulted(reply.worker.name)
                 if attempt + 1 == _ATTEMPTS:
                     raise
-                self._meter.failover()
+                self._meter.failover(reply.worker.name, way.call.model, "start")
                 continue
             finally:
                 reply.close()
@@ -296,7 +296,7 @@ class Answers:
             text = _object(reply.first).get("error") or f"the engine answered {reply.status}"
             raise Refusal(reply.status, "engine_error", str(text))
         trace.first_byte = trace.elapsed()
-        self._meter.first_token(call.model, trace.first_byte)
+        self._meter.first_token(call.model, trace.worker, trace.first_byte, trace.exemplar)
         return reply
 
     def _figures(self, line: bytes, way: _Way, trace: Trace) -> Figures:
