@@ -388,7 +388,7 @@ export interface TaskRequest {
   /** The highest first. */
   priority?: number;
   tags?: string[];
-  /** Whether it may run again when its worker dies. By itself, an ai_inference may, and a custom one not: it then fails, and says so. */
+  /** Whether it may run again when its worker dies. By itself an ai_inference may, a custom one not: it then fails, and says so. */
   idempotent?: boolean | null;
 }
 

@@ -56,6 +56,8 @@ class ModelInfo(BaseModel):
 
 
 class Models(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"models": [EXAMPLE]}]})
+
     models: list[ModelInfo]
 
 

@@ -85,6 +85,8 @@ class SessionHistory(SessionInfo):
 
 
 class Sessions(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"sessions": [EXAMPLE]}]})
+
     sessions: list[SessionInfo]
 
 

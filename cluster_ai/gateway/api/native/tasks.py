@@ -76,16 +76,31 @@ class TaskRequest(Body):
     tags: list[Annotated[str, Field(max_length=100)]] = Field(default_factory=list, max_length=20)
     idempotent: bool | None = Field(
         None,
-        description="Whether it may run again when its worker dies. By itself, an ai_inference may, and a custom one not:"
+        description="Whether it may run again when its worker dies. By itself an ai_inference may, a custom one not:"
         " it then fails, and says so.",
     )
 
 
 class BulkRequest(Body):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "tasks": [
+                        {"kind": "ai_inference", "payload": {"model": "smollm2", "prompt": text}}
+                        for text in ("Why is the sky blue?", "Why is grass green?")
+                    ]
+                }
+            ]
+        }
+    )
+
     tasks: list[TaskRequest] = Field(min_length=1, max_length=10_000)
 
 
 class Ids(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"ids": ["task-0f3c9a51b7e2d846"]}]})
+
     ids: list[str] = Field(description="In the order of the request.")
 
 
@@ -114,6 +129,8 @@ class TaskInfo(BaseModel):
 
 
 class Tasks(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"tasks": [EXAMPLE]}]})
+
     tasks: list[TaskInfo]
 
 

@@ -57,6 +57,8 @@ class TemplateInfo(BaseModel):
 
 
 class Templates(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"templates": [EXAMPLE]}]})
+
     templates: list[TemplateInfo]
 
 

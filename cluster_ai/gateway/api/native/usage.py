@@ -58,6 +58,19 @@ class UsageLine(Sum):
 
 
 class UsageReply(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "first": "2026-10-25",
+                    "last": "2026-11-24",
+                    "lines": [EXAMPLE],
+                    "total": {"requests": 12, "prompt_tokens": 3120, "completion_tokens": 2044, "seconds": 41.2},
+                }
+            ]
+        }
+    )
+
     first: str = Field(description="The first day, of UTC.")
     last: str
     lines: list[UsageLine]

@@ -102,6 +102,8 @@ class WorkerInfo(BaseModel):
 
 
 class Workers(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"workers": [EXAMPLE]}]})
+
     workers: list[WorkerInfo]
 
 
