@@ -37,14 +37,12 @@ def _do(state: State, host: Host, step: str, work: Callable[[], str]) -> bool:
     host.connector_data.pop(_HELD, None)
     try:
         tell(host, step, "changed", work())
-    except Failure as failure:
+    except Exception as error:
+        failure = error if isinstance(error, Failure) else Failure(f"{step} fails: {error!r}", remedy="run it again")
         host.connector_data[_FAILURE] = failure
         tell(host, step, "failed", failure.what)
         exchange.of(state).settle(host, ok=False)
         return False
-    except BaseException:
-        exchange.of(state).settle(host, ok=False)
-        raise
     return True
 
 
@@ -189,8 +187,10 @@ def bring(target: HostTarget, common: frozenset[str]) -> Generator[Callable[[], 
         archive for sha, archive, path in brought if sha in common and Path(path).stat().st_size >= exchange.SMALL
     }
 
+    here = host.connector.host  # not pyinfra's `host`, which other greenlets can't use
+
     def work() -> str:
-        told = ours.bring(host, target, files, shared, lambda text: tell(host, "transfer", "start", text))
+        told = ours.bring(here, target, files, shared, lambda text: tell(host, "transfer", "start", text))
         ours.settle(host, ok=True)
         return told
 

@@ -143,13 +143,16 @@ def drift(release: Path, text: str) -> Pairs:
 
 def reuse(root: Path, text: str, parts: dict[str, str]) -> dict[str, Order]:
     """Of each part that isn't here, which paths no release here has a file for, and how many bytes the others are."""
+    missing = [name for name, sha in parts.items() if not (root / "parts" / sha).is_dir()]
+    places = [root / name for name in ("parts", "releases")]
+    if not missing or not all(it.is_dir() for it in places) or len({it.stat().st_dev for it in places}) > 1:
+        return {}  # hard links stay on their disk
     found, files = {}, Content(root)
-    for name, sha in parts.items():
-        if not (root / "parts" / sha).is_dir():
-            have = files.of(text, name, parts)
-            size = sum(file.stat().st_size for file in have.values() if file)
-            if size:
-                found[name] = {"lacks": [path for path, file in have.items() if file is None], "size": size}
+    for name in missing:
+        have = files.of(text, name, parts)
+        size = sum(file.stat().st_size for file in have.values() if file)
+        if size:
+            found[name] = {"lacks": [path for path, file in have.items() if file is None], "size": size}
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import tempfile
@@ -56,7 +57,8 @@ class Session:
     def close(self) -> None:
         """End it, and what runs there with it."""
         gevent.killall(self._greenlets)
-        self._process.stdin.close()
+        with contextlib.suppress(OSError):  # what it never took
+            self._process.stdin.close()
         try:
             self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
