@@ -17,6 +17,9 @@ STRICT = b'"truncate":false,'  # at the beginning of a body: a prompt that is to
 _CUT_BY_ENGINE = frozenset(("/api/chat", "/api/generate", "/api/embed"))
 
 
+_NAMELESS = frozenset(("/api/generate", "/api/embed"))  # there Ollama looks for a model without a name
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """A route that is relayed. streams: whether an answer streams when the body doesn't say; None: it never does."""
@@ -59,6 +62,8 @@ def admit(route: Route, body: bytes, contexts: Mapping[str, int], wish: Wish = N
         raise Refusal(400, "invalid_json", "the request body must be a JSON object")
     asked = value.get("model") or (value.get("name") if route.path == "/api/show" else None)
     if not isinstance(asked, str) or not asked.strip():
+        if route.path in _NAMELESS and not asked:
+            raise Refusal(404, "model_not_found", "model '' not found")
         raise Refusal(400, "model_required", "model is required")
     stream = value.get("stream")
     if stream is not None and not isinstance(stream, bool):

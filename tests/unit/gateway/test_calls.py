@@ -64,6 +64,14 @@ def test_what_is_wrong_is_said_with_400(raw: bytes, told: str) -> None:
     assert caught.value.status == 400
 
 
+@pytest.mark.parametrize("raw", [b"{}", b'{"model": ""}', b'{"model": null, "prompt": "x"}'])
+def test_where_ollama_looks_for_a_model_without_a_name_it_is_not_found(raw: bytes) -> None:
+    for path in ("/api/generate", "/api/embed"):
+        with pytest.raises(Refusal, match="model '' not found") as caught:
+            admit(Route(path, Api.OLLAMA, True), raw, {})
+        assert caught.value.status == 404
+
+
 def test_the_clusters_context_size_replaces_the_clients() -> None:
     call = admit(CHAT, body(model="m", options={"num_ctx": 100, "seed": 1}), {"m:latest": 4096})
     assert json.loads(call.body)["options"] == {"num_ctx": 4096, "seed": 1}
