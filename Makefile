@@ -4,7 +4,7 @@
 # make rollout-test     updates by every strategy, and faults in them, on lab hosts under load (root)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up down lab lab-down check format test test-unit bench-apply bench-plan bench-distribution bench-gateway rollout-test docs lock clean apt-test
+.PHONY: help up down lab lab-down check format test test-unit bench-apply bench-plan bench-routing bench-distribution bench-gateway rollout-test docs lock clean apt-test
 
 PYTHON ?= python3
 VENV := .venv
@@ -117,6 +117,9 @@ bench-gateway: apt-test $(VENV)/.dev
 
 bench-distribution: apt-test $(VENV)/.dev $(OLLAMA)
 	$(BIN)/python benchmarks/bench_distribution.py
+
+bench-routing: apt-test $(VENV)/.dev $(OLLAMA)
+	$(BIN)/python benchmarks/bench_routing.py
 
 rollout-test: apt-test $(VENV)/.dev $(OLLAMA)
 	$(BIN)/python benchmarks/bench_rollout.py

@@ -10,10 +10,10 @@ policy does the same with hashes, one list of slots for each worker and model: i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from math import ceil
 
-from cluster_ai.gateway.balancing.policy import Asked, C, Candidate, shortlist
+from cluster_ai.gateway.balancing.policy import MANY, Asked, C, Candidate, shortlist
 from cluster_ai.gateway.balancing.prefix import Chain
 from cluster_ai.gateway.balancing.resource_aware import answers, quickest
 
@@ -54,6 +54,11 @@ class Caches:
 
     def holders(self, link: int) -> Collection[_Slot]:
         return self._holders.get(link, ())
+
+    def among(self, workers: Iterable[str], model: str, link: int, at: int) -> Collection[_Slot]:
+        """Of the holders those at these workers. at: the link's place."""
+        held = (s for name in workers for s in self._slots.get((name, model), ()))
+        return [s for s in held if len(s.links) > at and s.links[at] == link]
 
     def victim(self, worker: str, model: str, slots: int) -> _Slot | None:
         """What a conversation that is new there drives out; None: there is a slot to spare."""
@@ -152,16 +157,17 @@ class Affinity:
         depth = caches.depth(chain)
         if not depth:
             return best
-        least, named = as_new(best)[0], {c.name: c for c in candidates if c.in_flight < most(c)}
-        seen = 0
+        least, named, seen = as_new(best)[0], {c.name: c for c in candidates}, 0
         for at in range(depth - 1, -1, -1):
             slots = caches.holders(chain.links[at])
             if len(slots) == seen:
                 continue  # they were looked at one link later
             seen = len(slots)
+            if seen > MANY:  # a system prompt that is everywhere
+                slots = caches.among([c.name for c in few], model, chain.links[at], at)
             for name, later in _workers(slots, at, chain).items():
                 worker = named.get(name)
-                if worker is None or model not in worker.loaded:
+                if worker is None or worker.in_flight >= most(worker) or model not in worker.loaded:
                     continue
                 saved = chain.ends[at + later]
                 lost = 0.0 if later else caches.regret(caches.victim(name, model, worker.slots))
