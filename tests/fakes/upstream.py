@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -26,6 +28,7 @@ OPENAI_LAST = (
 LAST = b'{"model":"fake","response":"","done":true,"load_duration":1000,"total_duration":2000,"eval_count":2}\n'
 EVENT, DONE = b'data: {"choices":[{"delta":{"content":"a"},"text":"a"}]}\n\n', b"data: [DONE]\n\n"  # OpenAI's
 DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0}\n\n'  # Anthropic's
+STEP, SUCCESS = b'{"status":"pulling manifest"}\n', b'{"status":"success"}\n'  # as work on models is told
 STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 SHOWN = b'{"parameters":"num_ctx 2048","template":"{{ .Prompt }}","capabilities":["completion"]}'
 
@@ -50,6 +53,7 @@ class Upstream:
     """script: what the next requests meet; when it is used up, they are answered."""
 
     script: list[Act] = field(default_factory=list)
+    models: list[str] = field(default_factory=lambda: [MODEL])
     deaf: bool = False  # checks get no answer any more
     asked: list[bytes] = field(default_factory=list)  # bodies
     left: int = 0  # connections that the gateway closed while it was silent
@@ -57,7 +61,7 @@ class Upstream:
 
 
 @contextlib.asynccontextmanager
-async def upstream(*script: Act) -> AsyncIterator[Upstream]:
+async def upstream(*script: Act, host: str = "127.0.0.1") -> AsyncIterator[Upstream]:
     state = Upstream(list(script))
     writers: set[asyncio.StreamWriter] = set()
     serving: set[asyncio.Task[None]] = set()
@@ -77,8 +81,8 @@ async def upstream(*script: Act) -> AsyncIterator[Upstream]:
             writers.discard(writer)
             writer.close()
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    state.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await asyncio.start_server(accept, host, 0)
+    state.url = f"http://{host}:{server.sockets[0].getsockname()[1]}"
     try:
         yield state
     finally:
@@ -86,6 +90,30 @@ async def upstream(*script: Act) -> AsyncIterator[Upstream]:
         for writer in writers:
             writer.transport.abort()
         await asyncio.gather(*serving, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def in_thread(*hosts: str) -> Iterator[tuple[Upstream, ...]]:
+    """One on each of these addresses, for tests that don't run in an event loop."""
+    ready: Future[tuple[Upstream, ...]] = Future()
+
+    async def serve() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            found = [await stack.enter_async_context(upstream(host=host)) for host in hosts]
+            ended = asyncio.Event()
+            stops.append((asyncio.get_running_loop(), ended))
+            ready.set_result(tuple(found))
+            await ended.wait()
+
+    stops: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), name="upstreams")
+    thread.start()
+    try:
+        yield ready.result(10)
+    finally:
+        for loop, ended in stops:
+            loop.call_soon_threadsafe(ended.set)
+        thread.join(10)
 
 
 async def _request(state: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
@@ -98,7 +126,8 @@ async def _request(state: Upstream, reader: asyncio.StreamReader, writer: asynci
         if state.deaf:
             await reader.read()
             return False
-        await _send(writer, 200, json.dumps(_CHECKS[path]).encode())
+        checks = {**_CHECKS, "/api/tags": {"models": [{**_TAG, "name": name} for name in state.models]}}
+        await _send(writer, 200, json.dumps(checks[path]).encode())
         return True
     if path == "/api/show":
         await _send(writer, 200, SHOWN)
@@ -111,7 +140,12 @@ async def _request(state: Upstream, reader: asyncio.StreamReader, writer: asynci
         await _send(writer, 200, LAST)
         return True
     line, last = LINE, LAST
-    if path == "/v1/messages":
+    if path in ("/api/copy", "/api/delete") and not state.script:
+        await _send(writer, 200, b"")
+        return True
+    if path in ("/api/pull", "/api/create"):
+        line, last = STEP, SUCCESS
+    elif path == "/v1/messages":
         line, last = DELTA, STOP
     elif path == "/v1/completions":
         line, last = OPENAI_LINE, OPENAI_LAST
@@ -174,10 +208,5 @@ async def _stream(writer: asyncio.StreamWriter, *lines: bytes, end: bool) -> Non
         await writer.drain()
 
 
-_CHECKS = {
-    "/api/version": {"version": "0.17.4"},
-    "/api/ps": {"models": []},
-    "/api/tags": {
-        "models": [{"name": MODEL, "size": 1, "digest": "d", "modified_at": "2026-01-01T00:00:00.123456789Z"}]
-    },
-}
+_TAG = {"size": 1, "digest": "d", "modified_at": "2026-01-01T00:00:00.123456789Z"}
+_CHECKS = {"/api/version": {"version": "0.17.4"}, "/api/ps": {"models": []}}

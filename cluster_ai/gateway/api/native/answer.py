@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, Protocol, TypeVar
 
@@ -140,7 +140,7 @@ class _Way:
 
 
 class Answers:
-    """local: workers on the gateway's own host."""
+    """here: whether a worker of that URL runs on the gateway's own host."""
 
     def __init__(
         self,
@@ -149,10 +149,10 @@ class Answers:
         meter: Meter,
         gate: Gate,
         limits: LimitSettings,
-        local: frozenset[str],
+        here: Callable[[str], bool],
     ) -> None:
         self._fleet, self._contexts, self._meter, self._gate = fleet, contexts, meter, gate
-        self._limits, self._local = limits, local
+        self._limits, self._here = limits, here
         self.max_body = limits.max_body
 
     async def give(self, job: Job, receive: Receive, send: Send, trace: Trace) -> None:
@@ -187,23 +187,35 @@ class Answers:
     def _decide(self, model: str, job: Job, wish: Wish) -> Decision:
         """Raises Refusal (409, 503) where local is asked for and can't be."""
         if wish.worker:
-            mode: Mode = "local" if wish.worker in self._local else "distributed"
+            mode: Mode = "local" if self._local(wish.worker) else "distributed"
             return Decision(mode, "x-cluster-worker asks for this worker")
         if wish.policy and job.mode == "auto":
             return Decision("distributed", f"x-cluster-policy asks for {wish.policy}")
         seats = [
-            Seat(w.name, w.in_flight, w.slots, model in w.loaded, w.upstream.gpu, w.speed(model))
+            Seat(
+                w.name,
+                self._here(w.upstream.url),
+                w.in_flight,
+                w.slots,
+                model in w.loaded,
+                w.upstream.gpu,
+                w.speed(model),
+            )
             for w in self._fleet.able(model)
         ]
         if job.mode == "auto":
-            return should_distribute(tokens_of(job.length), seats, self._local)
-        decision = as_asked(job.mode, seats, self._local)
+            return should_distribute(tokens_of(job.length), seats)
+        decision = as_asked(job.mode, seats)
         if decision is None:
             self._no_local(model)
         return decision
 
+    def _local(self, name: str) -> bool:
+        worker = self._fleet.workers.get(name)
+        return worker is not None and self._here(worker.upstream.url)
+
     def _no_local(self, model: str) -> NoReturn:
-        here = [w for name, w in self._fleet.workers.items() if name in self._local]
+        here = [w for w in self._fleet.workers.values() if self._here(w.upstream.url)]
         having = [w for w in here if model in w.placed or model in w.present]
         if having:
             text = f"worker '{having[0].name}' on the gateway's host is {having[0].state.value}: {having[0].reason}"
@@ -307,7 +319,7 @@ class Answers:
         tokens, prompt = (usage.tokens, usage.prompt_tokens) if usage is not None else (0, 0)
         speed = usage.tokens_per_second if usage is not None else None
         mode, reason = decision.mode, decision.reason
-        if mode == "local" and trace.worker not in self._local:
+        if mode == "local" and not self._local(trace.worker):
             mode, reason = "distributed", f"{reason}; but its engine failed, and another worker stepped in"
         return Figures(
             model=trace.model,

@@ -8,8 +8,9 @@ which workers are meant; the relay chooses among them, and goes on to others whe
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -23,9 +24,13 @@ _NEARLY = 0.9  # of the fastest's speed is as fast
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """A worker that is active and has the model. speed: tokens per second that were measured of it, None: not yet."""
+    """A worker that is active and has the model. speed: tokens per second that were measured of it, None: not yet.
+
+    local: its engine runs on the gateway's host.
+    """
 
     name: str
+    local: bool
     in_flight: int
     slots: int
     warm: bool  # the model is in its memory
@@ -46,10 +51,10 @@ class Decision:
     prefer: frozenset[str] = frozenset()
 
 
-def on_this_host(settings: GatewaySettings) -> frozenset[str]:
-    """Workers whose engine runs on the gateway's host: on loopback, or where the scheduler is, which is here too."""
+def on_this_host(settings: GatewaySettings) -> Callable[[str], bool]:
+    """Whether a worker of that URL is on the gateway's host: on loopback, or where the scheduler is, which is here."""
     here = {"localhost", "127.0.0.1", "::1", socket.gethostname(), urlsplit(settings.scheduler).hostname}
-    return frozenset(u.name for u in settings.upstreams if urlsplit(u.url).hostname in here)
+    return lru_cache(maxsize=4096)(lambda url: urlsplit(url).hostname in here)
 
 
 def tokens_of(characters: int) -> int:
@@ -57,15 +62,15 @@ def tokens_of(characters: int) -> int:
     return -(-characters // _CHARACTERS_A_TOKEN)
 
 
-def should_distribute(tokens: int, seats: Sequence[Seat], local: Collection[str]) -> Decision:
+def should_distribute(tokens: int, seats: Sequence[Seat]) -> Decision:
     """By placement, the prompt's length and load, in this order. seats: all that could answer now."""
-    here, others = _split(seats, local)
+    here, others = _split(seats)
     if not here:
         return Decision("distributed", "no engine on the gateway's host has the model")
     if not others:
         return Decision("local", "only the gateway's host has the model", _names(here))
     if tokens >= LONG:
-        return _long(tokens, seats, local)
+        return _long(tokens, seats)
     idle = [seat for seat in here if seat.free]
     if not idle:
         return Decision("distributed", "the engine on the gateway's host is busy")
@@ -74,7 +79,7 @@ def should_distribute(tokens: int, seats: Sequence[Seat], local: Collection[str]
     return Decision("local", f"a short prompt (about {tokens} tokens), and the gateway's host is free", _names(idle))
 
 
-def _long(tokens: int, seats: Sequence[Seat], local: Collection[str]) -> Decision:
+def _long(tokens: int, seats: Sequence[Seat]) -> Decision:
     """The strongest are those that were measured as the fastest, or, until all were, those with the most GPUs."""
     if all(seat.speed is not None for seat in seats):
         fastest = max(seat.speed or 0.0 for seat in seats)
@@ -86,22 +91,23 @@ def _long(tokens: int, seats: Sequence[Seat], local: Collection[str]) -> Decisio
     said = f"a long prompt (about {tokens} tokens)"
     if len(strongest) == len(seats):
         return Decision("distributed", f"{said}, and no worker is stronger than the others")
-    names = _names([seat for seat in strongest if seat.free] or strongest)
-    if names <= set(local):
+    chosen = [seat for seat in strongest if seat.free] or strongest
+    names = _names(chosen)
+    if all(seat.local for seat in chosen):
         return Decision("local", f"{said}, and the gateway's host is {how.replace('those', 'one')}", names)
     return Decision("distributed", f"{said}, for {how}", names)
 
 
-def as_asked(mode: Mode, seats: Sequence[Seat], local: Collection[str]) -> Decision | None:
+def as_asked(mode: Mode, seats: Sequence[Seat]) -> Decision | None:
     """What a client asked for; None where that can't be: local, and no engine here has the model."""
     if mode == "distributed":
         return Decision("distributed", "asked for")
-    here, _ = _split(seats, local)
+    here, _ = _split(seats)
     return Decision("local", "asked for", _names(here)) if here else None
 
 
-def _split(seats: Sequence[Seat], local: Collection[str]) -> tuple[list[Seat], list[Seat]]:
-    return [seat for seat in seats if seat.name in local], [seat for seat in seats if seat.name not in local]
+def _split(seats: Sequence[Seat]) -> tuple[list[Seat], list[Seat]]:
+    return [seat for seat in seats if seat.local], [seat for seat in seats if not seat.local]
 
 
 def _names(seats: Sequence[Seat]) -> frozenset[str]:

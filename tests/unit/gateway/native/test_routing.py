@@ -15,18 +15,28 @@ from cluster_ai.gateway.api.native.routing import (
     should_distribute,
     tokens_of,
 )
-from cluster_ai.settings import Upstream
 from tests.rig.cluster import gateway_settings
 
 SHORT = 20
 
 
 def seat(name: str, **changed: Any) -> Seat:
-    return Seat(**{"name": name, "in_flight": 0, "slots": 2, "warm": True, "gpu": 0, "speed": None, **changed})
+    return Seat(
+        **{
+            "name": name,
+            "local": name == "here",
+            "in_flight": 0,
+            "slots": 2,
+            "warm": True,
+            "gpu": 0,
+            "speed": None,
+            **changed,
+        }
+    )
 
 
 def decided(*seats: Seat, tokens: int = SHORT) -> Decision:
-    return should_distribute(tokens, seats, {"here"})
+    return should_distribute(tokens, seats)
 
 
 def test_a_short_prompt_stays_on_the_gateways_host_while_that_is_free() -> None:
@@ -74,11 +84,9 @@ def test_without_an_engine_here_or_without_another_there_is_no_choice() -> None:
 
 
 def test_what_a_client_asks_for_is_done_or_refused() -> None:
-    assert as_asked("distributed", [seat("here")], {"here"}) == Decision("distributed", "asked for")
-    assert as_asked("local", [seat("here"), seat("there")], {"here"}) == Decision(
-        "local", "asked for", frozenset({"here"})
-    )
-    assert as_asked("local", [seat("there")], {"here"}) is None
+    assert as_asked("distributed", [seat("here")]) == Decision("distributed", "asked for")
+    assert as_asked("local", [seat("here"), seat("there")]) == Decision("local", "asked for", frozenset({"here"}))
+    assert as_asked("local", [seat("there")]) is None
 
 
 @given(
@@ -87,6 +95,7 @@ def test_what_a_client_asks_for_is_done_or_refused() -> None:
         st.builds(
             Seat,
             name=st.sampled_from("abcdef"),
+            local=st.booleans(),
             in_flight=st.integers(0, 4),
             slots=st.integers(0, 3),
             warm=st.booleans(),
@@ -95,17 +104,14 @@ def test_what_a_client_asks_for_is_done_or_refused() -> None:
         ),
         unique_by=lambda s: s.name,
     ),
-    st.sets(st.sampled_from("abcdef")),
 )
-def test_whoever_is_meant_can_answer_and_there_is_always_a_reason(
-    tokens: int, seats: list[Seat], local: set[str]
-) -> None:
-    found = should_distribute(tokens, seats, local)
+def test_whoever_is_meant_can_answer_and_there_is_always_a_reason(tokens: int, seats: list[Seat]) -> None:
+    found = should_distribute(tokens, seats)
     assert found.prefer <= {s.name for s in seats}
     assert found.reason
     if found.mode == "local":
         assert found.prefer
-        assert found.prefer <= local
+        assert found.prefer <= {s.name for s in seats if s.local}
 
 
 @pytest.mark.parametrize(("characters", "tokens"), [(0, 0), (1, 1), (4, 1), (5, 2)])
@@ -115,6 +121,5 @@ def test_a_prompts_length_is_reckoned_in_tokens(characters: int, tokens: int) ->
 
 def test_a_worker_is_here_where_its_address_is_the_schedulers_or_loopback() -> None:
     urls = {"same": "https://head.cluster.ai:11443", "other": "https://w2:11443", "own": "http://127.0.0.1:1"}
-    upstreams = tuple(Upstream(name, url, (), 1, 0) for name, url in urls.items())
-    told = gateway_settings(scheduler="tls://head.cluster.ai:8786", upstreams=upstreams)
-    assert on_this_host(told) == {"same", "own"}
+    here = on_this_host(gateway_settings(scheduler="tls://head.cluster.ai:8786"))
+    assert {name for name, url in urls.items() if here(url)} == {"same", "own"}
