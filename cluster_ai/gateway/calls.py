@@ -12,11 +12,10 @@ from cluster_ai.gateway.api import openai
 from cluster_ai.gateway.api.http import Api, Refusal
 from cluster_ai.gateway.balancing import NO_WISH, POLICIES, Chain, Wish
 from cluster_ai.gateway.balancing.prefix import chain
+from cluster_ai.gateway.parsing import parse
 
 STRICT = b'"truncate":false,'  # at the beginning of a body: a prompt that is too long must not be cut in silence
 _CUT_BY_ENGINE = frozenset(("/api/chat", "/api/generate", "/api/embed"))
-
-
 _NAMELESS = frozenset(("/api/generate", "/api/embed"))  # there Ollama looks for a model without a name
 
 
@@ -54,12 +53,7 @@ def admit(route: Route, body: bytes, contexts: Mapping[str, int], wish: Wish = N
     """Raises Refusal (400)."""
     if not body:
         raise Refusal(400, "missing_body", "missing request body")
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError) as e:
-        raise Refusal(400, "invalid_json", f"the request body is not JSON: {e}") from e
-    if not isinstance(value, dict):
-        raise Refusal(400, "invalid_json", "the request body must be a JSON object")
+    value = parse(body)
     asked = value.get("model") or (value.get("name") if route.path == "/api/show" else None)
     if not isinstance(asked, str) or not asked.strip():
         if route.path in _NAMELESS and not asked:

@@ -49,7 +49,7 @@ class Engine:
             raise _lost(e) from e
 
     async def follow(self, path: str, body: bytes) -> AsyncIterator[Mapping[str, Any]]:
-        """What the engine tells of a long work. Returns when it was successful."""
+        """What the engine tells of a long work, up to its success."""
         done = False
         try:
             reply = await self._patiently(
@@ -67,7 +67,8 @@ class Engine:
                         if "error" in said:
                             raise FailedError(502, str(said["error"]))
                         done = said.get("status") == "success"
-                        yield said
+                        if not done:
+                            yield said
         except _BROKEN as e:
             raise _lost(e) from e
         if not done:

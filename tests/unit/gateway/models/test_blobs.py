@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster_ai.gateway.api.http import ClientGone, Refusal
@@ -86,6 +86,7 @@ def test_both_of_ollamas_spellings_are_one() -> None:
     assert digest_of("sha256-" + "A" * 64) == digest_of("sha256:" + "a" * 64) == "sha256:" + "a" * 64
 
 
+@settings(max_examples=40)
 @given(body=st.recursive(st.none() | st.text() | st.integers(), lambda c: st.dictionaries(st.text(), c) | st.lists(c)))
 def test_only_digests_are_taken_from_a_request_to_create(body: object) -> None:
     good = "sha256:" + "b" * 64
