@@ -142,7 +142,7 @@ class Affinity:
 
     def _cheapest(self, candidates: Sequence[C], model: str, chain: Chain) -> C:
         caches = self.caches
-        few = shortlist(candidates, model, caches.now)
+        few = shortlist(candidates, caches.now)
         presumed, most = quickest(few, model), bound(few)
         size = chain.ends[-1] if chain.links else 0
 

@@ -22,7 +22,7 @@ class LeastLoaded:
 
     def choose(self, candidates: Sequence[C], call: Asked) -> C:
         model, last = call.model, self._turns.last
-        few = shortlist(candidates, model, self._turns.now)
+        few = shortlist(candidates, self._turns.now)
         chosen = min(few, key=lambda c: (load(c, model), last(c.name)))
         self._turns.take(chosen.name)
         return chosen

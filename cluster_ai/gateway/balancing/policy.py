@@ -55,12 +55,11 @@ class Policy(Protocol):
 MANY = 32  # workers that are weighed against each other
 
 
-def shortlist(candidates: Sequence[C], model: str, turn: int) -> Sequence[C]:
-    """Of very many as many as are worth weighing, others each turn: of those with a free slot, and the model loaded."""
+def shortlist(candidates: Sequence[C], turn: int) -> Sequence[C]:
+    """Of very many as many as are worth weighing, others each turn; of those with a free slot, where there are any."""
     if len(candidates) <= MANY:
         return candidates
-    found: Sequence[C] = [c for c in candidates if c.in_flight < c.slots] or candidates
-    found = [c for c in found if model in c.loaded] or found
+    found = [c for c in candidates if c.in_flight < c.slots] or candidates
     if len(found) <= MANY:
         return found
     start = turn * MANY % len(found)

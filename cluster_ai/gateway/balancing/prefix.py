@@ -68,8 +68,11 @@ class _Writer:
                 else:
                     self.add(hash((self._last, kind, _digest(part))), _IMAGE)
         elif value is not None:
-            written = repr(value)
-            self.add(hash((self._last, kind, written)), len(written))
+            self.written(kind, value)
+
+    def written(self, kind: str, value: Any) -> None:
+        written = repr(value)
+        self.add(hash((self._last, kind, written)), len(written))
 
     def numbers(self, kind: str, tokens: list[Any]) -> None:
         """Tokens, as /api/generate's `context` has them; some four characters each."""
@@ -87,13 +90,19 @@ def chain(path: str, model: str, body: Mapping[str, Any]) -> Chain:
     """Of a request to one of the APIs; empty where nothing is generated. Takes any body that is a JSON object."""
     if path in _NO_PROMPT:
         return NOTHING
-    writer = _Writer((model, body.get("template"), body.get("raw")))
+    try:
+        return _chain(model, body)
+    except RecursionError:  # nested too deeply for sense, and the engine's to refuse
+        return NOTHING
+
+
+def _chain(model: str, body: Mapping[str, Any]) -> Chain:
+    writer = _Writer((model, repr(body.get("template")), repr(body.get("raw"))))
     for key in ("system", "instructions"):
         if body.get(key):
             writer.any("system", body[key])
     if body.get("tools"):
-        written = repr(body["tools"])
-        writer.add(hash((writer.links[-1:] and writer.links[-1], "tools", written)), len(written))
+        writer.written("tools", body["tools"])
     messages = body.get("messages", body.get("input"))
     if isinstance(messages, list):
         for message in messages:

@@ -22,7 +22,7 @@ class ResourceAware:
 
     def choose(self, candidates: Sequence[C], call: Asked) -> C:
         model, last = call.model, self._turns.last
-        few = shortlist(candidates, model, self._turns.now)
+        few = shortlist(candidates, self._turns.now)
         presumed = quickest(few, model)
         chosen = min(few, key=lambda c: (answers(c, model) / (c.speed(model) or presumed), last(c.name)))
         self._turns.take(chosen.name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -13,7 +15,7 @@ from cluster_ai.gateway.api import catalog
 from cluster_ai.gateway.api.http import Refusal
 from cluster_ai.gateway.exposition import Exposition
 from cluster_ai.gateway.fleet import Cordon, Fleet, Health, State
-from cluster_ai.gateway.metering import Meter
+from cluster_ai.gateway.metering import Meter, Usage
 from cluster_ai.metrics.names import METRICS
 from cluster_ai.settings import GatewaySettings, LimitSettings, Upstream
 
@@ -116,3 +118,29 @@ def test_one_may_ask_for_one_worker_and_is_told_why_it_cant_be() -> None:
     with pytest.raises(Refusal, match="worker 'a', asked for by x-cluster-worker, is down: gone") as caught:
         fleet.asked("m:latest", "a")
     assert caught.value.status == 503
+
+
+def test_an_answer_tells_of_its_workers_speed_and_that_the_model_is_loaded() -> None:
+    fleet = Fleet(SETTINGS)
+    a, _ = fleet.workers.values()
+    assert a.speed("m:latest") is None
+    fleet.measured(a, "m:latest", Usage(10, 4, 1.0, 0.0, 0.1))  # too few tokens to go by
+    assert (a.speed("m:latest"), "m:latest" in a.loaded) == (None, True)
+    fleet.measured(a, "m:latest", Usage(10, 100, 1.0, 0.0, 2.0))
+    assert a.speed("m:latest") == 50
+    fleet.measured(a, "m:latest", Usage(10, 100, 1.0, 0.0, 1.0))
+    assert a.speed("m:latest") == pytest.approx(60)
+    fleet.measured(a, "m:latest", Usage(10, 100, None, None, None))  # OpenAI's answers have no times
+    assert a.speed("m:latest") == pytest.approx(60)
+
+
+def test_whether_a_model_fits_is_told_by_what_is_loaded() -> None:
+    for gpu, loaded_size, fits in ((0, 5, True), (0, 9, False), (1, 9, True)):
+        upstream = Upstream("a", "http://x", ("M",), 1, gpu, 10)
+        fleet = Fleet(replace(SETTINGS, upstreams=(upstream,)))
+        (a,) = fleet.workers.values()
+        assert a.room("m:latest") is None  # nobody has said how large it is
+        entries = [{"name": "other", "size": loaded_size, "size_vram": 0}]
+        present = parse_present({"models": [{"name": "m", "size": 3}]})
+        fleet.answered(a, EngineState("0.17.4", present, parse_loaded({"models": entries})))
+        assert a.room("m:latest") is fits
