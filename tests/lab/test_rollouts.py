@@ -40,7 +40,7 @@ def first(cluster: Cluster) -> Iterator[None]:
 
 @pytest.fixture
 def edited(cluster: Cluster, first: None) -> Iterator[Edit]:
-    """Change cluster.yaml. What hosts don't run at the end is taken out of it again: that costs less than to go back."""
+    """Change cluster.yaml. What hosts don't run at the end is taken out of it again: it costs less than to go back."""
     before = cluster.config_path.read_text()
 
     def edit(old: str, new: str) -> None:
