@@ -58,7 +58,8 @@ def error_body(api: Api, refusal: Refusal, request_id: str) -> dict[str, Any]:
 
 
 def encode(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    """Half a character (a lone surrogate), which JSON can hold and UTF-8 can't, becomes a question mark."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
 
 
 async def read_body(receive: Receive, limit: int = BODY_LIMIT) -> bytes:
