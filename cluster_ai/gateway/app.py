@@ -9,7 +9,7 @@ import random
 import re
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any
 
 import aiohttp
@@ -19,7 +19,6 @@ from prometheus_client.exposition import choose_encoder
 from cluster_ai.cluster.membership import Membership
 from cluster_ai.gateway.admission.books import Books
 from cluster_ai.gateway.admission.gate import Gate
-from cluster_ai.gateway.api import anthropic, catalog
 from cluster_ai.gateway.api.http import (
     JSON,
     ClientGone,
@@ -33,6 +32,7 @@ from cluster_ai.gateway.api.http import (
     send_whole,
 )
 from cluster_ai.gateway.api.inference import CLIENT_LEFT, ROUTES, Inference
+from cluster_ai.gateway.api.listing import Listing
 from cluster_ai.gateway.api.native.api import NativeApi
 from cluster_ai.gateway.api.native.figures import Figures
 from cluster_ai.gateway.api.native.kept.database import Database
@@ -123,12 +123,7 @@ class Gateway:
         table.add("GET", "/health", self._health)
         table.add("GET", "/", self._root)
         table.add("GET", "/metrics", self._metrics)
-        table.add("GET", "/api/tags", self._merged(lambda: catalog.tags(self._fleet)))
-        table.add("GET", "/api/ps", self._merged(lambda: catalog.ps(self._fleet)))
-        table.add("GET", "/api/version", self._version)
-        table.add("GET", "/v1/models", self._merged(lambda: catalog.openai_models(self._fleet)))
-        table.below("/v1/models/", "{model}", GET=self._openai_model)
-        table.add("POST", anthropic.COUNT, self._count_tokens)
+        Listing(self._fleet).enter(table)
         self._changes.enter(table)
         table.add("GET", _DOCS, self._native.page)
         for path, handler in self._native.streaming.items():
@@ -211,29 +206,10 @@ class Gateway:
         encoder, kind = choose_encoder(accepted.decode("latin-1"))
         await send_whole(send, 200, encoder(self._registry), [(b"content-type", kind.encode())])
 
-    async def _version(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
-        version = catalog.version(self._fleet)
-        if version is None:
-            raise Refusal(503, "no_worker", "no worker is active", [_BUSY_WAIT])
-        await send_whole(send, 200, encode({"version": version}), [JSON])
-
-    async def _openai_model(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
-        model = scope["path"].removeprefix("/v1/models/")
-        await send_whole(send, 200, encode(catalog.openai_model(self._fleet, model)), [JSON])
-
-    async def _count_tokens(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
-        raise Refusal(404, "not_found", "tokens can't be counted here: the engines offer no count without an answer")
-
     @staticmethod
     def _relayed(inference: Inference, route: Route) -> Handler:
         async def handler(scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
             await inference.handle(route, receive, send, trace)
-
-        return handler
-
-    def _merged(self, make: Callable[[], dict[str, Any]]) -> Handler:
-        async def handler(scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
-            await send_whole(send, 200, encode(make()), [JSON])
 
         return handler
 

@@ -11,7 +11,12 @@ CHAT = "/v1/chat/completions"
 # OpenAI's own types and codes, where it has one for the case; its clients choose their exceptions by status and code.
 _TYPES = {403: "permission_error", 429: "rate_limit_error"}
 _CODES = {"unauthorized": "invalid_api_key", "too_many_requests": "rate_limit_exceeded"}
-_PARAMS = {"model_required": "model", "model_not_found": "model", "invalid_stream": "stream"}
+_PARAMS = {
+    "model_required": "model",
+    "model_not_found": "model",
+    "invalid_stream": "stream",
+    "context_length_exceeded": "messages",
+}
 _DONE = b"data: [DONE]"
 _ENDS = (b'"type":"response.completed"', b'"type":"response.failed"', b'"type":"response.incomplete"')
 _ERROR = b'data: {"error":'
