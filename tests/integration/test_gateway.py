@@ -305,3 +305,53 @@ def test_the_log_is_json_with_request_ids(site: Site, url: str) -> None:
         return any(line.get("id") == "mine-1" and line["path"] == "/api/tags" for line in lines)
 
     until(told, what="the request in the log")
+
+
+def chat(url: str, messages: list[dict[str, str]], **headers: str) -> tuple[str, str]:
+    """The worker that answered, and what."""
+    body = json.dumps({"model": MODEL, "messages": messages, "stream": False, "options": {**SHORT, "num_predict": 4}})
+    request = urllib.request.Request(f"{url}/api/chat", body.encode(), {**HEADERS, **headers})
+    told, answer = rig.fetch(request, timeout=120)
+    return told["x-cluster-worker"], json.loads(answer)["message"]["content"]
+
+
+def test_a_conversation_stays_on_its_worker_and_moves_when_that_is_full(url: str) -> None:
+    affinity = {"X-Cluster-Policy": "affinity"}
+    messages = [{"role": "user", "content": f"{'A long story of rivers. ' * 20} What is it about?"}]
+    went = []
+
+    def turn() -> None:
+        worker, answer = chat(url, messages, **affinity)
+        went.append(worker)
+        messages.extend([{"role": "assistant", "content": answer}, {"role": "user", "content": "And then?"}])
+
+    for _ in range(3):
+        turn()
+    (home,) = set(went)
+    (other,) = {"w1", "w2"} - {home}
+    asked = {"model": MODEL, "prompt": "1, 2, 3, 4, 5, 6,", "raw": True, "options": {**SHORT, "num_predict": 20_000}}
+    with contextlib.closing(http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)) as connection:
+        connection.request("POST", "/api/generate", json.dumps(asked), {**HEADERS, "X-Cluster-Worker": home})
+        with connection.getresponse() as reply:
+            assert reply.headers["X-Cluster-Worker"] == home
+            assert reply.readline()
+            turn()
+    assert went[-1] == other
+    until(lambda: metric(url, f'gateway_in_flight{{worker="{home}"}}') == 0, within=10)
+    turn()
+    assert went[-1] == other  # its cache is there now
+
+
+def test_a_request_may_ask_for_a_policy_and_for_a_worker(url: str) -> None:
+    hello = [{"role": "user", "content": "Hello"}]
+    for worker in ("w1", "w2", "w2"):
+        assert chat(url, hello, **{"X-Cluster-Worker": worker})[0] == worker
+    assert {chat(url, hello, **{"X-Cluster-Policy": "round_robin"})[0] for _ in range(2)} == {"w1", "w2"}
+    for header, value, status, words in (
+        ("X-Cluster-Policy", "fastest", 400, "allowed: affinity, least_loaded, resource_aware, round_robin"),
+        ("X-Cluster-Worker", "w9", 404, "there is no worker 'w9'"),
+    ):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            chat(url, hello, **{header: value})
+        assert caught.value.code == status
+        assert words in json.load(caught.value)["error"]
