@@ -102,7 +102,9 @@ def engine(folder: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def ollama_engine(folder: Path, *, parallel: int = 1, port: int = 0) -> Iterator[tuple[str, Process]]:
+def ollama_engine(
+    folder: Path, *, model: str = MODEL, parallel: int = 1, context: int = CONTEXT, port: int = 0
+) -> Iterator[tuple[str, Process]]:
     """Ollama with the model; there must be one (see ollama). Yields its URL, and its process to do harm to."""
     folder.mkdir(parents=True, exist_ok=True)
     port, program = port or free_port(), ollama()
@@ -111,15 +113,16 @@ def ollama_engine(folder: Path, *, parallel: int = 1, port: int = 0) -> Iterator
         "HOME": str(folder),
         "OLLAMA_HOST": f"127.0.0.1:{port}",
         "OLLAMA_MODELS": str(folder / "models"),
-        "OLLAMA_CONTEXT_LENGTH": str(CONTEXT),
+        "OLLAMA_CONTEXT_LENGTH": str(context),
         "OLLAMA_NUM_PARALLEL": str(parallel),
     }
     ready = f"{url}/api/version"
     command = [str(program), "serve"]
     with running(command, folder / "log", environment=environment, until_ready=lambda: get(ready)) as process:
         if not (folder / "Modelfile").exists():
-            (folder / "Modelfile").write_text(f"FROM {weights()}\n")
-            create = [str(program), "create", MODEL, "-f", str(folder / "Modelfile")]
+            # Several engines share the machine: threads that wait for each other would wait for each other's processes.
+            (folder / "Modelfile").write_text(f"FROM {weights()}\nPARAMETER num_thread 1\n")
+            create = [str(program), "create", model, "-f", str(folder / "Modelfile")]
             subprocess.run(create, env={**os.environ, **environment}, check=True, capture_output=True, timeout=120)
         yield url, process
 
@@ -176,14 +179,14 @@ def gateway_settings(**changed: Any) -> settings.GatewaySettings:
 
 @contextlib.contextmanager
 def gateway(
-    folder: Path, told: settings.GatewaySettings, credentials: Path, *, workers: int
+    folder: Path, told: settings.GatewaySettings, credentials: Path, *, workers: int, state: Path | None = None
 ) -> Iterator[tuple[str, Process]]:
-    """Yields its URL when so many workers are active."""
+    """Yields its URL when so many workers are active. state: where it keeps things; its folder."""
     folder.mkdir(parents=True, exist_ok=True)
     path, url = folder / "gateway.json", f"http://{told.host}:{told.port}"
     path.write_text(settings.dump(told))
     command = [sys.executable, "-m", "cluster_ai.gateway", str(path)]
-    environment = {"CREDENTIALS_DIRECTORY": str(credentials), "STATE_DIRECTORY": str(folder)}
+    environment = {"CREDENTIALS_DIRECTORY": str(credentials), "STATE_DIRECTORY": str(state or folder)}
 
     def ready() -> bool:
         if not workers:  # it says of itself that it isn't well then

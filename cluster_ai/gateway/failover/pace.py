@@ -5,7 +5,7 @@ Learned from what the sweeps of watch.py see, not from single tokens.
 
 from __future__ import annotations
 
-FLOOR = 10.0  # seconds of silence that are never too much
+FLOOR = 20.0  # seconds of silence that are never too much
 FIRST = 60.0  # the same before the first token
 LOADING = 300.0  # seconds that Ollama itself gives a model to load
 PROMPT = 20.0  # bytes of a prompt per second that the slowest worker reads
