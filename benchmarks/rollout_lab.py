@@ -59,9 +59,9 @@ def address(host: str) -> str:
 
 @dataclass
 class Trial:
-    """The lab and what is brought to it. `version` counts the updates."""
+    """The lab and what is brought to it."""
 
-    version: int = 0
+    builds: list[str] = field(default_factory=lambda: ["first"])  # of which the last is what hosts are to run
     code: Path = field(default_factory=lambda: FOLDER / "code")
 
     @property
@@ -108,8 +108,8 @@ class Trial:
     # --- what they are to run ---------------------------------------------------------------------------------
 
     def write(self, **changed: str) -> None:
-        """cluster.yaml of this version; `changed` replaces values in it."""
-        odd = self.version % 2
+        """cluster.yaml of this build; `changed` replaces values in it."""
+        odd = (len(self.builds) - 1) % 2
         workers = "\n".join(
             f"    - {{name: {host}, host: {address(host)}, resources: {{cpu: {1 + odd}, memory: 2GB}}}}"
             for host in WORKERS
@@ -126,18 +126,18 @@ class Trial:
         self.config.write_text(CONFIG.format(**values | changed))
 
     def bump(self, **changed: str) -> None:
-        """A new version of our own code, and settings by which everything else restarts too."""
-        self.version += 1
+        """A build of our own code that no host has ever had, and settings by which everything else restarts too."""
+        self.builds.append(str(time.time_ns()))
         self._be(**changed)
 
     def unbump(self) -> None:
-        """The version before: what hosts run to which the new one was not brought."""
-        self.version -= 1
+        """The build before: what hosts run to which the new one was not brought."""
+        self.builds.pop()
         self._be()
 
     def _be(self, **changed: str) -> None:
         module = self.code / "cluster_ai/__init__.py"
-        module.write_text((ROOT / "cluster_ai/__init__.py").read_text() + f'\n__build__ = "{self.version}"\n')
+        module.write_text((ROOT / "cluster_ai/__init__.py").read_text() + f'\n__build__ = "{self.builds[-1]}"\n')
         self.write(**changed)
 
     # --- the product's command, run from the copied code ------------------------------------------------------
