@@ -54,6 +54,7 @@ from cluster_ai.gateway.relay import Failover, LostError, Relay
 from cluster_ai.gateway.routing import Handler, Table
 from cluster_ai.gateway.tasks import TaskManager
 from cluster_ai.gateway.trace import Trace
+from cluster_ai.gateway.tracing import Tracing
 from cluster_ai.gateway.wire import Wire
 from cluster_ai.settings import GatewaySettings
 
@@ -84,8 +85,10 @@ class Gateway:
         log: Log,
         books: Books,
         wire: Wire,
+        tracing: Tracing | None = None,
     ) -> None:
         self._fleet, self._guard, self._log = fleet, guard, log
+        self._tracing = tracing
         self.ending = False  # set when this process is to end
         self._registry = CollectorRegistry()
         self._meter = Meter(self._registry)
@@ -144,9 +147,12 @@ class Gateway:
         trace = Trace(_request_id(asked.request_id), time.perf_counter())
         sent = _Sent(send, trace, last=self.ending)
         client = scope["client"][0] if scope["client"] else ""
+        span = None
         try:
             if path not in _OPEN:
                 trace.user = self._guard.check(asked, client)
+                if self._tracing is not None and path not in _UNLOGGED:
+                    span = self._tracing.begin(scope["method"], self._route_name(path), scope["headers"], trace)
             if asked.policy or asked.worker:
                 trace.wish = wish_of(asked.policy, asked.worker)
             await self._handler(scope["method"], path)(scope, receive, sent, trace)
@@ -167,6 +173,8 @@ class Gateway:
                 raise  # too late for another answer: the server closes the connection
             await self._refuse(path, Refusal(500, "internal", "a fault of the gateway; its log has it"), sent, trace)
         finally:
+            if span is not None and self._tracing is not None:
+                self._tracing.end(span, sent.status, trace)
             self._meter.request(self._route_name(path), sent.status)
             if path not in _UNLOGGED or sent.status >= 400:
                 self._log.gather(

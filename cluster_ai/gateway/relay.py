@@ -24,6 +24,7 @@ from cluster_ai.gateway.failover.onward import Onward
 from cluster_ai.gateway.failover.said import UnresumableError
 from cluster_ai.gateway.failover.seam import ERROR, Seam, gives_up
 from cluster_ai.gateway.fleet import Fleet, Flight, Worker
+from cluster_ai.gateway.tracing import attempted, failed
 from cluster_ai.gateway.wire import Response, UnreachableError, Wire
 
 Moment = Literal["start", "stream"]
@@ -347,6 +348,7 @@ class Relay:
                 self._fleet.proved(worker, now)
                 return reply
             tried.add(worker.name)
+            failed(f"it answered {reply.status}")
             if reply.status >= 500:
                 self._on_fault(worker.name)
             worker.suspect.set()
@@ -367,6 +369,8 @@ class Relay:
 
     def resumed(self, before: Worker, worker: Worker, model: str, reason: str) -> None:
         """An answer that the one had begun goes on at the other."""
+        failed(reason)
+        attempted(worker.name)
         self._on_fault(before.name)
         self._on_failover(Failover(before.name, worker.name, model, f"{before.name}: {reason}", "stream"))
 
@@ -376,6 +380,7 @@ class Relay:
         flight = Flight(task, now, call.model, len(call.body), streams=not call.whole)
         started = time.perf_counter()
         worker.flights.add(flight)
+        attempted(worker.name)
         response = None
         try:
             response = await self._wire.post(worker.url(call.path), call.body)
@@ -386,6 +391,7 @@ class Relay:
             await reply.begin(whole=whole)
             return reply
         except BaseException as e:
+            failed(flight.lost or repr(e))
             worker.flights.discard(flight)
             if response is not None:
                 response.close()

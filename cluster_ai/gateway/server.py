@@ -36,6 +36,7 @@ from cluster_ai.gateway.models.blobs import Blobs
 from cluster_ai.gateway.relay import session
 from cluster_ai.gateway.tasks import TaskManager
 from cluster_ai.gateway.wire import Wire
+from cluster_ai.gateway.tracing import tracing
 from cluster_ai.settings import GatewaySettings
 
 LINGER = 3.0  # seconds in which a client that keeps its connection is still answered, and told to make a new one
@@ -206,6 +207,7 @@ async def serve(
         membership,
         Books(state, lambda text: log.write("storage", error=text)) as books,
     ):
+        traces = tracing(settings.traces, settings.cluster)
         blobs = Blobs(state / "blobs" if state is not None else None)
         guard = Guard(credentials.token, settings.trusted_networks, [settings.host], books.keys.user)
         app = Gateway(
@@ -223,6 +225,7 @@ async def serve(
             log,
             books,
             wire,
+            traces,
         )
         await health.looked(FIRST_LOOK)
         gc.collect()
@@ -236,6 +239,8 @@ async def serve(
             upkeep.cancel()
             await asyncio.gather(upkeep, return_exceptions=True)
             blobs.close()
+            if traces is not None:
+                await asyncio.to_thread(traces.close)
     database.close()
     log.write("stopped")
 

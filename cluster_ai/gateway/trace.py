@@ -29,18 +29,21 @@ class Trace:
     late: str = ""  # that it took longer than a request may
     cut: bool = False  # its prompt was too long, and lost its oldest part
     usage: Usage | None = None
+    trace_id: str = ""  # of OpenTelemetry, where requests are traced
     headers: list[Header] = field(default_factory=list)
 
     @property
     def exemplar(self) -> dict[str, str]:
         """By which a figure leads to its request in log and traces."""
-        return {"request_id": self.id}
+        return {"request_id": self.id, "trace_id": self.trace_id} if self.trace_id else {"request_id": self.id}
 
     def elapsed(self) -> float:
         return time.perf_counter() - self.started
 
     def fields(self) -> dict[str, Any]:
         known: dict[str, Any] = {"ms": round(self.elapsed() * 1000, 1)}
+        if self.trace_id:
+            known["trace_id"] = self.trace_id
         if self.user is not NOBODY:
             known["user"] = self.user.name
         if self.model:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gzip
+import http.server
 import json
 import os
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from cluster_ai import layout, settings
 from cluster_ai.settings import LimitSettings
@@ -37,11 +43,22 @@ class Here:
 
     cuts: str
     refuses: str
+    log: Path
+    spans: list[Span]  # that the first has sent
 
-    def ask(self, path: str, body: Any = None, *, key: str = rig.TOKEN, at: str = "", method: str = "") -> Any:
-        """Status, headers, and body."""
+    def ask(
+        self,
+        path: str,
+        body: Any = None,
+        *,
+        key: str = rig.TOKEN,
+        at: str = "",
+        method: str = "",
+        more: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Status, headers, and body. more: headers of the request."""
         data = None if body is None else json.dumps(body).encode()
-        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json", **(more or {})}
         request = urllib.request.Request((at or self.cuts) + path, data, headers, method=method or None)
         try:
             headers, text = rig.fetch(request, timeout=180)
@@ -54,13 +71,42 @@ class Here:
         return str(made["key"])
 
 
+@contextlib.contextmanager
+def receiver() -> Iterator[tuple[str, list[Span]]]:
+    """Of OpenTelemetry's protocol over HTTP; its address, and what it has got."""
+    spans: list[Span] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.headers.get("Content-Encoding") == "gzip":
+                body = gzip.decompress(body)
+            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                for scope in resource.scope_spans:
+                    spans.extend(scope.spans)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", spans
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
     folder = tmp_path_factory.mktemp("admission")
     credentials = folder / "credentials"
     credentials.mkdir()
     (credentials / layout.GATEWAY_TOKEN).write_text(rig.TOKEN + "\n")
-    with rig.engine(folder / "engine") as url:
+    with receiver() as (traces, spans), rig.engine(folder / "engine") as url:
         model = rig.MODEL
         if rig.ollama() is not None:  # a model with a context that is soon full, as the cluster makes its own
             made = {"model": SMALL, "from": rig.MODEL, "parameters": {"num_ctx": CONTEXT}, "stream": False}
@@ -71,13 +117,14 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
             "upstreams": (settings.Upstream("w1", url, (model,), 1, 0),),
             "models": {model: CONTEXT},
         }
-        cutting = rig.gateway_settings(**told)
+        cutting = rig.gateway_settings(**told, traces=traces)
         refusing = rig.gateway_settings(**told, context="refuse")
+        one, two = folder / "one", folder / "two"
         with (
-            rig.gateway(folder / "gateways", cutting, credentials, workers=1) as (one, _),
-            rig.gateway(folder / "gateways", refusing, credentials, workers=1) as (other, _),
+            rig.gateway(one, cutting, credentials, workers=1) as (first, process),
+            rig.gateway(two, refusing, credentials, workers=1, state=one) as (second, _),
         ):
-            yield Here(one, other)
+            yield Here(first, second, process.log, spans)
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +169,26 @@ def test_usage_is_what_the_engine_told_whichever_way_it_was_asked(here: Here, mo
     assert line["completion_tokens"] == whole["eval_count"] + 2 * told["completion_tokens"]
     assert line["seconds"] > 0
     assert here.ask("/api/v1/usage?user=token", key=key)[0] == 403
+
+
+def test_a_request_is_a_part_of_its_clients_trace_and_is_found_in_the_log_by_it(here: Here, model: str) -> None:
+    trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    prompt = {"model": model, "prompt": "Hi", "stream": False, "options": FEW}
+    here.ask("/api/generate", prompt, more={"traceparent": f"00-{trace}-{parent}-01"})
+
+    def mine() -> dict[str, Span]:
+        return {span.name: span for span in list(here.spans) if span.trace_id.hex() == trace}
+
+    rig.until(lambda: len(mine()) == 2, what="spans are sent every few seconds")
+    request, upstream = mine()["POST /api/generate"], mine()["upstream w1"]
+    assert request.parent_span_id.hex() == parent
+    assert upstream.parent_span_id == request.span_id
+    assert request.start_time_unix_nano <= upstream.start_time_unix_nano < upstream.end_time_unix_nano
+    told = {fact.key: fact.value for fact in request.attributes}
+    assert told["enduser.id"].string_value == "token"
+    assert told["gen_ai.usage.output_tokens"].int_value > 0
+    lines = [json.loads(line) for line in here.log.read_text().splitlines() if trace in line]
+    assert [line["id"] for line in lines] == [told["cluster_ai.request_id"].string_value]
 
 
 ALL = [
@@ -236,6 +303,6 @@ def test_nothing_that_is_kept_has_a_key_in_it(here: Here, tmp_path_factory: pyte
     key = here.make_key("dora")
     here.ask("/api/tags", key=key)
     here.ask(f"/k/{key}/api/tags")
-    kept = [path for path in Path(tmp_path_factory.getbasetemp()).glob("admission*/gateways/*") if path.is_file()]
+    kept = [path for path in Path(tmp_path_factory.getbasetemp()).glob("admission*/*/*") if path.is_file()]
     assert any(path.name.startswith("keys.sqlite") for path in kept)
     assert not any(key.encode() in path.read_bytes() for path in kept)
