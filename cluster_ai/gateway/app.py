@@ -166,6 +166,11 @@ class Gateway:
                 await self._refuse(path, Refusal(502, "worker_lost", e.reason, [_BUSY_WAIT]), sent, trace)
         except ClientGone:
             trace.error, sent.status = "the client left", CLIENT_LEFT
+        except RecursionError:
+            trace.error = "the request body is nested too deeply"
+            if sent.status:
+                raise
+            await self._refuse(path, Refusal(400, "invalid_json", trace.error), sent, trace)
         except Exception as e:
             trace.error = f"a fault of ours: {e!r}"
             self._log.write("fault", id=trace.id, exception=traceback.format_exc())

@@ -33,6 +33,7 @@ RESUMES = 3  # of one answer: what breaks more often may be what breaks the engi
 _SKIPPED = ("Accept", "Accept-Encoding", "User-Agent")
 _RETRY_AFTER = (b"retry-after", b"2")
 _EARLY = "it ended before its end"
+ANSWER_LIMIT = 128 * 1024 * 1024  # bytes of an answer in one piece
 
 
 def session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
@@ -385,6 +386,7 @@ class Relay:
         try:
             response = await self._wire.post(worker.url(call.path), call.body)
             flight.response = response
+            _must_be_an_engines(response)
             whole = call.whole or response.status >= 400
             form = None if whole else FORMS.get(call.path)
             reply = Reply(self, call, worker, flight, response, started=started, form=form)
@@ -407,13 +409,28 @@ class Relay:
 
 
 async def _read_whole(response: Response) -> bytes:
+    """Raises Refusal for one that no memory would hold, from whichever worker it came."""
     body = await response.content.readany()
     if response.content.at_eof():
         return body
-    pieces = [body]
+    pieces, size = [body], len(body)
     while piece := await response.content.readany():
         pieces.append(piece)
+        size += len(piece)
+        if size > ANSWER_LIMIT:
+            text = (
+                f"the worker's answer is larger than {ANSWER_LIMIT // (1024 * 1024)} MiB; ask for a stream, or for less"
+            )
+            raise Refusal(502, "answer_too_large", text)
     return b"".join(pieces)
+
+
+def _must_be_an_engines(response: Response) -> None:
+    """Something else may answer at a worker's address: a login page, a proxy that knows better. Raises LostError."""
+    if 300 <= response.status < 400:
+        raise LostError(f"it answered {response.status}, which no engine does", alive=True)
+    if response.status == 200 and response.headers.get("Content-Type", "").startswith("text/html"):
+        raise LostError("it answered a page, which no engine does", alive=True)
 
 
 def worded(error: BaseException) -> str:
