@@ -15,6 +15,7 @@ from typing import Any, Literal, NoReturn, Protocol, TypeVar
 from pydantic import BaseModel, Field, ValidationError
 
 from cluster_ai.engine.client import canonical
+from cluster_ai.gateway import parsing
 from cluster_ai.gateway.admission.gate import Gate
 from cluster_ai.gateway.api.http import (
     JSON,
@@ -28,6 +29,7 @@ from cluster_ai.gateway.api.http import (
     send_whole,
 )
 from cluster_ai.gateway.api.inference import DONE, until_gone
+from cluster_ai.gateway.api.native.body import worded
 from cluster_ai.gateway.api.native.routing import Decision, Mode, Seat, as_asked, should_distribute, tokens_of
 from cluster_ai.gateway.balancing import Wish
 from cluster_ai.gateway.calls import Call
@@ -358,14 +360,14 @@ async def _lines(reply: Reply) -> AsyncIterator[bytes]:
 
 
 def parse(body: bytes, kind: type[Asked]) -> Asked:
-    """Raises Refusal (400) that names the field."""
+    """Raises Refusal (400) that names the field, 413."""
     if not body:
         raise Refusal(400, "missing_body", "missing request body")
+    parsing.parse(body)  # what an engine would refuse, such as NaN, or read in another way
     try:
         return kind.model_validate_json(body)
     except ValidationError as e:
-        told = (f"{'.'.join(str(p) for p in error['loc']) or 'body'}: {error['msg']}" for error in e.errors())
-        raise Refusal(400, "invalid_request", "; ".join(told)) from e
+        raise Refusal(400, "invalid_request", worded(e.errors())) from e
 
 
 def _object(line: bytes) -> dict[str, Any]:

@@ -31,7 +31,9 @@ class NativeApi:
         self._app, self._figures = app.build(parts), parts.figures
         self._sessions = sessions = Sessions(parts.database)
         templates = Templates(parts.database)
-        answers = Answers(parts.fleet, parts.contexts, parts.meter, parts.gate, parts.settings.limits, on_this_host(parts.settings))
+        answers = Answers(
+            parts.fleet, parts.contexts, parts.meter, parts.gate, parts.settings.limits, on_this_host(parts.settings)
+        )
         self.streaming: dict[str, Handler] = {
             f"{PREFIX}/generate": Generate(answers, templates).handle,
             f"{PREFIX}/chat": Chat(answers, sessions, templates).handle,

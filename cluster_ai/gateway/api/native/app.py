@@ -11,6 +11,7 @@ from starlette.routing import Match, Route
 from cluster_ai import __version__
 from cluster_ai.gateway.api.http import Api, Refusal, error_body
 from cluster_ai.gateway.api.native import cluster, keys, models, sessions, tasks, templates, usage, workers
+from cluster_ai.gateway.api.native.body import worded
 from cluster_ai.gateway.api.native.parts import PREFIX, Parts, Routes
 from cluster_ai.gateway.api.native.schema import describe
 from cluster_ai.gateway.relay import LostError
@@ -57,7 +58,7 @@ def build(parts: Parts) -> FastAPI:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        return _error(request, Refusal(400, "invalid_request", str(error.errors()[0]["msg"])))
+        return _error(request, Refusal(400, "invalid_request", worded(error.errors())))
 
     @app.exception_handler(LostError)
     async def lost(request: Request, error: LostError) -> JSONResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -17,3 +18,14 @@ class Body(BaseModel):
         if not isinstance(said, dict):
             return said
         return {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in said.items()}
+
+
+def worded(errors: Iterable[Mapping[str, Any]]) -> str:
+    """What pydantic found, each with its field."""
+    told = []
+    for error in errors:
+        place = ".".join(str(part) for part in error["loc"] if part != "body")
+        told.append(
+            f"{place}: {error['msg']}" if place and error["type"] != "json_invalid" else f"body: {error['msg']}"
+        )
+    return "; ".join(told)

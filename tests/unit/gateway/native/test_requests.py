@@ -76,6 +76,9 @@ def test_any_other_address_of_a_worker_is_refused(url: str) -> None:
         (b'{"model": "m", "prompt": "x", "stream": 1}', "stream"),
         (b'{"model": "m", "prompt": "x", "promt": "y"}', "promt"),
         (b'{"model": "m", "prompt": "\\ud800"}', "JSON"),
+        (b'{"model": "m", "prompt": "x", "options": {"seed": NaN}}', "NaN"),
+        (b'{"model": "m", "Model": "n", "prompt": "x"}', "'Model'"),
+        (b'{"model": "m", "prompt": "x", "format": ' + b"[" * 5000, "nested"),
     ],
 )
 def test_a_wrong_body_is_told_with_the_field(body: bytes, told: str) -> None:
