@@ -32,7 +32,7 @@ from tests.fakes import upstream as fake
 from tests.fakes.upstream import Act, in_thread
 from tests.rig import cluster as rig
 from tests.rig.cluster import MODEL, TOKEN
-from tests.rig.processes import until
+from tests.rig.processes import free_port, until
 
 pytestmark = pytest.mark.integration
 
@@ -278,6 +278,28 @@ def test_a_registered_worker_lasts_over_a_restart_until_it_is_unregistered(tmp_p
             assert client.generate("fake", "x").worker == "lent"
             client.unregister_worker("lent")
             assert client.workers() == ()
+
+
+def test_a_worker_that_registers_must_show_the_clusters_certificate(tmp_path: Path) -> None:
+    own, foreign = rig.authority(), rig.authority()
+    head = own.credentials(tmp_path / "head", "head", "head", token=TOKEN)
+    ports = {"lent": free_port(), "stranger": free_port()}
+    keys = {
+        "lent": own.credentials(tmp_path / "lent", "lent", "worker"),
+        "stranger": foreign.credentials(tmp_path / "stranger", "stranger", "worker"),
+    }
+    with in_thread("127.0.0.1") as (engine,), contextlib.ExitStack() as stack:
+        for name, port in ports.items():
+            stack.enter_context(rig.front(tmp_path / f"{name}-front", keys[name], engine.url, port))
+        told = rig.gateway_settings(upstreams=())
+        url, _ = stack.enter_context(rig.gateway(tmp_path / "gateway", told, head, workers=0))
+        client = stack.enter_context(Client(url, TOKEN))
+        for name, port in ports.items():
+            client.register_worker(name, f"https://localhost:{port}")
+        until(lambda: client.worker("lent").state == "active", what="the cluster's own")
+        until(lambda: client.worker("stranger").state == "down", what="the stranger")
+        assert "certificate" in str(client.worker("stranger").reason).lower()
+        assert client.generate("fake", "x").worker == "lent"
 
 
 def test_the_examples_of_the_documentation_run(site: Site) -> None:
