@@ -47,8 +47,8 @@ def whole(path: str, texts: list[str]) -> bytes:
     chat = path == "/v1/chat/completions"
     pieces = [{"delta": {"content": t}} if chat else {"text": t} for t in texts]
     said = [event({**head, "choices": [{"index": 0, **p, "finish_reason": None}]}) for p in pieces]
-    end = {"delta": {"content": ""}} if chat else {"text": ""}
-    finish = event({**head, "choices": [{"index": 0, **end, "finish_reason": "stop"}]})
+    last = {"delta": {"content": ""}} if chat else {"text": ""}
+    finish = event({**head, "choices": [{"index": 0, **last, "finish_reason": "stop"}]})
     return b"".join(said) + finish + b"data: [DONE]\n\n"
 
 
