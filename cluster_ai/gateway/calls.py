@@ -59,9 +59,7 @@ def admit(route: Route, body: bytes, contexts: Mapping[str, int], wish: Wish = N
         if route.path in _NAMELESS and not asked:
             raise Refusal(404, "model_not_found", "model '' not found")
         raise Refusal(400, "model_required", "model is required")
-    stream = value.get("stream")
-    if stream is not None and not isinstance(stream, bool):
-        raise Refusal(400, "invalid_stream", "stream must be true or false")
+    stream: bool | None = value.get("stream")
     whole = route.streams is None or not (route.streams if stream is None else stream)
     model = canonical(asked)
     if route.api is Api.OLLAMA and route.task:

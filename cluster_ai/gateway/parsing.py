@@ -43,6 +43,8 @@ def parse(body: bytes) -> dict[str, Any]:
         folded = key.casefold()
         if folded != key and folded in _OURS:
             raise Refusal(400, "ambiguous_key", f"'{key}' must be written '{folded}'")
+    if not isinstance(value.get("stream"), bool | None):
+        raise Refusal(400, "invalid_stream", "stream must be true or false")
     return value
 
 

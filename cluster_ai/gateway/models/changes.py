@@ -7,7 +7,6 @@ fails on some workers is told at the end, by worker; what was done on the others
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
@@ -33,6 +32,7 @@ from cluster_ai.gateway.models.blobs import Blobs, digest_of, digests
 from cluster_ai.gateway.models.engine import Engine, FailedError
 from cluster_ai.gateway.models.progress import Failure, Line, Progress, told
 from cluster_ai.gateway.models.targets import Targets, for_new, for_present
+from cluster_ai.gateway.parsing import parse
 from cluster_ai.gateway.routing import Table
 from cluster_ai.gateway.trace import Trace
 
@@ -163,13 +163,7 @@ class Changes:
         text = await read_body(receive)
         if not text:
             raise Refusal(400, "missing_body", "missing request body")
-        try:
-            body = json.loads(text)
-        except (ValueError, RecursionError) as e:
-            raise Refusal(400, "invalid_json", f"the request body is not JSON: {e}") from e
-        if not isinstance(body, dict):
-            raise Refusal(400, "invalid_json", "the request body must be a JSON object")
-        return body
+        return parse(text)
 
     async def _asked(self, receive: Receive, trace: Trace) -> tuple[dict[str, Any], str]:
         body = await self._read(receive, trace)
