@@ -27,7 +27,7 @@ from cluster_ai.gateway.balancing import POLICIES  # noqa: E402
 PAGE = ROOT / "docs" / "benchmarks.md"
 SIMULATED, REAL = "routing-simulated", "routing-real"
 SIZES = (4, 32, 250, 1000)
-LOADS = {"low": 0.3, "high": 0.9}  # of what the workers can write
+LOADS = {"low": 0.3, "high": 0.75}  # of what the workers can write; reading prompts comes on top
 SEED, LEAST, SPAN = 1, 400, 120  # conversations at least; seconds in which they begin
 
 ENGINES, SLOTS, ROUNDS = 4, 1, 3
@@ -65,14 +65,16 @@ def simulated() -> str:
                 )
     kinds = ", ".join(f"{m.slots} x {m.writes:g}" for m in MACHINES)
     habits = Habits()
+    low, high = LOADS.values()
     intro = (
         f"Simulated by `make bench-routing`, with the gateway's own policies and queue. Workers of {len(MACHINES)}"
         f" strengths in equal numbers (slots x tokens/s: {kinds}), each slot with one conversation in its cache, as"
         f" Ollama 0.17.4 chooses them. Conversations of {habits.turns:g} turns on average, {habits.message} tokens a"
         f" message, {habits.answer} an answer, {habits.think:g} s between, with {habits.systems} system prompts of"
-        f" about {habits.system} tokens. Load: share of what all workers can write. Refused: waited"
-        f" {simulator.PATIENCE:g} s for a slot. Imbalance: how far the use of workers differs, in standard deviations"
-        " by its mean: unequal workers are used unequally by who knows that they are."
+        f" about {habits.system} tokens. At low load writing the answers alone takes {low:.0%} of what all workers can"
+        f" write, at high load {high:.0%}; reading prompts comes on top. Refused: waited {simulator.PATIENCE:g} s for a"
+        " slot. Imbalance: how far the use of workers differs, in standard deviations by its mean; who knows that"
+        " workers are unequal uses them unequally."
     )
     return "\n".join([intro, "", *lines])
 
