@@ -228,6 +228,27 @@ async def test_a_body_that_isnt_what_it_should_be_is_refused_and_reaches_no_work
         assert not here.worker.asked
 
 
+EVERYWHERE = (
+    *("/api/chat", "/api/embed", "/api/embeddings", "/api/show", "/api/create", "/api/copy", "/api/pull"),
+    *("/v1/chat/completions", "/v1/embeddings", "/v1/responses", "/v1/messages", "/v1/messages/count_tokens"),
+    *("/api/v1/generate", "/api/v1/chat", "/api/v1/sessions", "/api/v1/templates", "/api/v1/workers", "/api/v1/keys"),
+    "/api/v1/tasks",
+)
+
+
+async def test_on_every_route_a_wrong_body_is_the_clients_mistake() -> None:
+    async with site() as here:
+        taken = []
+        for path in EVERYWHERE:
+            for what, body in NOT_JSON.items():
+                status, answer = await here.send(body, path)
+                if not 400 <= status < 500 and status != 503 and (path, what) != ("/api/v1/sessions", "nothing"):
+                    taken.append((path, what, status))
+                told_nothing(answer, here)
+        assert taken == []
+        assert not here.worker.asked
+
+
 @pytest.mark.parametrize("depth", [300, 900, 960, 980, 990, 1000, 1100])
 async def test_nesting_is_either_understood_or_refused(depth: int) -> None:
     nested = b'{"model":"fake","prompt":"x","options":%b1%b}' % (b'{"a":' * depth, b"}" * depth)
