@@ -84,7 +84,7 @@ class Trial:
 
     def watch(self, host: str, script: str, seconds: float) -> subprocess.Popen[str]:
         """The same as a process, in a group of its own."""
-        limited = ("timeout", f"{seconds:.0f}", "sh", "-c", script)
+        limited = ("timeout", "--foreground", f"{seconds:.0f}", "sh", "-c", script)
         command = [sys.executable, str(ROOT / "lab/lab.py"), "exec", host, "--", *limited]
         return subprocess.Popen(command, env=os.environ | LAB, text=True, start_new_session=True)
 
