@@ -44,7 +44,7 @@ from cluster_ai.gateway.context import Contexts
 from cluster_ai.gateway.cordons import Cordons
 from cluster_ai.gateway.elders import Elders
 from cluster_ai.gateway.exposition import Exposition
-from cluster_ai.gateway.fleet import Fleet, Worker
+from cluster_ai.gateway.fleet import Fleet
 from cluster_ai.gateway.health import HealthWatch
 from cluster_ai.gateway.log import Log
 from cluster_ai.gateway.metering import Meter
@@ -99,6 +99,7 @@ class Gateway:
         self._registry.register(Exposition(fleet, membership, self._meter, gate))
         relay = Relay(fleet, Balancer(settings.policy), client, self._failed_over, self._meter.faulted, wire)
         contexts = Contexts(fleet, relay, settings.context, self._meter.too_long)
+        self._changes = Changes(fleet, client, blobs)
         self._native = NativeApi(
             Parts(
                 settings,
@@ -116,9 +117,9 @@ class Gateway:
                 gate,
                 books,
                 contexts,
+                self._changes,
             )
         )
-        self._changes = Changes(fleet, client, blobs)
         self._routes = self._table(Inference(fleet, relay, contexts, self._meter, gate, settings.limits))
 
     def _table(self, inference: Inference) -> Table:

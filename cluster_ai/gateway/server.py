@@ -35,8 +35,8 @@ from cluster_ai.gateway.log import Handler, Log
 from cluster_ai.gateway.models.blobs import Blobs
 from cluster_ai.gateway.relay import session
 from cluster_ai.gateway.tasks import TaskManager
-from cluster_ai.gateway.wire import Wire
 from cluster_ai.gateway.tracing import tracing
+from cluster_ai.gateway.wire import Wire
 from cluster_ai.settings import GatewaySettings
 
 LINGER = 3.0  # seconds in which a client that keeps its connection is still answered, and told to make a new one
