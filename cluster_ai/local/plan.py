@@ -235,7 +235,6 @@ def _ollama_env(paths: Paths, options: Options, machine: Machine, index: int, ur
         "HOME": str(paths.local / "ollama"),  # it keeps a key there
         "OLLAMA_NOPRUNE": "1",  # engines share the folder: one that starts must not sweep away what another is making
         "OLLAMA_NUM_PARALLEL": str(options.parallel),
-        "OLLAMA_MULTIUSER_CACHE": "1",  # as on hosts
         "OLLAMA_CONTEXT_LENGTH": str(options.context),
         "OLLAMA_KEEP_ALIVE": "-1",
     }

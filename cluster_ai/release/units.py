@@ -279,7 +279,6 @@ def _engine(config: Config, worker: Worker) -> Unit:
         "OLLAMA_HOST": f"127.0.0.1:{layout.ENGINE_PORT}",
         "OLLAMA_MODELS": f"{state}/models",
         "OLLAMA_NUM_PARALLEL": str(engine.parallel),
-        "OLLAMA_MULTIUSER_CACHE": "1",  # else conversations overwrite each other's cache while slots are empty
         "OLLAMA_CONTEXT_LENGTH": str(engine.context_length),
         "OLLAMA_KEEP_ALIVE": f"{round(engine.keep_alive)}s",
         "OLLAMA_KV_CACHE_TYPE": engine.kv_cache_type,
