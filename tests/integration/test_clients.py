@@ -221,3 +221,17 @@ def test_only_an_administrator_changes_models(site: Site) -> None:
         refused = site.cli(*asked, key=key)
         assert refused.returncode == 1
         assert "may not administer" in refused.stderr
+
+
+def test_a_context_that_is_set_later_holds_for_every_api(site: Site) -> None:
+    assert site.cli("cp", MODEL, "free").returncode == 0
+    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+    address = f"{site.url}/api/v1/models/free/config"
+    rig.fetch(urllib.request.Request(address, b'{"context": 1024}', headers, method="PUT"))
+    for path, told in (("/api/generate", {"prompt": "Hi", "options": {"num_predict": 1}}), ("/v1/completions", {})):
+        asked = {"model": "free", "prompt": "Hi", "max_tokens": 1, "stream": False, **told}
+        rig.fetch(urllib.request.Request(site.url + path, json.dumps(asked).encode(), headers), timeout=120)
+    loaded = [m for e in site.engines for m in rig.get(f"{e}/api/ps")["models"] if m["name"] == "free:latest"]
+    assert loaded
+    assert {m["context_length"] for m in loaded} == {1024}
+    assert site.cli("rm", "free").returncode == 0

@@ -62,6 +62,20 @@ class Changes:
         table.add("POST", "/api/me", self._no_account)  # `ollama push` asks this first
         table.below(BLOBS, "{digest}", HEAD=self._has_blob, POST=self._take_blob)
 
+    async def write_context(self, model: str, context: int) -> None:
+        """Into the model, wherever it is: OpenAI's and Anthropic's clients can't ask for a size.
+
+        model is canonical. Raises Refusal where it can't be done everywhere.
+        """
+
+        async def write(engine: Engine, say: Say) -> None:
+            await _write_context(engine, model, context)
+
+        targets = for_present(self._fleet, model, "")
+        failure = await self._spread(targets, write, "written", _ignore, all_of_them=True)
+        if failure is not None:
+            raise Refusal(failure.status, "engine_error", failure.reason)
+
     async def _pull(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
         body, model = await self._asked(receive, trace)
         targets = for_new(self._fleet, canonical(model), trace.wish.worker)
@@ -71,9 +85,7 @@ class Changes:
             async for said in engine.follow("/api/pull", encode({**body, "stream": True})):
                 say(said)
             if context is not None:  # the registry's model says nothing of the size that the cluster runs it with
-                sized = {"model": model, "from": model, "parameters": {"num_ctx": context}, "stream": True}
-                async for _ in engine.follow("/api/create", encode(sized)):
-                    pass
+                await _write_context(engine, model, context)
 
         await self._run(body, targets, pull, "pulled", receive, send, trace)
 
@@ -187,7 +199,7 @@ class Changes:
         if body.get("stream") is False:
             await self._once(targets, work, what, receive, send, trace, success=encode({"status": "success"}))
             return
-        begun = False
+        trace.worker, begun = targets.names, False
 
         async def tell(line: Line) -> None:
             nonlocal begun
@@ -199,7 +211,9 @@ class Changes:
         async def stream() -> None:
             for name, reason in targets.left_out:
                 await tell({"status": f"without {name}, which can't be reached: {reason}"})
-            failure = await self._spread(targets, work, what, tell, trace)
+            failure = await self._spread(targets, work, what, tell)
+            if failure is not None:
+                trace.error = failure.reason
             if failure is not None and not begun:
                 raise Refusal(failure.status, "engine_error", failure.reason)
             await tell({"error": failure.reason} if failure is not None else {"status": "success"})
@@ -221,10 +235,10 @@ class Changes:
     ) -> None:
         """A short work. all_of_them: a worker that can't be reached now counts as failed."""
 
-        async def ignore(_: Line) -> None: ...
+        trace.worker = targets.names
 
         async def whole() -> None:
-            failure = await self._spread(targets, work, what, ignore, trace, all_of_them=all_of_them)
+            failure = await self._spread(targets, work, what, _ignore, all_of_them=all_of_them)
             if failure is not None:
                 raise Refusal(failure.status, "engine_error", failure.reason)
             await send_whole(send, 200, success, [JSON] if success else [])
@@ -237,12 +251,10 @@ class Changes:
         work: Work,
         what: str,
         tell: Callable[[Line], Awaitable[None]],
-        trace: Trace,
         *,
         all_of_them: bool = False,
     ) -> Failure | None:
         """Does the work on all workers at once; returns what failed, as one error."""
-        trace.worker = ",".join(w.name for w in targets.workers)
         progress = Progress(w.name for w in targets.workers)
         lines: asyncio.Queue[Line | None] = asyncio.Queue()
 
@@ -280,10 +292,17 @@ class Changes:
         if all_of_them:
             for name, reason in targets.left_out:
                 progress.failure(name, Failure(502, reason))
-        failure = told(progress.failed, progress.done, what)
-        if failure is not None:
-            trace.error = failure.reason
-        return failure
+        return told(progress.failed, progress.done, what)
+
+
+async def _ignore(_: Line) -> None: ...
+
+
+async def _write_context(engine: Engine, model: str, context: int) -> None:
+    """What else the model says of itself stays."""
+    sized = {"model": model, "from": model, "parameters": {"num_ctx": context}, "stream": True}
+    async for _ in engine.follow("/api/create", encode(sized)):
+        pass
 
 
 def _sized(body: dict[str, Any], context: int | None) -> dict[str, Any]:

@@ -22,6 +22,10 @@ class Targets:
     workers: tuple[Worker, ...]
     left_out: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def names(self) -> str:
+        return ",".join(worker.name for worker in self.workers)
+
 
 def for_new(fleet: Fleet, model: str, pinned: str, base: str = "") -> Targets:
     """Who gets a model; names are canonical. pinned: workers' names with commas between, where the client chose.

@@ -212,6 +212,8 @@ def routes(parts: Parts) -> APIRouter:
         if model in configured:
             text = f"{model} is cluster.yaml's, and the next apply would undo this: change its options.num_ctx there"
             raise Refusal(409, "configured", text)
+        if body.context is not None:
+            await parts.models.write_context(model, body.context)
         await asyncio.to_thread(changes.set_context, model, body.context)
         if body.context is None:
             fleet.contexts.pop(model, None)

@@ -23,6 +23,7 @@ from cluster_ai.gateway.elders import Elders
 from cluster_ai.gateway.fleet import Fleet, Worker
 from cluster_ai.gateway.health import HealthWatch
 from cluster_ai.gateway.metering import Meter
+from cluster_ai.gateway.models.changes import Changes
 from cluster_ai.gateway.relay import Relay
 from cluster_ai.gateway.tasks import TaskManager
 from cluster_ai.settings import GatewaySettings
@@ -83,6 +84,7 @@ class Parts:
     gate: Gate
     books: Books
     contexts: Contexts
+    models: Changes
 
     @property
     def tls(self) -> bool:
