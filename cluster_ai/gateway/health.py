@@ -66,8 +66,8 @@ class HealthWatch:
 
     async def _watch(self, worker: Worker) -> None:
         client = EngineClient(self._session, worker.upstream.url, timeout=TIMEOUT)
+        told = (worker.state, "")
         while True:
-            before = worker.state
             worker.suspect.clear()
             try:
                 self._fleet.answered(worker, await client.state())
@@ -78,7 +78,9 @@ class HealthWatch:
             except Exception as e:  # a fault of ours in reading an answer must not end the checks
                 self._fleet.failed(worker, f"its answer can't be read: {e!r}", time.monotonic(), certain=True)
             self._looked[worker.name].set()
-            if worker.state is not before:
+            now = (worker.state, worker.reason if worker.state is State.ACTIVE else "")
+            if now != told:
+                told = now
                 self._log.write("worker", worker=worker.name, state=worker.state.value, reason=worker.reason)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause(worker.health.failures) * random.uniform(0.9, 1.1)):  # noqa: S311

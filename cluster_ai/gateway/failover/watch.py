@@ -13,8 +13,6 @@ TICK = 0.5  # seconds
 
 
 class StallWatch:
-    """clock: seconds, never going back."""
-
     def __init__(self, fleet: Fleet, log: Log) -> None:
         self._fleet, self._log = fleet, log
         self._last = 0.0
@@ -29,7 +27,7 @@ class StallWatch:
         """A stall counts in what this sees of it: a gateway that was itself held up must not blame its workers."""
         passed, self._last = min(now - self._last, 2 * TICK), now
         for worker in self._fleet.workers.values():
-            for flight in [f for f in worker.flights if f.streams]:
+            for flight in [f for f in worker.flights if f.streams and not f.lost]:
                 self._look(worker, flight, passed, now)
             self._fleet.settle(worker, now)
 
