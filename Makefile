@@ -127,6 +127,7 @@ rollout-test: apt-test $(VENV)/.dev $(OLLAMA)
 docs: $(VENV)/.dev
 	$(BIN)/cluster-ai config reference > docs/configuration.md
 	$(BIN)/cluster-ai config schema > docs/cluster.schema.json
+	$(BIN)/python clients/generate.py
 
 lock:
 	requirements/lock.sh --upgrade
