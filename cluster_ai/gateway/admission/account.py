@@ -59,7 +59,7 @@ class Line:
     used: Used
 
 
-Row = tuple[str, str, str, int, int, int, float]
+Key = tuple[str, str, str]  # day, user, model
 
 
 class Account:
@@ -74,8 +74,8 @@ class Account:
         self._connection = opened(directory, FILE, _SCHEMA, note)
         self._note, self._clock = note, clock
         self._lock = threading.Lock()  # of the connection
-        self._pending: dict[tuple[str, str, str], Used] = {}
-        self._unwritten: list[Row] = []  # guarded by the lock too
+        self._pending: dict[Key, Used] = {}
+        self._unwritten: dict[Key, Used] = {}  # guarded by the lock too
         self._day, self._day_ends = "", 0.0
         self._task: asyncio.Task[None] | None = None
 
@@ -112,29 +112,30 @@ class Account:
             if self._pending:
                 await asyncio.shield(asyncio.to_thread(self._write, self._taken()))
 
-    def _taken(self) -> list[Row]:
-        rows: list[Row] = [(*key, u.requests, u.prompt_tokens, u.tokens, u.seconds) for key, u in self._pending.items()]
-        self._pending = {}
-        return rows
+    def _taken(self) -> dict[Key, Used]:
+        taken, self._pending = self._pending, {}
+        return taken
 
-    def _write(self, rows: list[Row]) -> None:
+    def _write(self, taken: dict[Key, Used]) -> None:
         """In a thread. What can't be written now is written with what follows."""
         with self._lock:
-            self._unwritten += rows
+            for key, used in taken.items():
+                self._unwritten.setdefault(key, Used()).add(used)
             if not self._unwritten:
                 return
+            rows = [(*k, u.requests, u.prompt_tokens, u.tokens, u.seconds) for k, u in self._unwritten.items()]
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
-                self._connection.executemany(_ADD, self._unwritten)
+                self._connection.executemany(_ADD, rows)
                 self._connection.execute("COMMIT")
-                self._unwritten = []
+                self._unwritten = {}
             except sqlite3.Error as e:
                 with contextlib.suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
                 self._note(f"usage can't be written, and is kept in memory until it can: {e}")
 
-    def _read(self, rows: list[Row], first: str, last: str, user: str | None) -> list[Line]:
-        self._write(rows)
+    def _read(self, taken: dict[Key, Used], first: str, last: str, user: str | None) -> list[Line]:
+        self._write(taken)
         whose = "" if user is None else " AND user = ?"
         asked = f"SELECT * FROM usage WHERE day BETWEEN ? AND ?{whose} ORDER BY day, user, model"  # noqa: S608 (ours)
         with self._lock:

@@ -136,7 +136,7 @@ def test_slow_figures_lead_to_their_requests() -> None:
     meter.first_token("m", "w", 0.001, {"request_id": "quick"})
     meter.first_token("m", "w", 3.0, {"request_id": "slow"})
     meter.task(30.0, failed=False, exemplar={"request_id": "whole"})
-    text = openmetrics.generate_latest(registry).decode()
+    text = openmetrics.generate_latest(registry).decode()  # type: ignore[no-untyped-call]
     assert '# {request_id="slow"} 3.0' in text
     assert '# {request_id="whole"} 30.0' in text
     assert "quick" not in text
