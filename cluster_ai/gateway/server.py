@@ -7,6 +7,7 @@ import contextlib
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -41,6 +42,7 @@ from cluster_ai.settings import GatewaySettings
 
 LINGER = 3.0  # seconds in which a client that keeps its connection is still answered, and told to make a new one
 FIRST_LOOK = 5  # seconds that the first look at all workers may take before requests are taken
+DESCRIPTORS = 65536  # as the unit has them
 GATHERED = 0.05  # seconds in which requests' lines in the log become one write
 _FIRST_SOCKET = 3  # sd_listen_fds(3)
 
@@ -247,6 +249,7 @@ async def serve(
 
 def run(settings: GatewaySettings, environ: Mapping[str, str]) -> None:
     """Raises ClusterAIError before it serves; returns after a signal."""
+    _raise_descriptors()
     log = Log(period=GATHERED)
     logging.basicConfig(level=logging.WARNING, handlers=[Handler(log)], force=True)
     directory = environ.get("CREDENTIALS_DIRECTORY")
@@ -257,6 +260,14 @@ def run(settings: GatewaySettings, environ: Mapping[str, str]) -> None:
         signal.signal(number, lambda *_: None)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings, credentials, sockets, _state(environ), log, lambda: notify(environ)))
+
+
+def _raise_descriptors() -> None:
+    """A shell gives 1024, which are 384 clients; systemd has been told more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def notify(environ: Mapping[str, str]) -> None:
