@@ -22,6 +22,7 @@ from cluster_ai.settings import Upstream
 from tests.rig import cluster as rig
 from tests.rig.cluster import MODEL
 from tests.rig.processes import REPOSITORY, free_port, until
+from tests.rig.registry import registry
 
 PYTHON = os.environ.get("CLUSTER_AI_CLIENTS", "")
 KEY = "a-key-for-tests"
@@ -182,6 +183,23 @@ def test_the_ollama_cli_makes_and_removes_models_on_every_worker(site: Site) -> 
     removed = site.cli("rm", "mine", "other/yours")
     assert removed.returncode == 0, removed.stderr
     assert [names(engine) for engine in site.engines] == [{MODEL}, {MODEL}]
+
+
+def test_the_ollama_cli_pulls_onto_every_worker(site: Site) -> None:
+    with registry(site.folder / "engine1" / "models") as address:
+        name = f"{address}/library/{MODEL}"
+        headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+        body = json.dumps({"model": name, "insecure": True}).encode()
+        pull = urllib.request.Request(f"{site.url}/api/pull", body, headers)
+        lines = [json.loads(line) for line in rig.fetch(pull, timeout=120)[1].splitlines()]
+        assert (lines[0], lines[-1]) == ({"status": "pulling manifest"}, {"status": "success"})
+        assert any(line.get("completed") == line.get("total", -1) > 50_000_000 for line in lines)
+        pulled = site.cli("pull", "--insecure", name)
+        assert pulled.returncode == 0, pulled.stderr
+    for engine in site.engines:
+        assert name in names(engine)
+    assert site.cli("run", name, "Say hi.").stdout.strip()
+    assert site.cli("rm", name).returncode == 0
 
 
 def test_the_ollama_cli_is_told_what_went_wrong(site: Site) -> None:
