@@ -40,7 +40,7 @@ TALKS = (
 
 def simulate(workers: int, load: float, policy: str, seed: int = SEED) -> Outcome:
     """So many workers of unequal strength, whose conversations begin at a rate that keeps such a share of them busy."""
-    made = [Worker(f"w{n}", MACHINES[n % len(MACHINES)], multiuser=True) for n in range(workers)]
+    made = [Worker(f"w{n}", MACHINES[n % len(MACHINES)]) for n in range(workers)]
     habits = Habits()
     rate = load * sum(w.machine.writes * w.slots**TOGETHER for w in made) / work(habits)
     told = conversations(habits, max(LEAST, round(rate * SPAN)), 1 / rate, seed)

@@ -6,7 +6,6 @@ A message is a link of a hash chain and a number of tokens; neither simulator no
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -87,15 +86,3 @@ def _one(random: Random, habits: Habits, starts: float, system: tuple[int, int],
 def _length(random: Random, mean: int) -> int:
     spread = 0.8
     return max(1, round(random.lognormvariate(math.log(mean) - spread * spread / 2, spread)))
-
-
-def common(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many links two chains share."""
-    low, high = 0, min(len(a), len(b))
-    while low < high:
-        middle = (low + high) // 2
-        if a[middle] == b[middle]:
-            low = middle + 1
-        else:
-            high = middle
-    return low

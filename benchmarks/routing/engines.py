@@ -35,7 +35,6 @@ def engines(folder: Path, count: int, slots: int) -> Iterator[list[str]]:
                 "OLLAMA_MODELS": str(folder / "models"),
                 "OLLAMA_NOPRUNE": "1",
                 "OLLAMA_NUM_PARALLEL": str(slots),
-                "OLLAMA_MULTIUSER_CACHE": "1",
                 "OLLAMA_CONTEXT_LENGTH": str(CONTEXT),
                 "OLLAMA_KEEP_ALIVE": "-1",
             }

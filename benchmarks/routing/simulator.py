@@ -14,8 +14,9 @@ from heapq import heappop, heappush
 from itertools import count
 from statistics import fmean, pstdev
 
-from benchmarks.routing.conversations import Conversation, Turn, common
+from benchmarks.routing.conversations import Conversation, Turn
 from cluster_ai.gateway.balancing import Chain, Policy
+from cluster_ai.gateway.balancing.affinity import common
 
 MODEL = "model"
 LOADED = frozenset((MODEL,))
@@ -40,7 +41,6 @@ MACHINES = (Machine(4, 3000, 80, 4), Machine(2, 1200, 40, 6), Machine(2, 400, 20
 @dataclass(slots=True)
 class _Slot:
     links: tuple[int, ...] = ()
-    used: float = -1.0
     busy: bool = False
 
 
@@ -63,13 +63,12 @@ class Request:
 class Worker:
     """A candidate of the policies. Its time goes slower the more run: `done` is how far one that runs has come."""
 
-    def __init__(self, name: str, machine: Machine, *, multiuser: bool) -> None:
+    def __init__(self, name: str, machine: Machine) -> None:
         self.name, self.machine, self.slots = name, machine, machine.slots
         self.loaded: frozenset[str] = frozenset()
         self.in_flight = 0
         self.busy = 0.0  # seconds of slots
         self.version = 0
-        self._multiuser = multiuser
         self._caches = [_Slot() for _ in range(machine.slots)]
         self._waiting: deque[Request] = deque()
         self._running: list[tuple[float, int, Request]] = []  # by where they change
@@ -126,7 +125,7 @@ class Worker:
             request = self._waiting.popleft()
             prompt = request.conversation.links[: request.turn.prompt]
             slot, shared = self._slot(prompt)
-            slot.busy, slot.used, slot.links = True, self._at, prompt
+            slot.busy, slot.links = True, prompt
             request.slot = slot
             request.cached = request.conversation.ends[shared - 1] if shared else 0
             to_read = max(request.conversation.ends[request.turn.prompt - 1] - request.cached, 1)
@@ -135,15 +134,10 @@ class Worker:
             heappush(self._running, (self._done + seconds, next(self._order), request))
 
     def _slot(self, prompt: tuple[int, ...]) -> tuple[_Slot, int]:
-        """As Ollama 0.17.4 chooses: findBestCacheSlot, or findLongestCacheSlot."""
-        if not self._multiuser:
-            best = max((s for s in self._caches if not s.busy), key=lambda s: common(s.links, prompt))
-            return best, common(best.links, prompt)
-        longest = max(self._caches, key=lambda s: common(s.links, prompt))
-        shared = common(longest.links, prompt)
-        if shared == len(longest.links) and not longest.busy:
-            return longest, shared
-        return min((s for s in self._caches if not s.busy), key=lambda s: s.used), shared
+        """As Ollama 0.17.4 chooses: any two prompts have their first words in common, so empty slots come last."""
+        free = (s for s in self._caches if not s.busy)
+        best = max(free, key=lambda s: (common(s.links, prompt), bool(s.links)))
+        return best, common(best.links, prompt)
 
 
 @dataclass(slots=True)

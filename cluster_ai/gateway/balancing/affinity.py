@@ -1,11 +1,10 @@
 """Where the beginning of the conversation is in a cache still, as long as that is cheaper than to read it anew.
 
 An Ollama runner has as many cache slots as it runs requests at once (OLLAMA_NUM_PARALLEL), and each holds the tokens of
-one conversation: what it read and what it wrote. A request whose prompt begins with all of a slot's tokens goes on in
-that slot and reads only what is new. Any other takes the slot that was idle longest, after a copy of what it shares
-with another (findBestCacheSlot in runner/llamarunner/cache.go, with OLLAMA_MULTIUSER_CACHE; without, it overwrites
-whichever free slot shares most, be it the first words, and so keeps one conversation where it could keep several). The
-policy does the same with hashes, one list of slots for each worker and model: it knows what is where without asking.
+one conversation: what it read and what it wrote. A request takes the free slot that shares the longest beginning with
+its prompt, reads the rest, and with that overwrites what else was there (findLongestCacheSlot in
+runner/llamarunner/cache.go; any two prompts share their first tokens, so slots that hold nothing come last). The policy
+does the same with hashes, one list of slots for each worker and model: it knows what is where without asking.
 """
 
 from __future__ import annotations
@@ -32,14 +31,39 @@ class _Slot:
         self.used = 0  # when, counted in requests
 
 
+class _Runner:
+    """The slots of one worker for one model."""
+
+    __slots__ = ("last", "slots")
+
+    def __init__(self, worker: str, slots: int) -> None:
+        self.slots = [_Slot(worker) for _ in range(max(slots, 1))]
+        self.last = 0  # when it was last given something
+
+    def free(self, in_flight: int) -> Sequence[_Slot]:
+        """Those in which nothing runs: what began last runs still. Of a full one the slot that is free next."""
+        busy = min(in_flight, len(self.slots) - 1)
+        if busy <= 0:
+            return self.slots
+        running = sorted(self.slots, key=lambda s: s.used)[-busy:]
+        return [s for s in self.slots if s not in running]
+
+    def victim(self, in_flight: int) -> _Slot | None:
+        """What a conversation that is new there drives out; None: nothing."""
+        for slot in self.free(in_flight):
+            if slot.links:
+                return slot
+        return None
+
+
 class Caches:
     """What is in which worker's slots, as far as requests have gone through here."""
 
     def __init__(self) -> None:
-        self._slots: dict[tuple[str, str], list[_Slot]] = {}  # by worker and model; the longest idle first
+        self._runners: dict[tuple[str, str], _Runner] = {}  # by worker and model
         self._holders: dict[int, set[_Slot]] = {}  # by link; whoever holds a link holds those before it
         self.now = 0
-        self._known = 0
+        self._held = 1  # slots that hold something, and one more
 
     def depth(self, chain: Chain) -> int:
         """How many links of it anyone holds."""
@@ -57,70 +81,66 @@ class Caches:
 
     def among(self, workers: Iterable[str], model: str, link: int, at: int) -> Collection[_Slot]:
         """Of the holders those at these workers. at: the link's place."""
-        held = (s for name in workers for s in self._slots.get((name, model), ()))
+        runners = (self._runners.get((name, model)) for name in workers)
+        held = (s for runner in runners if runner is not None for s in runner.slots)
         return [s for s in held if len(s.links) > at and s.links[at] == link]
 
-    def victim(self, worker: str, model: str, slots: int) -> _Slot | None:
-        """What a conversation that is new there drives out; None: there is a slot to spare."""
-        held = self._slots.get((worker, model))
-        return held[0] if held and len(held) >= slots else None
+    def runner(self, worker: str, model: str) -> _Runner | None:
+        return self._runners.get((worker, model))
 
-    def last(self, worker: str, model: str) -> int:
-        """When it was last given something."""
-        held = self._slots.get((worker, model))
-        return held[-1].used if held else 0
+    def regret(self, slot: _Slot | None, kept: int = 0) -> float:
+        """The characters that will have to be read again, should it be driven out: the likelier the fresher it is.
 
-    def regret(self, victim: _Slot | None) -> float:
-        """The characters that will have to be read again, should it be driven out: the likelier the fresher it is."""
-        return victim.end / (1 + (self.now - victim.used) / self._known) if victim is not None else 0.0
+        kept: those that stay.
+        """
+        if slot is None or slot.end <= kept:
+            return 0.0
+        return (slot.end - kept) / (1 + (self.now - slot.used) / self._held)
 
     def held(self) -> int:
         """Slots that hold something."""
-        return sum(map(len, self._slots.values()))
+        return self._held - 1
 
-    def take(self, worker: str, model: str, slots: int, chain: Chain) -> None:
-        """The worker has got this now."""
+    def take(self, worker: Candidate, model: str, chain: Chain) -> None:
+        """The worker has got this now, beside what it had in flight."""
         self.now += 1
         if not chain.links:
             return
-        held = self._slots.setdefault((worker, model), [])
-        slot = self._earlier(worker, held, chain)
-        if slot is None and len(held) >= max(slots, 1):
-            slot = held[0]
-        if slot is None:
-            slot = _Slot(worker)
-            self._known += 1
-        else:
-            held.remove(slot)
-            if not goes_on(slot, chain):
-                self._forget(slot)
-        held.append(slot)
-        for link in chain.links[len(slot.links) :]:
+        runner = self._runners.get((worker.name, model))
+        if runner is None:
+            runner = self._runners[worker.name, model] = _Runner(worker.name, worker.slots)
+        slot, shared, filled = None, 0, False
+        for one in runner.free(worker.in_flight):
+            same = common(one.links, chain.links)
+            if slot is None or (same, bool(one.links)) > (shared, filled):
+                slot, shared, filled = one, same, bool(one.links)
+        assert slot is not None
+        self._held += not filled
+        for link in slot.links[shared:]:
+            self._forget(link, slot)
+        for link in chain.links[shared:]:
             self._holders.setdefault(link, set()).add(slot)
         slot.links, slot.end, slot.used = chain.links, chain.ends[-1], self.now
+        runner.last = self.now
 
-    def _earlier(self, worker: str, held: Collection[_Slot], chain: Chain) -> _Slot | None:
-        """The slot there whose conversation goes on with this, where there are several the one that has most of it."""
-        for at in range(min(self.depth(chain), len(chain.links) - 1) - 1, -1, -1):
-            for slot in self.holders(chain.links[at]):
-                if slot.worker == worker and len(slot.links) == at + 1 and slot in held:
-                    return slot
-        return None
-
-    def _forget(self, slot: _Slot) -> None:
-        for link in slot.links:
-            holders = self._holders.get(link)
-            if holders is not None:
-                holders.discard(slot)
-                if not holders:
-                    del self._holders[link]
-        slot.links = ()
+    def _forget(self, link: int, slot: _Slot) -> None:
+        holders = self._holders.get(link)
+        if holders is not None:
+            holders.discard(slot)
+            if not holders:
+                del self._holders[link]
 
 
-def goes_on(slot: _Slot, chain: Chain) -> bool:
-    """Whether the request is the slot's conversation, and a later turn of it."""
-    known = len(slot.links)
-    return 0 < known < len(chain.links) and chain.links[known - 1] == slot.links[-1]
+def common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many links they share."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high) // 2
+        if one[middle] == other[middle]:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 class Affinity:
@@ -137,7 +157,7 @@ class Affinity:
     def choose(self, candidates: Sequence[C], call: Asked) -> C:
         model, chain = call.model, call.prefix()
         chosen = self._cheapest(candidates, model, chain) if len(candidates) > 1 else candidates[0]
-        self.caches.take(chosen.name, model, chosen.slots, chain)
+        self.caches.take(chosen, model, chain)
         return chosen
 
     def _cheapest(self, candidates: Sequence[C], model: str, chain: Chain) -> C:
@@ -150,8 +170,10 @@ class Affinity:
             return (answers(c, model) + (size - saved + lost) / READING) / (c.speed(model) or presumed)
 
         def as_new(c: C) -> tuple[float, int]:
-            lost = caches.regret(caches.victim(c.name, model, c.slots))
-            return cost(c, 0, lost), caches.last(c.name, model)
+            runner = caches.runner(c.name, model)
+            if runner is None:
+                return cost(c, 0, 0.0), 0
+            return cost(c, 0, caches.regret(runner.victim(c.in_flight))), runner.last
 
         best = min((c for c in few if c.in_flight < most(c)), key=as_new)
         depth = caches.depth(chain)
@@ -165,26 +187,27 @@ class Affinity:
             seen = len(slots)
             if seen > MANY:  # a system prompt that is everywhere
                 slots = caches.among([c.name for c in few], model, chain.links[at], at)
-            for name, later in _workers(slots, at, chain).items():
+            for name, slot in _workers(slots).items():
                 worker = named.get(name)
                 if worker is None or worker.in_flight >= most(worker) or model not in worker.loaded:
                     continue
-                saved = chain.ends[at + later]
-                lost = 0.0 if later else caches.regret(caches.victim(name, model, worker.slots))
-                price = cost(worker, saved, lost)
+                runner = caches.runner(name, model)
+                if worker.in_flight and runner is not None and slot not in runner.free(worker.in_flight):
+                    continue
+                goes_on = len(slot.links) == at + 1 < len(chain.links)  # then it has its own answer too
+                price = cost(worker, chain.ends[at + goes_on], caches.regret(slot, chain.ends[at]))
                 if price <= least:
                     best, least = worker, price
         return best
 
 
-def _workers(slots: Collection[_Slot], at: int, chain: Chain) -> dict[str, bool]:
-    """Who has the chain up to there. True: as a conversation that goes on now, so its answer is cached too."""
-    found: dict[str, bool] = {}
-    more = at + 1 < len(chain.links)
+def _workers(slots: Iterable[_Slot]) -> dict[str, _Slot]:
+    """Of each worker the slot that has the least beside what they share."""
+    found: dict[str, _Slot] = {}
     for slot in slots:
-        later = more and len(slot.links) == at + 1
-        if later or slot.worker not in found:
-            found[slot.worker] = later
+        other = found.get(slot.worker)
+        if other is None or (len(slot.links), slot.used) < (len(other.links), other.used):
+            found[slot.worker] = slot
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.bench_routing import simulate
-from benchmarks.routing.conversations import Conversation, Habits, Turn, common, conversations
+from benchmarks.routing.conversations import Conversation, Habits, Turn, conversations
 from benchmarks.routing.simulator import Machine, Outcome, Simulation, Worker
 from cluster_ai.gateway.balancing import POLICIES, RoundRobin
 
@@ -24,8 +24,8 @@ def talk(starts: float, *turns: tuple[int, int], think: float = 1.0, system: int
     return Conversation(starts, tuple(links), tuple(ends), tuple(made))
 
 
-def run(*told: Conversation, workers: int = 1, multiuser: bool = True) -> Outcome:
-    made = [Worker(f"w{n}", MACHINE, multiuser=multiuser) for n in range(workers)]
+def run(*told: Conversation, workers: int = 1) -> Outcome:
+    made = [Worker(f"w{n}", MACHINE) for n in range(workers)]
     return Simulation(made, RoundRobin()).run(told)
 
 
@@ -40,10 +40,15 @@ def test_two_at_once_are_slower_than_one_and_faster_than_one_after_the_other() -
     assert alone.first_tokens[0] < together.first_tokens[-1] < 2 * alone.first_tokens[0]
 
 
-def test_a_conversation_finds_its_slot_again_only_where_slots_are_kept_for_many() -> None:
+def test_a_conversation_that_begins_meanwhile_overwrites_another_though_a_slot_is_empty() -> None:
     one, two = talk(0, (100, 20), (50, 20), think=100), talk(50, (100, 20))
-    assert run(one, two).cached == 220 + 100
-    assert run(one, two, multiuser=False).cached == 100 + 100  # the second had overwritten what was after the 100
+    assert run(one).cached == 220
+    assert run(one, two).cached == 100 + 100  # no more than what all of them begin with
+
+
+def test_two_that_run_at_once_keep_a_slot_each() -> None:
+    one, two = talk(0, (100, 20), (50, 20), think=100), talk(1, (100, 20), (50, 20), think=100)
+    assert run(one, two).cached == 220 + 220
 
 
 def test_who_waits_longer_than_the_patience_is_refused() -> None:
@@ -71,4 +76,3 @@ def test_conversations_fit_their_context_and_grow() -> None:
         assert one.ends[-1] <= 8192
         assert list(one.ends) == sorted(one.ends)
         assert [t.prompt for t in one.turns] == list(range(2, 2 * len(one.turns) + 1, 2))
-        assert common(one.links, one.links[:3]) == min(3, len(one.links))

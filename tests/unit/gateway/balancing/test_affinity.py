@@ -53,13 +53,31 @@ def test_it_moves_when_its_worker_is_full_and_stays_where_it_went() -> None:
     assert affinity.choose(workers, Ask(said)).name == other.name
 
 
-def test_conversations_are_spread_so_that_as_many_are_kept_as_there_are_slots() -> None:
-    affinity, workers = Affinity(), idle("a", "b")
+def test_conversations_are_spread_so_that_none_overwrites_another() -> None:
+    affinity, workers = Affinity(), idle("a", "b", "c", "d")  # of two slots, but a runner fills one while it is idle
     people = [f"p{n}" for n in range(4)]
     homes = {p: affinity.choose(workers, Ask((p + LONG,))).name for p in people}
-    assert sorted(homes.values()) == ["a", "a", "b", "b"]
+    assert sorted(homes.values()) == ["a", "b", "c", "d"]
     later = {p: affinity.choose(workers, Ask((p + LONG, ANSWER, "and?"))).name for p in people}
     assert later == homes
+
+
+def test_two_that_run_at_once_on_a_worker_keep_a_slot_each() -> None:
+    affinity = Affinity()
+    idle_one, busy_one = W("a", 0, 2, HOT), W("a", 1, 2, HOT)
+    affinity.choose([idle_one], Ask(("one" + LONG,)))
+    affinity.choose([busy_one], Ask(("two" + LONG,)))
+    assert affinity.caches.held() == 2
+    workers = [idle_one, W("b", 0, 2, HOT)]
+    for who in ("one", "two"):
+        assert affinity.choose(workers, Ask((who + LONG, ANSWER, "and?"))).name == "a"
+
+
+def test_a_cache_in_which_another_request_runs_is_of_no_use() -> None:
+    affinity = Affinity()
+    affinity.choose([W("a", 0, 2, HOT)], Ask((LONG, "question 1")))
+    workers = [W("a", 1, 2, HOT), W("b", 0, 2, HOT)]
+    assert affinity.choose(workers, Ask((LONG, "question 2"))).name == "b"
 
 
 def test_a_new_conversation_drives_out_the_one_that_was_idle_longest() -> None:
@@ -105,7 +123,7 @@ MESSAGES = st.lists(st.sampled_from(["", "hi", "x" * 500, "y" * 5000]), min_size
 @given(data=st.data(), leaver=st.sampled_from(NAMES))
 def test_when_a_worker_leaves_only_its_own_conversations_move(data: st.DataObject, leaver: str) -> None:
     affinity, workers = Affinity(), idle(*NAMES, slots=4)
-    people = [f"p{n}" for n in range(data.draw(st.integers(1, 24)))]
+    people = [f"p{n}" for n in range(data.draw(st.integers(1, len(NAMES))))]
     homes = {p: affinity.choose(workers, Ask((p + LONG,))).name for p in people}
     left = [w for w in workers if w.name != leaver]
     order = data.draw(st.permutations([p for p in people if homes[p] != leaver]))
