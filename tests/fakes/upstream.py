@@ -26,6 +26,7 @@ OPENAI_LAST = (
     b'"model":"fake","system_fingerprint":"fp"}\n\ndata: [DONE]\n\n'
 )
 LAST = b'{"model":"fake","response":"","done":true,"load_duration":1000,"total_duration":2000,"eval_count":2}\n'
+SAID = b'{"model":"fake","message":{"role":"assistant","content":"a"},"done":false}\n'
 EVENT, DONE = b'data: {"choices":[{"delta":{"content":"a"},"text":"a"}]}\n\n', b"data: [DONE]\n\n"  # OpenAI's
 DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0}\n\n'  # Anthropic's
 STEP, SUCCESS = b'{"status":"pulling manifest"}\n', b'{"status":"success"}\n'  # as work on models is told
@@ -54,6 +55,7 @@ class Upstream:
 
     script: list[Act] = field(default_factory=list)
     models: list[str] = field(default_factory=lambda: [MODEL])
+    loaded: list[str] = field(default_factory=list)  # of its models, as the checks see it
     deaf: bool = False  # checks get no answer any more
     asked: list[bytes] = field(default_factory=list)  # bodies
     left: int = 0  # connections that the gateway closed while it was silent
@@ -126,7 +128,11 @@ async def _request(state: Upstream, reader: asyncio.StreamReader, writer: asynci
         if state.deaf:
             await reader.read()
             return False
-        checks = {**_CHECKS, "/api/tags": {"models": [{**_TAG, "name": name} for name in state.models]}}
+        checks = {
+            "/api/version": {"version": "0.17.4"},
+            "/api/ps": {"models": [{"name": name, "size": 1} for name in state.loaded]},
+            "/api/tags": {"models": [{**_TAG, "name": name} for name in state.models]},
+        }
         await _send(writer, 200, json.dumps(checks[path]).encode())
         return True
     if path == "/api/show":
@@ -145,6 +151,8 @@ async def _request(state: Upstream, reader: asyncio.StreamReader, writer: asynci
         return True
     if path in ("/api/pull", "/api/create"):
         line, last = STEP, SUCCESS
+    elif path == "/api/chat":
+        line = SAID
     elif path == "/v1/messages":
         line, last = DELTA, STOP
     elif path == "/v1/completions":
@@ -209,4 +217,3 @@ async def _stream(writer: asyncio.StreamWriter, *lines: bytes, end: bool) -> Non
 
 
 _TAG = {"size": 1, "digest": "d", "modified_at": "2026-01-01T00:00:00.123456789Z"}
-_CHECKS = {"/api/version": {"version": "0.17.4"}, "/api/ps": {"models": []}}

@@ -54,6 +54,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("native")
     head = rig.authority().credentials(folder / "head", "head", "head", token=TOKEN)
     with rig.engine(folder / "engine") as engine, in_thread("127.0.0.1", "127.0.0.2") as (here, there):
+        here.loaded, there.loaded = [fake.MODEL], [fake.MODEL]
         told = rig.gateway_settings(
             scheduler="tcp://127.0.0.1:9",
             upstreams=(
@@ -106,19 +107,21 @@ def test_a_conversation_is_kept_turn_by_turn(client: Client) -> None:
         client.session(session.id)
 
 
-def test_of_a_turn_that_its_client_left_nothing_is_kept(client: Client) -> None:
-    session = client.create_session(model=MODEL)
-    stream = client.stream_chat([Message("user", "Count to a thousand.")], session=session.id)
-    next(stream)
-    with pytest.raises(ConflictError) as caught:  # meanwhile the session waits for its end
+def test_of_a_turn_that_its_client_left_nothing_is_kept(client: Client, site: Site) -> None:
+    session = client.create_session(model="fake")
+    site.here.script.append(Act.FALL_SILENT)
+    stream = client.stream_chat([Message("user", "Hi")], session=session.id, mode="local")
+    assert next(stream) == Text("a")
+    with pytest.raises(ConflictError) as caught:  # the session waits for the turn's end
         client.chat([Message("user", "And?")], session=session.id)
     assert caught.value.code == "session_busy"
     stream.close()
-    until(lambda: client.worker("real").in_flight == 0, what="the engine is free again")
+    until(lambda: client.worker("here").in_flight == 0, what="the engine is free again")
     assert client.session(session.id).turns == 0
-    reply = client.chat([Message("user", "Say red.")], session=session.id, options=FEW)
+    reply = client.chat([Message("user", "Hi again")], session=session.id)
     assert reply.session is not None
     assert reply.session.turns == 1
+    assert [m.content for m in client.session(session.id).messages] == ["Hi again", "aa"]
     client.delete_session(session.id)
 
 
