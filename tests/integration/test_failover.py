@@ -31,7 +31,7 @@ pytestmark = [
 SLOTS = 8
 CONTEXT = 512
 LONE = "lone"  # on w3 alone, which has one slot
-TOKENS = 16
+TOKENS, LONGER = 16, 48
 SUBJECTS = ("rivers", "birds", "bread", "ships", "trees", "music", "rain", "horses", "clocks", "salt")
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 CHECKED = '"/api/ps"'  # in the engine's log, every two seconds
@@ -95,17 +95,23 @@ class Answer:
         return self.last["prompt_eval_count"], self.last["eval_count"]
 
 
-def asked(api: str, subject: str) -> tuple[str, dict[str, Any]]:
-    """The same question in three ways: the model is to read the same."""
+def asked(api: str, subject: str, tokens: int = TOKENS) -> tuple[str, dict[str, Any]]:
+    """The same question in five ways: the model is to read the same."""
     prompt = f"Tell me about {subject}."
     messages = [{"role": "user", "content": prompt}]
-    options = {"temperature": 0, "seed": 1, "num_predict": TOKENS}
+    options = {"temperature": 0, "seed": 1, "num_predict": tokens}
     match api:
         case "chat":
             return "/api/chat", {"model": MODEL, "messages": messages, "options": options}
         case "generate":
             return "/api/generate", {"model": MODEL, "prompt": prompt, "options": options}
-    body = {"model": MODEL, "messages": messages, "temperature": 0, "seed": 1, "max_tokens": TOKENS, "stream": True}
+        case "messages":
+            told = {"model": MODEL, "messages": messages, "temperature": 0, "max_tokens": tokens, "stream": True}
+            return "/v1/messages", told
+        case "completions":
+            told = {"model": MODEL, "prompt": prompt, "temperature": 0, "max_tokens": tokens, "stream": True}
+            return "/v1/completions", told
+    body = {"model": MODEL, "messages": messages, "temperature": 0, "seed": 1, "max_tokens": tokens, "stream": True}
     return "/v1/chat/completions", {**body, "stream_options": {"include_usage": True}}
 
 
@@ -115,13 +121,14 @@ async def stream(client: aiohttp.ClientSession, answer: Answer, path: str, body:
         answer.worker = reply.headers["X-Cluster-Worker"]
         async for line in reply.content:
             text = line.decode().removeprefix("data: ").strip()
-            if text == "[DONE]" or not text:
+            if not text.startswith("{"):
                 continue
             told = json.loads(text)
             answer.error = str(told.get("error") or "")
             choices = told.get("choices") or []
             said = told.get("response") or (told.get("message") or {}).get("content") or ""
-            said += "".join(choice["delta"].get("content") or "" for choice in choices)
+            said += "".join(choice.get("text") or choice.get("delta", {}).get("content") or "" for choice in choices)
+            said += (told.get("delta") or {}).get("text") or ""
             if said:
                 answer.pieces.append(said)
             if told.get("done") or told.get("usage"):
@@ -174,24 +181,26 @@ async def test_an_engine_that_is_killed_under_50_streams_breaks_none(site: Site,
 async def test_an_engine_that_is_back_is_asked_again_and_a_runner_that_dies_is_not_seen(
     site: Site, client: aiohttp.ClientSession
 ) -> None:
+    site.engines[0].stop(kill=True)
+    await asyncio.to_thread(until, lambda: site.state("w1") == "down")
     port = int(site.urls[0].rpartition(":")[2])
     with rig.ollama_engine(site.folder / "w1", parallel=SLOTS, context=CONTEXT, port=port) as (_, engine):
         await asyncio.to_thread(until, lambda: site.state("w1") == "active")
-        expected = [await stream(client, Answer(), *asked(api, "birds")) for api in ("chat", "openai")]
+        expected = [await stream(client, Answer(), *asked("chat", "birds", LONGER))]
         while {a.worker for a in expected} != {"w1", "w2"}:  # each has it in memory then
-            expected.append(await stream(client, Answer(), *asked("chat", "birds")))
+            expected.append(await stream(client, Answer(), *asked("chat", "birds", LONGER)))
         before = site.metric('gateway_failovers_total{moment="stream"}')
-        answers = [Answer() for _ in range(4)]
-        apis = ("chat", "openai", "chat", "openai")
+        apis = [api for api in ("chat", "openai", "messages", "completions") for _ in ("w1", "w2")]
+        answers = [Answer() for _ in apis]
         running = [
-            asyncio.create_task(stream(client, answer, *asked(api, "birds")))
+            asyncio.create_task(stream(client, answer, *asked(api, "birds", LONGER)))
             for answer, api in zip(answers, apis, strict=True)
         ]
-        await seen(lambda: any(a.worker == "w1" and len(a.pieces) >= 2 for a in answers))
+        await seen(lambda: all(len(a.pieces) >= 2 for a in answers) or any(t.done() for t in running))
         for runner in _children(engine.popen.pid):
             os.kill(runner, signal.SIGKILL)
         await asyncio.gather(*running)
-        assert [a.text for a in answers] == [expected[0].text] * 4
+        assert [a.text for a in answers] == [expected[0].text] * len(apis)
         assert not any(a.error for a in answers)
         assert site.metric('gateway_failovers_total{moment="stream"}') > before
 

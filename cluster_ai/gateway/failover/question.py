@@ -186,7 +186,7 @@ def _anthropic(asked: Mapping[str, Any]) -> Question:
         "top_k": "top_k",
         "stop_sequences": "stop",
     }
-    options = {own: asked[name] for name, own in names.items() if asked.get(name)}
+    options = {own: asked[name] for name, own in names.items() if asked.get(name) is not None}
     render = {
         "model": asked["model"],
         "messages": messages,

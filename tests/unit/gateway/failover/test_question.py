@@ -52,11 +52,17 @@ def test_openais_request_becomes_the_options_that_ollama_makes_of_it() -> None:
 
 
 def test_anthropics_request_is_rendered_as_a_chat() -> None:
-    told = {"model": "m", "max_tokens": 5, "system": [{"type": "text", "text": "be brief"}], "stop_sequences": ["x"]}
+    told = {
+        "model": "m",
+        "max_tokens": 5,
+        "temperature": 0,
+        "system": [{"type": "text", "text": "be brief"}],
+        "stop_sequences": ["x"],
+    }
     content = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     asked = question("/v1/messages", {**told, "messages": [{"role": "user", "content": content}]})
     assert asked.render["messages"] == [{"role": "system", "content": "be brief"}, {"role": "user", "content": "ab"}]
-    assert asked.options == {"num_predict": 5, "stop": ["x"]}
+    assert asked.options == {"num_predict": 5, "temperature": 0, "stop": ["x"]}
 
 
 @pytest.mark.parametrize(
