@@ -216,7 +216,7 @@ def unpack(target: HostTarget) -> Generator[Callable[[], str], None, None]:
             keep=keep,
             blobs=blobs,
             all=[(name, sha) for name, sha, _ in target.parts],
-            manifest=_manifest(target),
+            manifest=_manifest(target) if any(sha != archive for _, sha, archive in parts) else "",
         )
         return ", ".join([name for name, _, _ in parts] + [f"{len(blobs)} model file(s)"] * bool(blobs))
 
