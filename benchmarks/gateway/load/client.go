@@ -57,11 +57,23 @@ func (c *client) close() {
 func (c *client) ask(since time.Time) sample {
 	s := sample{}
 	if err := c.exchange(&s, since); err != nil {
-		s.fault = err.Error()
+		s.fault = worded(err)
 		c.close()
 	}
 	s.latency = milliseconds(time.Since(since))
 	return s
+}
+
+// worded leaves out what differs from one connection to the next, so that equal faults are counted together.
+func worded(err error) string {
+	var network *net.OpError
+	if !errors.As(err, &network) {
+		return err.Error()
+	}
+	if network.Timeout() {
+		return network.Op + ": timeout"
+	}
+	return network.Op + ": " + network.Err.Error()
 }
 
 func (c *client) exchange(s *sample, since time.Time) error {
