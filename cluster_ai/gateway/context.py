@@ -83,8 +83,9 @@ class Contexts:
             size = f", {limit} tokens" if limit else ""
             text = f"the prompt is longer than the context of model '{call.asked}'{size}; make it shorter"
             raise Refusal(400, "context_length_exceeded", text)
-        trace.cut = True
-        trace.headers.append(CUT)
+        if not trace.cut:
+            trace.cut = True
+            trace.headers.append(CUT)
 
     def _limit(self, model: str) -> int | None:
         """Tokens; the smallest that any worker has it loaded with."""
