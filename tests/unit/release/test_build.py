@@ -188,6 +188,7 @@ def test_settings_are_what_components_read(cluster: Cluster, tmp_path: Path) -> 
         ("b", "https://b.cluster.test:11443", 1),
         ("c", "https://10.9.9.3:11443", 0),
     ]
+    assert [u.on_gpu for u in gateway.upstreams] == [(), ("pulled", "small"), ()]
     assert gateway.models == {"small": 2048, "pulled": 4096}
     host = read(settings.HostSettings, "b", "host.json")
     assert host.units == (*layout.WORKER_UNITS, layout.VERIFY_TIMER)  # not the service, which the timer starts
