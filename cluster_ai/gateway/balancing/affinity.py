@@ -45,7 +45,7 @@ class _Runner:
         busy = min(in_flight, len(self.slots) - 1)
         if busy <= 0:
             return self.slots
-        running = sorted(self.slots, key=lambda s: s.used)[-busy:]
+        running = set(sorted(self.slots, key=lambda s: s.used)[-busy:])
         return [s for s in self.slots if s not in running]
 
     def victim(self, in_flight: int) -> _Slot | None:
