@@ -166,7 +166,7 @@ def test_a_source_that_dies_midway_costs_no_host_its_release(
     before = uplink.sent
     pushed = Push(config, wanted)
     source = under_way(cluster)
-    cluster.lab.run_on(source, "pkill -9 -f 'gives to other hosts'")  # words of peer.py's, which is its command line
+    cluster.lab.run_on(source, "pkill -9 -f '[g]ives to other hosts'")  # words of peer.py's, which is its command line
     assert all(outcome.ok for outcome in pushed.result().values()), pushed.result()
     assert all(arrived(cluster, it) for it in wanted)
     assert uplink.sent - before < 2.5 * SIZE  # to that one, and once more to the others
