@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from cluster_ai.gateway import connection, relay, wire
+from cluster_ai.gateway import connection, reply, wire
 from cluster_ai.gateway.log import Log
 from cluster_ai.gateway.server import Credentials, serve
 from cluster_ai.settings import GatewaySettings, LimitSettings, Upstream
@@ -482,7 +482,7 @@ async def test_a_line_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_a_whole_answer_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "ANSWER_LIMIT", 4 * 1024 * 1024)
+    monkeypatch.setattr(reply, "ANSWER_LIMIT", 4 * 1024 * 1024)
     async with site() as here:
         for path in ("/api/generate", "/v1/completions", "/api/v1/generate"):
             here.worker.script[:] = [huge_answer] * 4

@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 
 from cluster_ai.cluster.membership import Membership
-from cluster_ai.gateway import health, relay
+from cluster_ai.gateway import health, reply
 from cluster_ai.gateway.admission.books import Books
 from cluster_ai.gateway.api.native.kept.database import Database
 from cluster_ai.gateway.app import Gateway
@@ -37,7 +37,7 @@ from tests.fakes.upstream import Act
 pytestmark = pytest.mark.integration
 
 ASK = {"model": "fake", "prompt": "x"}
-TRIES = 1 + relay.RESUMES  # after which a stream that breaks again and again is given up
+TRIES = 1 + reply.RESUMES  # after which a stream that breaks again and again is given up
 
 
 async def until(condition: Callable[[], object], within: float = 15) -> None:
