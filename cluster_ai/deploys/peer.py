@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE = 60  # seconds without a word from the controller
-CONNECT = 8  # seconds for a connection, its handshake and the first line of an answer
+CONNECT = 10  # seconds for a connection, its handshake and the first line of an answer
 STARVED = 10  # seconds that a follower is kept waiting for more before it has to ask again
 SILENCE = 20  # seconds without a byte from a source, before it is asked again whether it lives
 POLL = 0.05
