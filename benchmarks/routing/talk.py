@@ -15,6 +15,7 @@ from tests.rig.cluster import MODEL, TOKEN
 
 WORDS = ("river", "stone", "market", "window", "letter", "garden", "winter", "captain", "silver", "engine", "harbour")
 OPTIONS = {"temperature": 0, "seed": 1, "num_predict": 8, "num_thread": 1}
+PATIENCE = 1200  # seconds for one answer, on a machine that is full
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 
 
@@ -49,7 +50,8 @@ async def talk(url: str, load: Load, policy: str, seed: str) -> Heard:
     heard = Heard()
     numbers = iter(range(load.conversations))
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(url, connector=connector, headers=HEADERS) as session:
+    timeout = aiohttp.ClientTimeout(total=PATIENCE)
+    async with aiohttp.ClientSession(url, connector=connector, headers=HEADERS, timeout=timeout) as session:
 
         async def person() -> None:
             for number in numbers:
