@@ -72,8 +72,12 @@ def releases(cluster: Cluster) -> dict[str, str]:
 
 def is_well(cluster: Cluster) -> None:
     """Every host runs a whole release, and every worker serves."""
-    status = cluster.json("status")
-    assert status["gateway"]["active_workers"] == status["gateway"]["total_workers"], status
+
+    def all_serve() -> bool:
+        gateway = cluster.json("status")["gateway"]
+        return bool(gateway["active_workers"] == gateway["total_workers"])
+
+    until(all_serve, within=120, what="the workers that were drained")
     for host in cluster.hosts:
         agent = "/opt/cluster-ai/current/bin/launch python3 -m cluster_ai.host verify --json etc/host.json"
         found = json.loads(cluster.lab.run_on(host, agent, check=False))
