@@ -34,26 +34,34 @@ class _Slot:
 class _Runner:
     """The slots of one worker for one model."""
 
-    __slots__ = ("last", "slots")
+    __slots__ = ("_recent", "last", "slots")
 
     def __init__(self, worker: str, slots: int) -> None:
         self.slots = [_Slot(worker) for _ in range(max(slots, 1))]
+        self._recent = list(self.slots)  # whoever was given something last stands last
         self.last = 0  # when it was last given something
 
     def free(self, in_flight: int) -> Sequence[_Slot]:
         """Those in which nothing runs: what began last runs still. Of a full one the slot that is free next."""
-        busy = min(in_flight, len(self.slots) - 1)
-        if busy <= 0:
-            return self.slots
-        running = set(sorted(self.slots, key=lambda s: s.used)[-busy:])
-        return [s for s in self.slots if s not in running]
+        running = self._running(in_flight)
+        return [s for s in self.slots if s not in running] if running else self.slots
+
+    def is_free(self, slot: _Slot, in_flight: int) -> bool:
+        return slot not in self._running(in_flight)
 
     def victim(self, in_flight: int) -> _Slot | None:
         """What a conversation that is new there drives out; None: nothing."""
-        for slot in self.free(in_flight):
-            if slot.links:
-                return slot
-        return None
+        running = self._running(in_flight)
+        return next((s for s in self.slots if s.links and s not in running), None)
+
+    def gave(self, slot: _Slot, now: int) -> None:
+        slot.used = self.last = now
+        self._recent.remove(slot)
+        self._recent.append(slot)
+
+    def _running(self, in_flight: int) -> Collection[_Slot]:
+        busy = min(in_flight, len(self.slots) - 1)
+        return set(self._recent[-busy:]) if busy > 0 else ()
 
 
 class Caches:
@@ -120,8 +128,8 @@ class Caches:
             self._forget(link, slot)
         for link in chain.links[shared:]:
             self._holders.setdefault(link, set()).add(slot)
-        slot.links, slot.end, slot.used = chain.links, chain.ends[-1], self.now
-        runner.last = self.now
+        slot.links, slot.end = chain.links, chain.ends[-1]
+        runner.gave(slot, self.now)
 
     def _forget(self, link: int, slot: _Slot) -> None:
         holders = self._holders.get(link)
@@ -192,7 +200,7 @@ class Affinity:
                 if worker is None or worker.in_flight >= most(worker) or model not in worker.loaded:
                     continue
                 runner = caches.runner(name, model)
-                if worker.in_flight and runner is not None and slot not in runner.free(worker.in_flight):
+                if worker.in_flight and runner is not None and not runner.is_free(slot, worker.in_flight):
                     continue
                 goes_on = len(slot.links) == at + 1 < len(chain.links)  # then it has its own answer too
                 price = cost(worker, chain.ends[at + goes_on], caches.regret(slot, chain.ends[at]))
