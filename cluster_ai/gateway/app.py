@@ -12,12 +12,9 @@ import traceback
 from collections.abc import Awaitable
 from typing import Any
 
-import aiohttp
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from cluster_ai.cluster.membership import Membership
-from cluster_ai.gateway.admission.books import Books
 from cluster_ai.gateway.admission.gate import Gate
 from cluster_ai.gateway.api.http import (
     JSON,
@@ -35,28 +32,18 @@ from cluster_ai.gateway.api.inference import CLIENT_LEFT, ROUTES, Inference
 from cluster_ai.gateway.api.listing import Listing
 from cluster_ai.gateway.api.native.api import NativeApi
 from cluster_ai.gateway.api.native.figures import Figures
-from cluster_ai.gateway.api.native.kept.database import Database
 from cluster_ai.gateway.api.native.parts import PREFIX, Parts
-from cluster_ai.gateway.auth import KEY_IN_PATH, Guard, credentials, key_from_path
+from cluster_ai.gateway.auth import KEY_IN_PATH, credentials, key_from_path
 from cluster_ai.gateway.balancing import Balancer
 from cluster_ai.gateway.calls import Route, wish_of
 from cluster_ai.gateway.context import Contexts
-from cluster_ai.gateway.cordons import Cordons
-from cluster_ai.gateway.elders import Elders
 from cluster_ai.gateway.exposition import Exposition
-from cluster_ai.gateway.fleet import Fleet
-from cluster_ai.gateway.health import HealthWatch
-from cluster_ai.gateway.log import Log
 from cluster_ai.gateway.metering import Meter
-from cluster_ai.gateway.models.blobs import Blobs
 from cluster_ai.gateway.models.changes import Changes
 from cluster_ai.gateway.relay import Failover, LostError, Relay
 from cluster_ai.gateway.routing import Handler, Table
-from cluster_ai.gateway.tasks import TaskManager
+from cluster_ai.gateway.surroundings import Surroundings
 from cluster_ai.gateway.trace import Trace
-from cluster_ai.gateway.tracing import Tracing
-from cluster_ai.gateway.wire import Wire
-from cluster_ai.settings import GatewaySettings
 
 _DOCS = f"{PREFIX}/docs"
 _OPEN = frozenset(("/health", "/", _DOCS))  # tell nothing but that something runs here
@@ -69,58 +56,41 @@ _UNLOGGED = frozenset(("/health", "/metrics"))  # asked every few seconds
 class Gateway:
     """Its parts are given; it owns none of their lifetimes."""
 
-    def __init__(
-        self,
-        settings: GatewaySettings,
-        fleet: Fleet,
-        membership: Membership,
-        cordons: Cordons,
-        elders: Elders,
-        health: HealthWatch,
-        database: Database,
-        tasks: TaskManager,
-        guard: Guard,
-        blobs: Blobs,
-        client: aiohttp.ClientSession,
-        log: Log,
-        books: Books,
-        wire: Wire,
-        tracing: Tracing | None = None,
-    ) -> None:
-        self._fleet, self._guard, self._log = fleet, guard, log
-        self._tracing = tracing
+    def __init__(self, around: Surroundings) -> None:
+        fleet, settings = around.fleet, around.settings
+        self._fleet, self._guard, self._log, self._tracing = fleet, around.guard, around.log, around.tracing
         self.ending = False  # set when this process is to end
         self._registry = CollectorRegistry()
-        self._meter = Meter(self._registry)
+        self._meter = meter = Meter(self._registry)
         for worker in fleet.workers.values():
-            self._meter.expect(worker.name, worker.placed)
-        gate = Gate(settings.limits, fleet.able, books.account, self._meter)
+            meter.expect(worker.name, worker.placed)
+        gate = Gate(settings.limits, fleet.able, around.books.account, meter)
         fleet.changed = gate.changed
-        self._registry.register(Exposition(fleet, membership, self._meter, gate))
-        relay = Relay(fleet, Balancer(settings.policy), client, self._failed_over, self._meter.faulted, wire)
-        contexts = Contexts(fleet, relay, settings.context, self._meter.too_long)
-        self._changes = Changes(fleet, client, blobs)
+        self._registry.register(Exposition(fleet, around.membership, meter, gate))
+        relay = Relay(fleet, Balancer(settings.policy), around.client, self._failed_over, meter.faulted, around.wire)
+        contexts = Contexts(fleet, relay, settings.context, meter.too_long)
+        self._changes = Changes(fleet, around.client, around.blobs)
         self._native = NativeApi(
             Parts(
-                settings,
-                fleet,
-                membership,
-                cordons,
-                elders,
-                health,
-                relay,
-                self._meter,
-                self._registry,
-                Figures(self._registry),
-                database,
-                tasks,
-                gate,
-                books,
-                contexts,
-                self._changes,
+                settings=settings,
+                fleet=fleet,
+                membership=around.membership,
+                cordons=around.cordons,
+                elders=around.elders,
+                health=around.health,
+                relay=relay,
+                meter=meter,
+                registry=self._registry,
+                figures=Figures(self._registry),
+                database=around.database,
+                tasks=around.tasks,
+                gate=gate,
+                books=around.books,
+                contexts=contexts,
+                models=self._changes,
             )
         )
-        self._routes = self._table(Inference(fleet, relay, contexts, self._meter, gate, settings.limits))
+        self._routes = self._table(Inference(fleet, relay, contexts, meter, gate, settings.limits))
 
     def _table(self, inference: Inference) -> Table:
         table = Table()

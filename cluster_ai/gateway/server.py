@@ -35,6 +35,7 @@ from cluster_ai.gateway.health import HealthWatch
 from cluster_ai.gateway.log import Handler, Log
 from cluster_ai.gateway.models.blobs import Blobs
 from cluster_ai.gateway.relay import session
+from cluster_ai.gateway.surroundings import Surroundings
 from cluster_ai.gateway.tasks import TaskManager
 from cluster_ai.gateway.tracing import tracing
 from cluster_ai.gateway.wire import Wire
@@ -213,21 +214,23 @@ async def serve(
         blobs = Blobs(state / "blobs" if state is not None else None)
         guard = Guard(credentials.token, settings.trusted_networks, [settings.host], books.keys.user)
         app = Gateway(
-            settings,
-            fleet,
-            membership,
-            cordons,
-            elders,
-            health,
-            database,
-            tasks,
-            guard,
-            blobs,
-            client,
-            log,
-            books,
-            wire,
-            traces,
+            Surroundings(
+                settings=settings,
+                fleet=fleet,
+                membership=membership,
+                cordons=cordons,
+                elders=elders,
+                health=health,
+                database=database,
+                tasks=tasks,
+                guard=guard,
+                blobs=blobs,
+                client=client,
+                wire=wire,
+                log=log,
+                books=books,
+                tracing=traces,
+            )
         )
         await health.looked(FIRST_LOOK)
         gc.collect()

@@ -28,6 +28,7 @@ from cluster_ai.gateway.health import HealthWatch
 from cluster_ai.gateway.log import Log
 from cluster_ai.gateway.models.blobs import Blobs
 from cluster_ai.gateway.relay import session
+from cluster_ai.gateway.surroundings import Surroundings
 from cluster_ai.gateway.tasks import TaskManager
 from cluster_ai.gateway.wire import Wire
 from cluster_ai.settings import GatewaySettings, Upstream
@@ -93,7 +94,22 @@ async def site(*engines: fake.Upstream, **changed: Any) -> AsyncIterator[Site]:
         database, guard = Database(None), Guard("", settings.trusted_networks)
         blobs, elders = Blobs(None), Elders(None)
         app = Gateway(
-            settings, fleet, membership, cordons, elders, health, database, tasks, guard, blobs, out, log, books, wire
+            Surroundings(
+                settings=settings,
+                fleet=fleet,
+                membership=membership,
+                cordons=cordons,
+                elders=elders,
+                health=health,
+                database=database,
+                tasks=tasks,
+                guard=guard,
+                blobs=blobs,
+                client=out,
+                wire=wire,
+                log=log,
+                books=books,
+            )
         )
         config = uvicorn.Config(app, http="httptools", loop="none", ws="none", lifespan="off", log_config=None)
         server = uvicorn.Server(config)
