@@ -26,7 +26,7 @@ SOURCES = Path(__file__).resolve().parent
 MODEL = "fake:latest"
 TOKEN = "sk-for-benchmarks"  # noqa: S105
 OPENAI, OLLAMA = "/v1/chat/completions", "/api/chat"
-WORKERS, SLOTS = 32, 64  # room for all at once: what is measured is the gateway, not a queue
+WORKERS, SLOTS = 4, 512  # room for all at once: what is measured is the gateway, not a queue
 
 
 @dataclass(frozen=True, slots=True)

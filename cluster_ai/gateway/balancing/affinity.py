@@ -118,7 +118,10 @@ class Caches:
         if runner is None:
             runner = self._runners[worker.name, model] = _Runner(worker.name, worker.slots)
         slot, shared, filled = None, 0, False
-        for one in runner.free(worker.in_flight):
+        if chain.links[0] not in self._holders:  # nobody shares anything with it
+            slot = runner.victim(worker.in_flight)
+            filled = slot is not None
+        for one in runner.free(worker.in_flight) if slot is None else ():
             same = common(one.links, chain.links)
             if slot is None or (same, bool(one.links)) > (shared, filled):
                 slot, shared, filled = one, same, bool(one.links)
