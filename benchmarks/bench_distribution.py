@@ -42,7 +42,6 @@ BEGIN, END = "<!-- distribution:begin -->", "<!-- distribution:end -->"
 NET, TAG = "10.77.96", "dist"
 WORKERS = ("h2", "h3", "h4", "h5")
 RATE = 100  # Mbit/s
-ROUNDS = 2
 LIBRARIES = 60_000_000  # bytes beside Ollama's binary, as CUDA's are in its own releases (there it is gigabytes)
 CLEAN = "rm -rf /opt/cluster-ai/* /var/lib/cluster-ai/* /etc/cluster-ai"
 CONFIG = """\
@@ -120,14 +119,14 @@ def clean() -> None:
         lab("exec", host, "--", "sh", "-c", CLEAN)
 
 
-def first_release(config: Config, to: Sequence[HostTarget]) -> dict[str, Sent]:
+def first_release(config: Config, to: Sequence[HostTarget], rounds: int) -> dict[str, Sent]:
     ways: dict[str, Callable[[], None]] = {
         "one host": lambda: pushed(config, to[:1]),
         "host to host": lambda: pushed(config, to),
         "all from the controller": lambda: alone(config, to),
     }
     taken: dict[str, list[Sent]] = {way: [] for way in ways}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for way, action in ways.items():
             clean()
             taken[way].append(sent(action))
@@ -213,7 +212,7 @@ def changes(config: Config, to: Sequence[HostTarget]) -> dict[str, tuple[int, Se
 # --- report -----------------------------------------------------------------------------------------------------------
 
 
-def section(first: Mapping[str, Sent], later: Mapping[str, tuple[int, Sent]]) -> str:
+def section(first: Mapping[str, Sent], later: Mapping[str, tuple[int, Sent]], rounds: int) -> str:
     one = first["one host"].seconds
     titles = {
         "one host": "1 host",
@@ -225,7 +224,7 @@ def section(first: Mapping[str, Sent], later: Mapping[str, tuple[int, Sent]]) ->
             f"Measured by `make bench-distribution` on {time.strftime('%Y-%m-%d')}: {os.cpu_count()} cores for"
             f" controller and lab hosts together, Linux {platform.release()}, Python {platform.python_version()}; the"
             f" controller's uplink is held to {RATE} Mbit/s, between hosts there is what the machine gives. Whole"
-            f" pushes, with unpacking and checking. Medians of {ROUNDS} rounds.",
+            f" pushes, with unpacking and checking. Rounds: {rounds}; medians.",
             "",
             "| a first release, with a model | s | times one host | the controller sends, MB |",
             "|---|---|---|---|",
@@ -258,14 +257,16 @@ def write(text: str) -> None:
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=2)
+    rounds = parser.parse_args().rounds
     if os.geteuid():
         raise SystemExit("bench: lab hosts need root")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the lab is taken down then too
     with hosts() as (config, to):
-        first = first_release(config, to)
+        first = first_release(config, to, rounds)
         later = changes(config, to)
-    write(section(first, later))
+    write(section(first, later, rounds))
 
 
 if __name__ == "__main__":

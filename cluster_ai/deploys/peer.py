@@ -52,7 +52,7 @@ class Files:
 
     def open(self, name: str) -> int | None:
         for folder in self._folders:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # not there, a link, or not to be read yet
                 return os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
         return None
 
@@ -63,6 +63,13 @@ class Files:
             return os.open(name, flags, 0o644, dir_fd=incoming)
         self.remove(name)  # another user's: the folder is ours
         return os.open(name, flags, 0o644, dir_fd=incoming)
+
+    def expect(self, name: str, size: int) -> None:
+        """Give it from now on. It is begun here, since rsync as root would begin it as a file that only root can read."""
+        self.sizes[name] = size
+        with contextlib.suppress(OSError):
+            handle = self.open(name)
+            os.close(self.grow(name) if handle is None else handle)
 
     def remove(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -184,7 +191,8 @@ class Peer:
         threading.Thread(target=self._tick, daemon=True).start()
         for line in lines:
             order = json.loads(line)
-            self.files.sizes |= order.get("give", {})
+            for name, size in order.get("give", {}).items():
+                self.files.expect(name, size)
             if "fetch" in order:
                 threading.Thread(target=self._fetch, args=(order["fetch"], order["from"]), daemon=True).start()
             if "end" in order:
@@ -228,6 +236,7 @@ class Peer:
                     file.write(chunk)
                     digest.update(chunk)
                     self._at += len(chunk)
+                time.sleep(POLL)
         if digest.hexdigest() != name:
             self.files.remove(name)  # it would be gone on with, and stay wrong
             raise FaultError("corrupt", f"gives a file whose SHA-256 is {digest.hexdigest()}, not {name}")

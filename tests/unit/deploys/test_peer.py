@@ -227,7 +227,8 @@ def test_nothing_but_files_of_this_push_can_be_had(start: Start, path: str) -> N
 def test_a_link_is_not_followed(start: Start) -> None:
     source = start("source")
     (source.path / "secret").write_bytes(CONTENT)
-    (source.incoming / NAME).symlink_to(source.path / "secret")
+    (source.path / "link").symlink_to(source.path / "secret")
+    (source.path / "link").replace(source.incoming / NAME)
     tls = peer.context(source.path / "etc", ssl.PROTOCOL_TLS_CLIENT)
     with pytest.raises(http.client.IncompleteRead):
         ask(source, f"/{NAME}", tls)
