@@ -65,7 +65,7 @@ class Files:
         return os.open(name, flags, 0o644, dir_fd=incoming)
 
     def expect(self, name: str, size: int) -> None:
-        """Give it from now on. It is begun here, since rsync as root would begin it as a file that only root can read."""
+        """Give it from now on. It is begun here: rsync as root would begin a file that only root can read."""
         self.sizes[name] = size
         with contextlib.suppress(OSError):
             handle = self.open(name)
