@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from cluster_ai.settings import LimitSettings
 
 MODEL = "smollm2:135m"
 MARKER = "CLUSTER_AI_LOCAL_ROOT"  # in the environment of every process that belongs to a cluster; its value is the root
@@ -32,6 +34,9 @@ class Options:
     dashboard: bool = True
     parallel: int = 2
     context: int = 4096
+    too_long: Literal["truncate", "refuse"] = "truncate"
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    traces: str | None = None
     scrape_interval: float = 5.0
     retention: float = 15 * 24 * 3600.0
 

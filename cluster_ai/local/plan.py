@@ -136,6 +136,9 @@ def _gateway_settings(
             for w in workers
         ),
         models={MODEL: options.context},
+        context=options.too_long,
+        limits=options.limits,
+        traces=options.traces,
         tasks=str(socket),
     )
 

@@ -35,8 +35,8 @@ def submit(
 ) -> None:
     """Submit tasks and print their names. Once they are printed, they can't be lost any more.
 
-    Exit code 0: acknowledged; with --wait, done. 4: with --wait, one of them failed. 64: a task can't be as it is, so none
-    of them was taken.
+    Exit code 0: acknowledged; with --wait, done. 4: with --wait, one of them failed. 64: a task can't be as it is, so
+    none of them was taken.
     """
     asked = read(file)
     there = find(ctx.obj, gateway)

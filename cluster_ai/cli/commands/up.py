@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
@@ -68,6 +68,7 @@ def config_option(ctx: typer.Context) -> str:
 
 def _options(ctx: typer.Context, given: Mapping[str, int]) -> Options:
     from cluster_ai.local import Options, Ports
+    from cluster_ai.settings import LimitSettings
 
     options = Options(root(ctx))
     if config_option(ctx):
@@ -86,6 +87,9 @@ def _options(ctx: typer.Context, given: Mapping[str, int]) -> Options:
             dashboard=config.interface.dashboard,
             parallel=config.engine.parallel,
             context=config.engine.context_length,
+            too_long=config.gateway.context,
+            limits=LimitSettings(**asdict(config.gateway.limits)),
+            traces=config.monitoring.traces,
             scrape_interval=config.monitoring.scrape_interval,
             retention=config.monitoring.retention,
         )
