@@ -54,13 +54,12 @@ def _security(told: settings.TasksSettings, environ: Mapping[str, str]) -> Secur
 
 
 def _listening(path: Path) -> socket.socket:
-    """For the folder's group to ask. What an ended one has left there is replaced."""
+    """For this user's group to ask. What an ended one has left there is replaced."""
     path.unlink(missing_ok=True)
     own = socket.socket(socket.AF_UNIX)
     try:
         own.bind(str(path))
         path.chmod(0o660)
-        os.chown(path, -1, path.parent.stat().st_gid)
     except OSError as e:
         own.close()
         raise UnavailableError(f"can't listen there: {e.strerror}", where=str(path)) from e
