@@ -28,6 +28,7 @@ TICK = 1.0  # seconds between looks at who is there
 SLOWEST = 5.0  # seconds between tries to find a scheduler
 WINDOW = 64  # tasks that Dask has at least, so that no thread waits for the next
 PER_THREAD = 4
+FAULTS = 5  # times that Dask may lose a task, or what came out of it
 
 
 @dataclass(slots=True)
@@ -60,6 +61,8 @@ class Dispatcher:
         self._sent: dict[str, _Sent] = {}
         self._held: dict[str, Task] = {}  # taken, but nobody is there who could run them
         self._outcomes: list[Outcome] = []
+        self._faults: list[tuple[str, str]] = []  # task and what Dask says
+        self._faulted: Counter[str] = Counter()
         self._there: dict[str, str] = {}  # worker -> its address
         self._threads = 0
         self._client: Client | None = None
@@ -130,6 +133,7 @@ class Dispatcher:
             await self._flush()
             if self._lost or client.status != "running":
                 raise LostError("the connection broke")
+            await self._lost_again()
             if not self._draining:
                 await self._send(client)
             with contextlib.suppress(TimeoutError):
@@ -205,8 +209,10 @@ class Dispatcher:
             return
         except KilledWorker as e:
             said = {"error": f"its worker died {e.allowed_failures + 1} times while it ran", "final": True}
-        except Exception as e:
-            said = {"error": f"{type(e).__name__}: {e}", "final": False}
+        except Exception as e:  # a fault of its own, a task tells as data
+            self._faults.append((task.id, f"{type(e).__name__}: {e}"))
+            self._wake.set()
+            return
         self._outcomes.append(outcome(task, said))
         self._wake.set()
 
@@ -221,6 +227,7 @@ class Dispatcher:
             raise
         for it in outcomes:
             self._sent.pop(it.id, None)
+            self._faulted.pop(it.id, None)
         if any(it.state is State.QUEUED for it in outcomes):
             self._wake.set()
 
@@ -239,6 +246,22 @@ class Dispatcher:
                 del self._sent[task_id]
                 await self._abandon(sent)
                 self._held[task_id] = sent.task
+
+    async def _lost_again(self) -> None:
+        """Tasks, or results, that Dask has lost, such as with a worker: they are sent again, but not for ever."""
+        faults, self._faults = self._faults, []
+        for task_id, text in faults:
+            sent = self._sent.pop(task_id, None)
+            if sent is None:
+                continue
+            await self._abandon(sent)
+            self._faulted[task_id] += 1
+            if self._faulted[task_id] < FAULTS:
+                self._held[task_id] = sent.task
+            else:
+                error = f"Dask lost it {FAULTS} times, at last by {text}"
+                self._outcomes.append(Outcome(task_id, State.FAILED, error=error))
+                self._wake.set()
 
     async def _abandon(self, sent: _Sent) -> None:
         sent.collector.cancel()

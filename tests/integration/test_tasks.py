@@ -95,6 +95,7 @@ def test_whoever_is_killed_no_task_is_lost_and_none_that_may_not_begins_twice(
         go.touch()
         until(lambda: here.ended(running, *waiting, *again), within=90, what="all tasks have ended")
 
+        assert [here.task(it)["error"] for it in (*waiting, *again)] == [None] * 10
         assert {here.task(it)["state"] for it in (*waiting, *again)} == {"done"}
         told = here.task(running)
         if victim == "manager":

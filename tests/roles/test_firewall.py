@@ -79,6 +79,7 @@ def test_the_head_lets_clients_to_the_gateway_and_the_cluster_to_the_scheduler(t
         "11435": "anyone",
         "8501": "anyone",
         "8786": "{ 10.0.0.1, 10.0.0.2, 10.0.0.3 }",
+        "11444": "{ 10.0.0.1, 10.0.0.2, 10.0.0.3 }",
         "9100": "{ 10.0.0.1 }",
     }
 
@@ -87,7 +88,13 @@ def test_a_worker_lets_the_head_to_its_engine_and_the_cluster_to_its_dask_ports(
     rules = render(tmp_path, ["worker"])
     whole = ports([rule for rule in rules if "ip6" not in rule])
     everyone = "{ 10.0.0.1, 10.0.0.2, 10.0.0.3 }"
-    assert whole == {"11443": "{ 10.0.0.1 }", "8790-8799": everyone, "8800-8809": everyone, "9100": "{ 10.0.0.1 }"}
+    assert whole == {
+        "11443": "{ 10.0.0.1 }",
+        "8790-8799": everyone,
+        "8800-8809": everyone,
+        "9100": "{ 10.0.0.1 }",
+        "11444": everyone,
+    }
     assert any(rule.startswith("ip6 saddr { fd00::3 } tcp dport 8790-8799") for rule in rules)
 
 
