@@ -49,10 +49,8 @@ class Client:
         options = {"num_predict": tokens, "temperature": 0, "seed": 1}  # counting never ends by itself
         body = {"model": MODEL, "prompt": "1, 2, 3, 4, 5, 6,", "raw": True, "stream": stream, "options": options}
         url = f"http://{self.cluster.lab.address('h1')}:11435/api/generate"
-        headers = {
-            "Authorization": f"Bearer {self.token}",
-            "X-Cluster-Policy": "round_robin",
-        }  # the same prompt stays put
+        # In turn: by affinity the same prompt would stay where it was answered before.
+        headers = {"Authorization": f"Bearer {self.token}", "X-Cluster-Policy": "round_robin"}
         return urllib.request.Request(url, json.dumps(body).encode(), headers)
 
     def short(self) -> str:
