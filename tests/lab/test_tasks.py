@@ -32,7 +32,7 @@ def test_an_update_of_the_scheduler_loses_no_task_and_repeats_none(
             return json.loads(reply.read())
 
     def task(number: int) -> dict[str, Any]:
-        options = {"num_predict": 48, "temperature": 0, "seed": number}
+        options = {"num_predict": 8, "temperature": 0, "seed": number}
         payload = {"model": MODEL, "prompt": f"{number} and", "raw": True, "options": options}
         return {"kind": "ai_inference", "payload": payload, "idempotent": False, "tags": ["update"]}
 
@@ -40,13 +40,13 @@ def test_an_update_of_the_scheduler_loses_no_task_and_repeats_none(
         found: str = ask(f"/{task_id}")["state"]
         return found
 
-    ids: list[str] = ask("/bulk", {"tasks": [task(number) for number in range(40)]})["ids"]
+    ids: list[str] = ask("/bulk", {"tasks": [task(number) for number in range(12)]})["ids"]
     failed: list[str] = []
     over = threading.Event()
 
     def submit() -> None:
         number = 1000
-        while not over.wait(0.3):
+        while not over.wait(1):
             number += 1
             try:
                 ids.append(ask("", task(number))["id"])
