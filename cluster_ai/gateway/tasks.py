@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from cluster_ai.gateway.api.http import Refusal
 
 PATIENCE = 15.0  # seconds in which a manager that is started anew is asked again
 TIMEOUT = 30.0
-_LONGEST = 100  # bytes of a socket's name; the kernel takes 107
 _RETRY_AFTER = (b"retry-after", b"5")
 
 
@@ -24,23 +22,16 @@ class TaskManager:
     def __init__(self, socket: Path | None) -> None:
         self._socket = socket
         self._session: aiohttp.ClientSession | None = None
-        self._folder: int | None = None
 
     async def __aenter__(self) -> TaskManager:
         if self._socket is not None:
-            path = str(self._socket)
-            if len(path) > _LONGEST:
-                self._folder = os.open(self._socket.parent, os.O_PATH | os.O_DIRECTORY)
-                path = f"/proc/self/fd/{self._folder}/{self._socket.name}"
-            timeout = aiohttp.ClientTimeout(total=TIMEOUT)
-            self._session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(path), timeout=timeout)
+            connector = aiohttp.UnixConnector(str(self._socket))
+            self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=TIMEOUT))
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._session is not None:
             await self._session.close()
-        if self._folder is not None:
-            os.close(self._folder)
 
     async def ask(self, method: str, path: str, params: Mapping[str, str], body: Any = None) -> Any:
         """What it answers. Raises Refusal: its own, or 503 when it is away.

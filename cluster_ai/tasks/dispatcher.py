@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from distributed import Client, Future
@@ -111,7 +111,7 @@ class Dispatcher:
     async def drain(self, limit: float) -> None:
         """Send nothing more, and wait so long for what runs. What hasn't begun is left to the one who comes after."""
         self._draining = True
-        with contextlib.suppress(TimeoutError, Exception):
+        with contextlib.suppress(Exception):  # what is left is sent again
             async with asyncio.timeout(limit):
                 while self._client is not None and self._sent:
                     begun = await self._client.run_on_scheduler(_executing)
@@ -162,7 +162,7 @@ class Dispatcher:
                 chosen = placing.pin(there, load)
                 load[chosen] += 1
                 pins.append((task.id, chosen))
-                there = [chosen]
+                task, there = replace(task, worker=chosen), [chosen]  # it stays with that worker
             elif not task.spec.idempotent:
                 there = [name for name in there if name == task.worker]
             if there:
