@@ -23,6 +23,7 @@ from cluster_ai.config.model import (
     Resources,
     Rollout,
     Scheduler,
+    Security,
     Ssh,
     Worker,
 )
@@ -73,7 +74,7 @@ def _build(data: dict[str, Any], path: Path) -> Config:
     folder = path.absolute().parent
     scheduler, ssh, engine, gateway = cluster["scheduler"], cluster["ssh"], cluster["engine"], cluster["gateway"]
     rollout, monitoring, packages = cluster["rollout"], cluster["monitoring"], cluster["packages"]
-    firewall = cluster["firewall"]
+    firewall, security = cluster["firewall"], cluster["security"]
     return Config(
         path=path.absolute(),
         version=data["version"],
@@ -85,7 +86,7 @@ def _build(data: dict[str, Any], path: Path) -> Config:
             user=ssh.get("user"),
             port=ssh.get("port"),
             key=_path(ssh.get("key"), folder),
-            known_hosts=_path(ssh.get("known_hosts"), folder),
+            known_hosts=_path(ssh.get("known_hosts"), folder) or _pinned(folder),
             jump=ssh.get("jump"),
         ),
         engine=Engine(
@@ -123,6 +124,7 @@ def _build(data: dict[str, Any], path: Path) -> Config:
         interface=Interface(cluster["interface"]["dashboard"], cluster["interface"]["dashboard_port"]),
         packages=Packages(packages["source"], packages.get("mirror")),
         firewall=Firewall(firewall["manage"], tuple(_opening(text) for text in firewall["allow"])),
+        security=Security(_path(security.get("vault_password_file"), folder), security.get("vault_password_command")),
     )
 
 
@@ -201,6 +203,12 @@ def share(value: int | str) -> int | float:
 
 def _path(text: str | None, folder: Path) -> Path | None:
     return None if text is None else folder / Path(text).expanduser()
+
+
+def _pinned(folder: Path) -> Path | None:
+    """The hosts' public keys that are kept with the cluster, once there are any."""
+    file = folder / "known_hosts"
+    return file if file.is_file() else None
 
 
 def _source(text: str | None, folder: Path) -> str | None:

@@ -162,6 +162,14 @@ class Firewall:
 
 
 @dataclass(frozen=True, slots=True)
+class Security:
+    """Where the vault's password is, when the environment doesn't say."""
+
+    vault_password_file: Path | None = None
+    vault_password_command: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     path: Path  # the file it was read from; relative paths in it are resolved against its folder
     version: str
@@ -177,6 +185,7 @@ class Config:
     interface: Interface
     packages: Packages
     firewall: Firewall
+    security: Security
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from cluster_ai.config.keys import Rules, key
 from cluster_ai.config.sections.machines import FIREWALL, PACKAGES, SSH, WORKER
 from cluster_ai.config.sections.models import ENGINE, MODEL
 from cluster_ai.config.sections.rollout import ROLLOUT
+from cluster_ai.config.sections.security import SECURITY
 from cluster_ai.config.sections.services import GATEWAY, INTERFACE, MONITORING, SCHEDULER
 
 CLUSTER: Rules = {
@@ -36,6 +37,7 @@ CLUSTER: Rules = {
     "interface": INTERFACE,
     "packages": PACKAGES,
     "firewall": FIREWALL,
+    "security": SECURITY,
 }
 
 SCHEMA: Rules = {

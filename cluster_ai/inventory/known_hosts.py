@@ -178,9 +178,7 @@ def _without(text: str, names: set[str]) -> list[str]:
     kept = []
     for line in _lines(text):
         entry = _entry(line)
-        if entry is None:
-            kept.append(line)
-        elif not (gone := [name for name in sorted(names) if _matches(entry[0], name)]):
+        if entry is None or not (gone := [name for name in sorted(names) if _matches(entry[0], name)]):
             kept.append(line)
         elif rest := _others(entry[0], gone):
             kept.append(f"{rest} {line.split(maxsplit=1)[1]}")

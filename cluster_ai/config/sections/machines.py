@@ -37,7 +37,11 @@ SSH: Rules = section(
         "port": integer("Port of sshd.", 1, 65535)
         | {"meta": {"doc": "Port of sshd.", "absent": "OpenSSH's own configuration decides"}},
         "key": key("Private key file.", form="text", absent="OpenSSH's agent and default keys"),
-        "known_hosts": key("File with the hosts' public keys.", form="text", absent="~/.ssh/known_hosts"),
+        "known_hosts": key(
+            "File with the hosts' public keys; `cluster-ai trust` writes to it.",
+            form="text",
+            absent="`known_hosts` beside cluster.yaml, where there is one; else `~/.ssh/known_hosts`",
+        ),
         "jump": key("A host to go through, as `[user@]host[:port]`.", form="jump", absent="hosts are reached directly"),
     },
 )

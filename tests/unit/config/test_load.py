@@ -167,3 +167,11 @@ def test_loading_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_keys_that_are_kept_beside_the_file_are_the_ones_to_believe(tmp_path: Path) -> None:
+    assert load_text(SEED, tmp_path / "cluster.yaml").ssh.known_hosts is None
+    (tmp_path / "known_hosts").touch()
+    assert load_text(SEED, tmp_path / "cluster.yaml").ssh.known_hosts == tmp_path / "known_hosts"
+    named = load_text(SEED + "  ssh: {known_hosts: ./other}\n", tmp_path / "cluster.yaml")
+    assert named.ssh.known_hosts == tmp_path / "other"
