@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,6 +30,7 @@ def notices(overview: Overview, served: Served | None, *, now: float | None = No
         *_answers(overview),
         *_scheduler(served),
         *_hosts(overview),
+        *_rollout(overview),
         *_drift(overview, time.time() if now is None else now),
         *_monitoring(overview, now),
     ]
@@ -94,6 +95,35 @@ def _hosts(o: Overview) -> list[Notice]:
         what = f"{_names('Host', disk, 'has', 'have')} less than {units.share(1 - FULL)} of disk left."
         found.append(Notice("warning", what, "Remove old releases or models: see `rollout.keep_releases`."))
     return found
+
+
+_ROLLOUTS: Mapping[str, tuple[Literal["error", "warning"], str, str]] = {
+    "running": ("warning", "A rollout goes on.", "`cluster-ai rollouts show` tells how far it is."),
+    "paused": (
+        "warning",
+        "A rollout waits for a person.",
+        "`cluster-ai rollouts show` tells why; then `cluster-ai rollouts resume`, or `undo`.",
+    ),
+    "interrupted": (
+        "error",
+        "A rollout was interrupted: hosts may run different releases.",
+        "`cluster-ai rollouts resume` goes on with it, `cluster-ai rollouts undo` takes it back.",
+    ),
+    "failed": (
+        "error",
+        "The last rollout failed, and could not put everything back.",
+        "`cluster-ai rollouts show` tells what is left, `cluster-ai apply` tries again.",
+    ),
+    "returned": (
+        "warning",
+        "The last rollout failed; its hosts run again what they ran before.",
+        "`cluster-ai rollouts show` tells why it failed.",
+    ),
+}
+
+
+def _rollout(o: Overview) -> list[Notice]:
+    return [Notice(*_ROLLOUTS[o.rollout])] if o.rollout in _ROLLOUTS else []
 
 
 def _drift(o: Overview, now: float) -> list[Notice]:

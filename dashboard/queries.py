@@ -13,6 +13,7 @@ from dashboard.prometheus import Prometheus, Span, by_label, increase, quantile,
 TASKS, FAILED = (f'cluster_{name}_tasks_total{{kind="inference"}}' for name in ("total", "failed"))
 NEWEST = 'max(timestamp(up{job="gateway"} == 1))'
 UP = "max by (worker) (worker_up)"
+ROLLOUT = "cluster_rollout_state == 1"
 TARGETS_DOWN = "up == 0"
 
 
@@ -30,6 +31,7 @@ class Overview:
     failed: float
     failovers: float
     hosts: tuple[Host, ...]
+    rollout: str | None  # what the last one came to: the label `state` of cluster_rollout_state
     charts: Mapping[str, pd.DataFrame]
 
 
@@ -105,6 +107,7 @@ def overview(prometheus: Prometheus, span: Span) -> Overview:
         failed=one["failed"] or 0.0,
         failovers=one["failovers"] or 0.0,
         hosts=hosts(prometheus, w),
+        rollout=next((s.labels["state"] for s in prometheus.instant(ROLLOUT)), None),
         charts={
             "requests": pd.concat(
                 [

@@ -13,7 +13,8 @@ from pathlib import Path
 from cluster_ai import layout
 from cluster_ai.host.faults import KINDS
 from cluster_ai.host.verify import Found
-from cluster_ai.metrics.names import DRIFT, DRIFT_CHECKED, Metric
+from cluster_ai.metrics.names import DRIFT, DRIFT_CHECKED
+from cluster_ai.metrics.text import exposition
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +36,12 @@ def record(found: Found, places: Places = Places()) -> None:
     if lost and places.stamp.exists():
         _write(places.stamp, f"{layout.DRIFTED}{'; '.join(lost)}\n")
     if places.metrics.parent.is_dir():  # else there is no node_exporter, which is told as a fault of its own
-        _write(places.metrics, exposition(found))
+        _write(places.metrics, _exposition(found))
 
 
-def exposition(found: Found) -> str:
-    """In Prometheus' text format."""
-    counts = [f'{DRIFT.name}{{kind="{kind}"}} {len(found.of(kind))}' for kind in KINDS]
-    return "\n".join([*_head(DRIFT), *counts, *_head(DRIFT_CHECKED), f"{DRIFT_CHECKED.name} {found.at:.3f}", ""])
-
-
-def _head(metric: Metric) -> tuple[str, str]:
-    return f"# HELP {metric.name} {metric.help}", f"# TYPE {metric.name} {metric.kind}"
+def _exposition(found: Found) -> str:
+    counts = {f'kind="{kind}"': float(len(found.of(kind))) for kind in KINDS}
+    return exposition({DRIFT: counts, DRIFT_CHECKED: {"": round(found.at, 3)}})
 
 
 def _write(path: Path, text: str) -> None:

@@ -225,7 +225,25 @@ DRIFT_CHECKED = Metric(
     "cluster_drift_checked_timestamp_seconds", "gauge", "When the host last checked itself, in seconds since 1970."
 )
 
-HOST_METRICS = (DRIFT, DRIFT_CHECKED)  # of each host, by its node_exporter; all others are the gateway's
+ROLLOUT_STATE = Metric(
+    "cluster_rollout_state",
+    "gauge",
+    "1 for the state that the last rollout is in, 0 for the others (state=running, done, failed, returned, paused, "
+    "interrupted, undone); from the head host. A controller that died is told as interrupted by the next one.",
+    ("state",),
+)
+ROLLOUT_HOSTS = Metric("cluster_rollout_hosts", "gauge", "Hosts whose release the last rollout changes.")
+ROLLOUT_STARTED = Metric(
+    "cluster_rollout_started_timestamp_seconds", "gauge", "When the last rollout began, in seconds since 1970."
+)
+
+HOST_METRICS = (
+    DRIFT,
+    DRIFT_CHECKED,
+    ROLLOUT_STATE,
+    ROLLOUT_HOSTS,
+    ROLLOUT_STARTED,
+)  # of each host, by its node_exporter; all others are the gateway's
 
 METRICS = (
     ACTIVE_WORKERS,

@@ -30,7 +30,8 @@ _HOSTS = """
 ## Of hosts
 
 Every host checks itself once an hour (`cluster-ai-verify.timer`) and when `cluster-ai verify` asks for it; its
-node_exporter serves the result. Prometheus adds the labels `host` and, where it is one, `worker`.
+node_exporter serves the result. The head host's tells of the last rollout, too. Prometheus adds the labels `host` and,
+where it is one, `worker`.
 
 """
 

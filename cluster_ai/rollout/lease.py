@@ -21,8 +21,10 @@ from typing import Any
 
 from cluster_ai import layout
 from cluster_ai.errors import HostError, LockedError, RolloutError
+from cluster_ai.metrics.names import ROLLOUT_HOSTS, ROLLOUT_STARTED, ROLLOUT_STATE
+from cluster_ai.metrics.text import exposition
 from cluster_ai.provision import ssh
-from cluster_ai.rollout.journal import Rollout
+from cluster_ai.rollout.journal import STATES, Rollout
 from cluster_ai.rollout.lock import user
 
 LIFE = 60.0  # seconds without a heartbeat, after which another may take it
@@ -69,6 +71,11 @@ if told.get("rollout"):
     write(folder + "/rollouts/" + told["rollout"]["id"] + ".json", told["rollout"])
     for name in sorted(os.listdir(folder + "/rollouts"))[:-told["keep"]]:
         os.unlink(folder + "/rollouts/" + name)
+    if os.path.isdir(told["textfiles"]):  # else the host layer isn't done yet
+        metrics = told["textfiles"] + "/cluster-ai-rollout.prom"
+        with open(metrics + ".new", "w") as file:
+            file.write(told["metrics"])
+        os.replace(metrics + ".new", metrics)
 if do == "release":
     write(path, {"released": now})
 else:
@@ -178,9 +185,17 @@ class Lease:
 
     def _order(self, do: str) -> dict[str, Any]:
         record = self._record()
-        return self._head.order(
-            do, {**self._told, "doing": self._doing, "rollout": record.as_dict() if record else None}
-        )
+        said = {**self._told, "doing": self._doing, "rollout": record.as_dict() if record else None}
+        if record:
+            said |= {"metrics": metrics(record), "textfiles": str(layout.TEXTFILES)}
+        return self._head.order(do, said)
+
+
+def metrics(rollout: Rollout) -> str:
+    """In Prometheus' text format, for the head host's node_exporter."""
+    states = {f'state="{state}"': float(state == rollout.state) for state in STATES}
+    hosts = float(len(rollout.intent.hosts))
+    return exposition({ROLLOUT_STATE: states, ROLLOUT_HOSTS: {"": hosts}, ROLLOUT_STARTED: {"": rollout.started}})
 
 
 def told(held: dict[str, Any], now: float) -> str:

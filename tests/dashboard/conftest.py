@@ -20,7 +20,7 @@ import requests
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 from cluster_ai import settings
-from cluster_ai.metrics.names import HOST_METRICS
+from cluster_ai.metrics.names import DRIFT, DRIFT_CHECKED, HOST_METRICS, ROLLOUT_STATE
 from tests.dashboard.fake_gateway import FakeGateway, busy
 
 ROOT = Path(__file__).parents[2]
@@ -64,9 +64,8 @@ class Node:
 
     def __init__(self) -> None:
         registry = CollectorRegistry()
-        self.drift, self.checked = (
-            Gauge(metric.name, metric.help, metric.labels, registry=registry) for metric in HOST_METRICS
-        )
+        gauges = {metric: Gauge(metric.name, metric.help, metric.labels, registry=registry) for metric in HOST_METRICS}
+        self.drift, self.checked, self.rollout = gauges[DRIFT], gauges[DRIFT_CHECKED], gauges[ROLLOUT_STATE]
         self.checked.set_to_current_time()
         self._server, self._thread = start_http_server(0, "127.0.0.1", registry)
         self.address = f"127.0.0.1:{self._server.server_port}"

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from dashboard.attention import notices
 from dashboard.gateway import Served, ServedModel, WorkerState
 from dashboard.hosts import CHECKS, Host
@@ -21,6 +23,7 @@ WELL = Overview(
     failed=0.0,
     failovers=0.0,
     hosts=(Host("head", 0.2, 10.0, 100.0, 50.0, 100.0),),
+    rollout="done",
     charts={},
 )
 MODEL = ServedModel("llama2:13b", None, None, None, None, 2, ("a", "b"), ("a",))
@@ -48,6 +51,18 @@ def test_a_lost_worker_is_named_with_the_reason_that_the_gateway_knows() -> None
     served = replace(SERVED, workers=(WorkerState("b", "down", "connection refused", ()),))
     lost = replace(WELL, workers_up=1, workers_down=("b",))
     assert said(lost, served) == [("error", "Worker **b** (connection refused) does not answer.")]
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ("paused", [("warning", "A rollout waits for a person.")]),
+        ("interrupted", [("error", "A rollout was interrupted: hosts may run different releases.")]),
+        ("done", []),
+    ],
+)
+def test_a_rollout_that_needs_a_person_is_told(state: str, expected: list[tuple[str, str]]) -> None:
+    assert said(replace(WELL, rollout=state)) == expected
 
 
 def test_many_lost_workers_are_named_up_to_five() -> None:

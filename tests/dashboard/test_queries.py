@@ -155,6 +155,17 @@ def test_the_drift_of_hosts_is_read_with_the_time_of_the_check(prometheus: RealP
 
 
 @pytest.mark.integration
+def test_the_state_of_the_last_rollout_is_read(prometheus: RealPrometheus, node: Node) -> None:
+    asked = Prometheus(prometheus.url)
+    node.rollout.labels("done").set(0)
+    node.rollout.labels("paused").set(1)
+    wait_for(lambda: queries.overview(asked, Span(900, 1)).rollout == "paused", "the rollout's state")
+    node.rollout.labels("done").set(1)
+    node.rollout.labels("paused").set(0)
+    wait_for(lambda: queries.overview(asked, Span(900, 1)).rollout == "done", "the next state")
+
+
+@pytest.mark.integration
 def test_the_models_of_a_real_prometheus(prometheus: RealPrometheus) -> None:
     seen = queries.models(Prometheus(prometheus.url), Span(900, 1)).models
     assert [m.name for m in seen] == ["llama2:13b", "smollm2:135m"]

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cluster_ai import layout
 from cluster_ai.host.faults import KINDS, Fault
-from cluster_ai.host.record import Places, exposition, record
+from cluster_ai.host.record import Places, record
 from cluster_ai.host.verify import Found
 
 CLEAN = Found("d" * 64, (), 1_700_000_000.0)
@@ -39,8 +39,9 @@ def samples(text: str) -> dict[str, float]:
     }
 
 
-def test_prometheus_is_told_of_every_kind_also_of_those_without_drift_and_when_it_was_looked() -> None:
-    found = samples(exposition(DRIFTED))
+def test_prometheus_is_told_of_every_kind_also_of_those_without_drift_and_when_it_was_looked(places: Places) -> None:
+    record(DRIFTED, places)
+    found = samples(places.metrics.read_text())
     assert found.pop("cluster_drift_checked_timestamp_seconds") == 1_700_000_000
     assert found == {**dict.fromkeys(KINDS, 0), "files": 1, "overrides": 1, "ports": 1, "packages": 1}
 

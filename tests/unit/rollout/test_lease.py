@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from cluster_ai import layout
 from cluster_ai.errors import ExitCode, HostError, LockedError, RolloutError
 from cluster_ai.provision import ssh
 from cluster_ai.rollout import lease
-from cluster_ai.rollout.journal import Intent, Journal, Rollout
+from cluster_ai.rollout.journal import STATES, Intent, Journal, Rollout
 from cluster_ai.rollout.lease import Head, Lease
 
 HERE = Head("head", ("sh", "-c"))  # ssh's command line up to the address; the script is its last word
@@ -29,6 +30,8 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     monkeypatch.setattr(layout, "STATE", PurePosixPath(tmp_path / "state"))
+    monkeypatch.setattr(layout, "TEXTFILES", PurePosixPath(tmp_path / "textfiles"))
+    (tmp_path / "textfiles").mkdir()
     monkeypatch.setattr(ssh, "remote_command", lambda script, **_: script)
     journal = Journal(tmp_path / "rollouts.sqlite")
     return Site(journal, journal.begin("cluster-ai apply", "me@here", Intent("test", "rolling", "c", {}, ())))
@@ -79,6 +82,19 @@ def test_the_head_keeps_a_copy_of_the_record(site: Site) -> None:
         assert holder["doing"] == "wave 1 of 1: h1"
         site.journal.set_state(site.id, "done")
     assert HERE.read() == ((site.record(),), {})
+
+
+def test_prometheus_is_told_on_the_head_what_state_the_rollout_is_in(site: Site, tmp_path: Path) -> None:
+    def states() -> dict[str, float]:
+        (page,) = (tmp_path / "textfiles").iterdir()
+        families = {it.name: it for it in text_string_to_metric_families(page.read_text())}
+        return {s.labels["state"]: s.value for s in families["cluster_rollout_state"].samples}
+
+    with holding(site, "cluster-ai apply", "one") as held:
+        held.doing("wave 1 of 1: h1")
+        assert states() == {**dict.fromkeys(STATES, 0), "running": 1}
+        site.journal.set_state(site.id, "paused")
+    assert states() == {**dict.fromkeys(STATES, 0), "paused": 1}
 
 
 def test_a_head_that_cannot_keep_it_says_why(site: Site, tmp_path: Path) -> None:
