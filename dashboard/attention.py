@@ -123,7 +123,8 @@ _ROLLOUTS: Mapping[str, tuple[Literal["error", "warning"], str, str]] = {
 
 
 def _rollout(o: Overview) -> list[Notice]:
-    return [Notice(*_ROLLOUTS[o.rollout])] if o.rollout in _ROLLOUTS else []
+    told = _ROLLOUTS.get(o.rollout or "")
+    return [Notice(*told)] if told else []
 
 
 def _drift(o: Overview, now: float) -> list[Notice]:

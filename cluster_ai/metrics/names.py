@@ -237,13 +237,8 @@ ROLLOUT_STARTED = Metric(
     "cluster_rollout_started_timestamp_seconds", "gauge", "When the last rollout began, in seconds since 1970."
 )
 
-HOST_METRICS = (
-    DRIFT,
-    DRIFT_CHECKED,
-    ROLLOUT_STATE,
-    ROLLOUT_HOSTS,
-    ROLLOUT_STARTED,
-)  # of each host, by its node_exporter; all others are the gateway's
+# Of each host, by its node_exporter; all others are the gateway's.
+HOST_METRICS = (DRIFT, DRIFT_CHECKED, ROLLOUT_STATE, ROLLOUT_HOSTS, ROLLOUT_STARTED)
 
 METRICS = (
     ACTIVE_WORKERS,
