@@ -128,6 +128,8 @@ docs: $(VENV)/.dev
 	$(BIN)/cluster-ai config reference > docs/configuration.md
 	$(BIN)/cluster-ai config schema > docs/cluster.schema.json
 	$(BIN)/python clients/generate.py
+	$(BIN)/python -m cluster_ai.metrics names > docs/metrics.md
+	$(BIN)/python -m cluster_ai.metrics alerts > docs/alerts.md
 
 lock:
 	requirements/lock.sh --upgrade

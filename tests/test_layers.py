@@ -21,7 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "security": {"config"},
     "placement": {"config"},
     "inventory": {"config", "placement", "provision"},
-    "release": {"config", "placement", "settings"},
+    "release": {"config", "placement", "settings", "metrics"},
     "deploys": set(),
     "provision": {"config", "inventory", "deploys"},
     "rollout": {
@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cluster": {"settings", "engine", "metrics"},
     "gateway": {"settings", "cluster", "engine", "metrics"},
     "tasks": {"settings", "engine"},
-    "local": {"config", "settings", "security", "engine"},
+    "local": {"config", "settings", "security", "engine", "metrics"},
 }
 ON_HOSTS = ("host", "gateway", "cluster", "tasks", "settings", "layout", "errors", "metrics")
 

@@ -11,6 +11,7 @@ import cluster_ai
 from cluster_ai import layout, settings
 from cluster_ai.errors import UnavailableError
 from cluster_ai.local.model import MODEL, Addresses, Component, Machine, OllamaModel, Options, Paths, Plan, Probe
+from cluster_ai.metrics.rules import rules
 
 MIB = 1 << 20
 WORKERS = 2
@@ -89,6 +90,7 @@ def make(options: Options, machine: Machine, engine_ports: tuple[int, ...]) -> P
     if machine.prometheus:
         components.append(_prometheus(paths, options, machine.prometheus))
         files["etc/prometheus.yml"] = prometheus_yml(options)
+        files["etc/rules.yml"] = rules()
     if addresses.dashboard and machine.dashboard:
         components.append(_dashboard(paths, ports.dashboard, machine.dashboard))
         files["etc/dashboard.json"] = settings.dump(
@@ -290,7 +292,8 @@ def prometheus_yml(options: Options) -> str:
         for name, port in jobs
     )
     every = f"{max(1, round(options.scrape_interval))}s"
-    return f"global:\n  scrape_interval: {every}\n  scrape_timeout: {every}\nscrape_configs:\n{scrapes}"
+    whole = f"global:\n  scrape_interval: {every}\n  scrape_timeout: {every}\nrule_files: [rules.yml]\n"
+    return f"{whole}scrape_configs:\n{scrapes}"
 
 
 def _dashboard(paths: Paths, port: int, folder: Path) -> Component:

@@ -9,7 +9,7 @@ from cluster_ai.metrics.names import HOST_METRICS, METRICS, Metric
 _HEAD = """\
 # Metrics
 
-<!-- Made by `python -m cluster_ai.metrics > docs/metrics.md`; edit cluster_ai/metrics/names.py. -->
+<!-- Made by `python -m cluster_ai.metrics names > docs/metrics.md`; edit cluster_ai/metrics/names.py. -->
 
 The gateway serves these at `/metrics` (bearer token, or a trusted network). Histograms show as `_bucket`, `_sum` and
 `_count`.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster_ai import layout, settings
 from cluster_ai.config.model import Config, Host, Model, Worker, hosts
+from cluster_ai.metrics.rules import rules
 from cluster_ai.release.ports import ports
 from cluster_ai.release.units import Unit, address, url
 
@@ -59,6 +60,7 @@ def render(
         text["etc/gateway.json"] = settings.dump(_gateway(config, placement))
         text["etc/tasks.json"] = settings.dump(_tasks(config, placement))
         text["etc/prometheus.yml"] = prometheus(config)
+        text["etc/rules.yml"] = rules()
         if config.interface.dashboard:
             text["etc/dashboard.json"] = settings.dump(_dashboard(config))
     if host.worker is not None:
@@ -212,6 +214,7 @@ def prometheus(config: Config) -> str:
             "scrape_timeout": interval,
             "external_labels": {"cluster": config.name},
         },
+        "rule_files": ["rules.yml"],
         "scrape_configs": jobs,
     }
     return json.dumps(whole, indent=2) + "\n"

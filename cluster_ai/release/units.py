@@ -248,7 +248,7 @@ def _prometheus(config: Config) -> Unit:
         credentials=(layout.GATEWAY_TOKEN,),
         stop=60,
     )
-    return Unit(layout.PROMETHEUS, text, ("etc/prometheus.yml",))
+    return Unit(layout.PROMETHEUS, text, ("etc/prometheus.yml", "etc/rules.yml"))
 
 
 def _dashboard(config: Config) -> Unit:
