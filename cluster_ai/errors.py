@@ -73,6 +73,14 @@ class HostError(ClusterAIError):
     exit_code = ExitCode.HOST
 
 
+class HostKeyError(HostError):
+    """A host's SSH key is another one than is known (changed), or none is known."""
+
+    def __init__(self, what: str, *, changed: bool, where: str = "", remedy: str = "") -> None:
+        self.changed = changed
+        super().__init__(what, where=where, remedy=remedy)
+
+
 class RolloutError(ClusterAIError):
     """A step of a rollout failed on a host; where is its name."""
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "init": "Write a small cluster.yaml to begin with.",
+    "trust": "Believe the SSH keys of hosts, after showing their fingerprints.",
     "validate": "Check cluster.yaml, and that every model fits somewhere.",
     "plan": "Show what apply would change, per host and per file.",
     "apply": "Make the hosts be what cluster.yaml says.",
@@ -50,6 +51,7 @@ COMMANDS = {
     "doctor": "Say what is wrong with this machine or a host, and what to do.",
     "config": "Show or change cluster.yaml; its reference.",
     "release": "Build and inspect releases.",
+    "secrets": "Show and change what secrets.yaml keeps, encrypted.",
 }
 CONFIG_VARIABLE = "CLUSTER_AI_CONFIG"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import getpass
 import os
 import sys
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster_ai.errors import ClusterAIError, HostError
+from cluster_ai.errors import ClusterAIError, HostError, HostKeyError
 
 if TYPE_CHECKING:
     from cluster_ai.cli.main import Invocation
@@ -75,9 +76,17 @@ def look(
         placement = place(config)
         import cluster_ai.rollout.survey  # noqa: F401 (its import takes long, so now, while ssh connects)
 
-        return Session(scope, placement, probe.results())
+        seen = probe.results()
     finally:
         probe.cancel()
+    unknown = [name for name, it in seen.items() if isinstance(it, HostKeyError) and not it.changed]
+    if unknown and sys.stdin.isatty():
+        from cluster_ai.cli.trusting import trust
+
+        trust(config, unknown)
+        scope = dataclasses.replace(scope, config=dataclasses.replace(config, ssh=invocation.config().ssh))
+        seen |= scope.probe(unknown).results()
+    return Session(scope, placement, seen)
 
 
 def say(error: ClusterAIError) -> None:

@@ -67,6 +67,13 @@ def find(path: Path, name: str) -> tuple[HostKey, ...]:
     return tuple(HostKey(name, kind, blob) for names, kind, blob in _entries(_text(path)) if _matches(names, name))
 
 
+def at(path: Path, number: int) -> HostKey | None:
+    """The key in a line of a file, the first being 1."""
+    lines = _lines(_text(path))
+    entry = _entry(lines[number - 1]) if 0 < number <= len(lines) else None
+    return HostKey(*entry) if entry else None
+
+
 def pin(path: Path, keys: Sequence[HostKey]) -> None:
     """Believe these keys from now on, instead of any that the file has for their names. Comments and order stay."""
     names = {key.name for key in keys}

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import selectors
 import shlex
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO
 
-from cluster_ai.errors import HostError
+from cluster_ai.errors import HostError, HostKeyError
 
 TIMEOUT = 30.0  # seconds for one script, connecting included
 AT_ONCE = 64  # clients of ssh
@@ -245,16 +247,6 @@ class _Fault:
 
 _SSH_FAULTS = (
     _Fault(
-        ("REMOTE HOST IDENTIFICATION HAS CHANGED",),
-        "its host key is another one than known_hosts has",
-        "if the host was installed anew: ssh-keygen -R {address}, connect once by hand; else someone stands between",
-    ),
-    _Fault(
-        ("Host key verification failed", "host key is known for"),
-        "its host key is not known here",
-        "connect once by hand (ssh {address}) and check the fingerprint, or set ssh.known_hosts in cluster.yaml",
-    ),
-    _Fault(
         ("UNPROTECTED PRIVATE KEY FILE", "bad permissions"),
         "ssh refuses the private key, because others may read it",
         "chmod 600 the key file",
@@ -326,13 +318,49 @@ _SUDO_FAULTS = (
 def refused(reply: Reply) -> HostError | None:
     """The error in a reply that is ssh's or sudo's, not the script's."""
     if reply.returncode == 255:
-        return _fault(_SSH_FAULTS, reply) or HostError(
-            _last_line(reply.stderr) or "ssh fails without a word",
-            where=reply.host,
-            remedy=f"try it by hand: ssh -v {reply.host}",
+        return (
+            _host_key(reply)
+            or _fault(_SSH_FAULTS, reply)
+            or HostError(
+                _last_line(reply.stderr) or "ssh fails without a word",
+                where=reply.host,
+                remedy=f"try it by hand: ssh -v {reply.host}",
+            )
         )
     if reply.returncode and not reply.stdout:
         return _fault(_SUDO_FAULTS, reply)
+    return None
+
+
+CONSOLE = "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub"  # what says a host's fingerprint on the host itself
+
+
+def _host_key(reply: Reply) -> HostKeyError | None:
+    """What OpenSSH says of host keys: which it has, where, and which is offered instead."""
+    host, text = reply.host, reply.stderr
+    if "REMOTE HOST IDENTIFICATION HAS CHANGED" in text:
+        from cluster_ai.inventory.known_hosts import at
+
+        shown = re.search(r"SHA256:[A-Za-z0-9+/]+", text)
+        place = re.search(r"^Offending (?:\S+ )?key in (.+):(\d+)", text, re.MULTILINE)
+        known = at(Path(place[1]), int(place[2])) if place else None
+        there = f"{place[1]}:{place[2]} has {known.fingerprint}" if place and known else "known_hosts has another"
+        return HostKeyError(
+            f"its SSH host key has changed: it shows {shown[0] if shown else 'one'}, but {there}",
+            changed=True,
+            where=host,
+            remedy="if it was installed anew, ask whoever did that for the new fingerprint (on its console: "
+            f"{CONSOLE}), and when it is this one: cluster-ai trust {host}. If nobody knows of it, somebody may stand "
+            "between: don't",
+        )
+    if "Host key verification failed" in text or "host key is known for" in text:
+        return HostKeyError(
+            "its SSH host key is not known here",
+            changed=False,
+            where=host,
+            remedy=f"cluster-ai trust {host} shows its fingerprint and asks; or bring a file of keys that are known: "
+            "ssh.known_hosts in cluster.yaml",
+        )
     return None
 
 

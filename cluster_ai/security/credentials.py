@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from cluster_ai import layout
 from cluster_ai.config.model import Config, Host
 from cluster_ai.errors import ConfigError
-from cluster_ai.security.vault import Vault, _write
+from cluster_ai.security.files import write
+from cluster_ai.security.vault import Vault
 
 CA_CERT, CA_KEY, TOKEN = "ca_cert", "ca_key", "gateway_token"
 
@@ -23,7 +24,7 @@ class Secrets:
 def load_or_create(config: Config) -> Secrets:
     """Open the vault, and put into it what it lacks. The CA's certificate, no secret, is in .cluster-ai/ca.pem too."""
     folder = config.path.resolve().parent
-    vault = Vault(folder)
+    vault = Vault.of(config)
     found = vault.read()
     if (CA_CERT in found) != (CA_KEY in found):
         missing = CA_KEY if CA_CERT in found else CA_CERT
@@ -41,7 +42,7 @@ def load_or_create(config: Config) -> Secrets:
         vault.write(new)
     public = folder / ".cluster-ai" / layout.CA_CERT
     if not public.exists() or public.read_text() != new[CA_CERT]:
-        _write(public, new[CA_CERT].encode())
+        write(public, new[CA_CERT].encode())
         public.chmod(0o644)
     return Secrets(new[CA_CERT].encode(), new[CA_KEY].encode(), new[TOKEN])
 

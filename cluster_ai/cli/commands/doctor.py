@@ -182,9 +182,7 @@ def _keys(config: Config) -> Iterator[Finding]:
 
     known_hosts, key = config.ssh.known_hosts, config.ssh.key
     if known_hosts and not known_hosts.is_file():
-        yield Finding(
-            "fail", f"ssh.known_hosts is missing: {known_hosts}", "ssh-keyscan makes one; check what it finds"
-        )
+        yield Finding("fail", f"ssh.known_hosts is missing: {known_hosts}", "cluster-ai trust makes it")
     if key is None:
         listed = (
             subprocess.run(("ssh-add", "-l"), capture_output=True, text=True, check=False)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import paramiko
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +14,7 @@ from hypothesis import strategies as st
 from cluster_ai.config.model import Ssh
 from cluster_ai.errors import HostError
 from cluster_ai.inventory.known_hosts import HostKey, find, forget, name_of, offered, pin
+from tests.rig.sshd import servers
 
 KEY = HostKey("worker-1", "ssh-ed25519", "AAAAC3NzaC1lZDI1NTE5AAAAIHu0KWxqXfSNMY6CbP8pHr4jM2o4PCKBtNyLzaL6zKyq")
 OTHER = HostKey("worker-1", "ssh-ed25519", "AAAAC3NzaC1lZDI1NTE5AAAAIJxGTBdmg2Nm8EKfHqbEC8DfnP9r5rf2m6UqYRX1aaaa")
@@ -24,42 +22,8 @@ OTHER = HostKey("worker-1", "ssh-ed25519", "AAAAC3NzaC1lZDI1NTE5AAAAIJxGTBdmg2Nm
 
 @pytest.fixture
 def server() -> Iterator[Callable[[], int]]:
-    """server() -> the port of a new SSH server on loopback, with a host key of its own."""
-    stops: list[Callable[[], None]] = []
-
-    def start() -> int:
-        listener = socket.create_server(("127.0.0.1", 0))
-        key, transports, over = paramiko.RSAKey.generate(2048), [], threading.Event()
-
-        def serve() -> None:
-            while not over.is_set():
-                try:
-                    client, _ = listener.accept()
-                except OSError:
-                    return
-                transport = paramiko.Transport(client)
-                transports.append(transport)
-                transport.add_server_key(key)
-                transport.start_server(server=paramiko.ServerInterface(), event=threading.Event())
-
-        thread = threading.Thread(target=serve, name="accepts")
-        thread.start()
-
-        def stop() -> None:
-            over.set()
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join(30)
-            listener.close()
-            for transport in transports:
-                transport.close()
-
-        stops.append(stop)
-        port: int = listener.getsockname()[1]
-        return port
-
-    yield start
-    for stop in stops:
-        stop()
+    with servers() as start:
+        yield start
 
 
 def ssh(port: int, known_hosts: Path | None = None) -> Ssh:

@@ -93,12 +93,17 @@ def test_a_password_that_root_has_no_use_for_is_not_read_by_the_script() -> None
         (255, "ssh: connect to host h port 22: No route to host", "can't be reached", "network"),
         (255, "root@h: Permission denied (publickey).", "refuses our SSH key", "authorized_keys"),
         (255, "Received disconnect: Too many authentication failures", "refuses our SSH key", "ssh.key"),
-        (255, "No ED25519 host key is known for h.\nHost key verification failed.", "not known here", "fingerprint"),
+        (
+            255,
+            "No ED25519 host key is known for h.\nHost key verification failed.",
+            "not known here",
+            "cluster-ai trust h",
+        ),
         (
             255,
             "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.",
-            "another one than known_hosts",
-            "ssh-keygen -R h",
+            "has changed",
+            "cluster-ai trust h",
         ),
         (
             255,

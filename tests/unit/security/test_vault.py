@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from cluster_ai.errors import ConfigError
-from cluster_ai.security.vault import PASSWORD, PASSWORD_FILE, Vault
+from cluster_ai.security.vault import PASSWORD, PASSWORD_FILE, Vault, _lib
 
 ANSIBLE_VAULT = Path(sys.executable).parent / "ansible-vault"
 
@@ -50,16 +50,16 @@ def test_ansibles_own_command_reads_it_and_we_read_what_it_wrote(tmp_path: Path)
 def test_the_password_comes_from_the_environment_then_from_the_named_file_then_from_our_own(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_text("from a file\n")
     named = {PASSWORD_FILE: str(tmp_path / "elsewhere")}
-    assert Vault(tmp_path, {PASSWORD: "given", **named}).password(make=False) == b"given"
-    assert Vault(tmp_path, named).password(make=False) == b"from a file"
-    own = Vault(tmp_path, {}).password(make=True)
-    assert Vault(tmp_path, {}).password(make=False) == own
+    assert Vault(tmp_path, {PASSWORD: "given", **named}).source.read() == b"given"
+    assert Vault(tmp_path, named).source.read() == b"from a file"
+    own = Vault(tmp_path, {}).source.make()
+    assert Vault(tmp_path, {}).source.read() == own
     assert len(own) > 40
 
 
 def test_a_wrong_password_is_said_with_where_passwords_come_from(tmp_path: Path) -> None:
     Vault(tmp_path, {PASSWORD: "right"}).write({"a": "b"})
-    with pytest.raises(ConfigError, match="password doesn't open this") as caught:
+    with pytest.raises(ConfigError, match="doesn't open this") as caught:
         Vault(tmp_path, {PASSWORD: "wrong"}).read()
     assert PASSWORD_FILE in caught.value.remedy
     assert caught.value.where.endswith("secrets.yaml")
@@ -85,7 +85,7 @@ def test_what_is_no_vault_is_refused(tmp_path: Path, content: str, said: str) ->
 def test_what_is_no_mapping_of_texts_is_refused(tmp_path: Path) -> None:
     vault = Vault(tmp_path, {PASSWORD: "x"})
     vault.write({"a": "b"})
-    vault.path.write_bytes(vault._lib(b"x").encrypt(b"[1, 2]"))
+    vault.path.write_bytes(_lib(b"x").encrypt(b"[1, 2]"))
     with pytest.raises(ConfigError, match="not a mapping"):
         vault.read()
 
