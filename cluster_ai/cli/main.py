@@ -42,6 +42,7 @@ COMMANDS = {
     "drain": "Take workers out of rotation, and wait until they are empty.",
     "undrain": "Give workers requests and tasks again.",
     "verify": "Look for what was changed on the hosts by others.",
+    "logs": "Show what a host's components wrote into its journal.",
     "chat": "Talk to a model.",
     "keys": "Make, show and revoke users' keys.",
     "usage": "Show what users used.",

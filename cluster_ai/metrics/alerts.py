@@ -84,7 +84,7 @@ ALERTS = (
         "2m",
         "{{ $labels.job }} can't be read",
         "A part of the head host doesn't answer Prometheus: gateway, scheduler, or Prometheus itself.",
-        "`cluster-ai status`, then `cluster-ai logs HEAD gateway` or `scheduler` on the head host.",
+        "`cluster-ai status`, then `cluster-ai logs HEAD gateway scheduler prometheus`.",
     ),
     Alert(
         "SchedulerDown",

@@ -12,6 +12,7 @@ import re
 import selectors
 import shlex
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -220,6 +221,30 @@ def run(
 ) -> dict[str, Reply | HostError]:
     """Run each script on its host, all at once, and wait."""
     return Batch(calls, sudo_password=sudo_password, timeout=timeout).results()
+
+
+def stream(call: Call, *, sudo_password: str | None = None) -> Reply:
+    """Run a script whose output goes to ours as it comes, for as long as it lasts. The reply has the rest of it.
+
+    Raises HostError where the host can't be reached.
+    """
+    command = remote_command(call.script, as_root=call.as_root, password=sudo_password is not None)
+    with tempfile.TemporaryFile() as errors:  # a pipe would be held open by a connection that stays for the next call
+        stdin = subprocess.DEVNULL if sudo_password is None else subprocess.PIPE
+        client = subprocess.Popen([*call.argv, command], stdin=stdin, stderr=errors)
+        try:
+            if client.stdin and sudo_password is not None:
+                with contextlib.suppress(BrokenPipeError), client.stdin:
+                    client.stdin.write(f"{sudo_password}\n".encode())
+            client.wait()
+        finally:
+            client.kill()
+            client.wait()
+        errors.seek(0)
+        reply = Reply(call.host, client.returncode, b"", errors.read().decode(errors="replace"))
+    if wrong := refused(reply):
+        raise wrong
+    return reply
 
 
 def calls(hosts: Mapping[str, tuple[str, ...]], script: str, *, as_root: bool = True) -> list[Call]:

@@ -84,6 +84,15 @@ def damaged(cluster: Cluster) -> Iterator[str]:
         cluster.run("apply", "--yes", "--converge", "--limit", host)
 
 
+def test_the_log_of_a_component_is_read_from_here(cluster: Cluster) -> None:
+    told = cluster.run("logs", cluster.hosts[1], "engine", "--lines", "5")
+    assert told.returncode == ExitCode.OK, told.stderr
+    assert cluster.hosts[1] in told.stdout
+    wrong = cluster.run("logs", cluster.hosts[1], "engine", "--since", "yesteryear")
+    assert wrong.returncode == ExitCode.HOST
+    assert "journalctl says: Failed to parse timestamp: yesteryear" in wrong.stderr
+
+
 def test_a_host_that_is_right_says_so_to_prometheus(cluster: Cluster) -> None:
     host = cluster.hosts[1]
     check(cluster, host)
