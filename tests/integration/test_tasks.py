@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,19 +108,23 @@ def test_whoever_is_killed_no_task_is_lost_and_none_that_may_not_begins_twice(
 
 
 def test_a_task_that_may_not_repeat_stays_with_its_worker_though_another_is_free(here: Site, tmp_path: Path) -> None:
-    with here.scheduler(), here.worker("w1") as w1, here.worker("w2") as w2, here.manager("w1", "w2"):
-        (running,) = here.submit(note(tmp_path, "running", until=tmp_path / "never"))
-        until(lambda: evidence(tmp_path) == ["running"])
-        had = here.task(running)["worker"]
-        {"w1": w1, "w2": w2}[had].stop(kill=True)
-        for number in range(3):  # each is taken in another look at who is there
-            (after,) = here.submit(note(tmp_path, f"after {number}", idempotent=True))
-            until(partial(here.ended, after), within=60)
-        assert evidence(tmp_path).count("running") == 1
-        assert here.task(running)["state"] == "sent"
-        with here.worker(had):
-            until(lambda: here.ended(running), within=60)
-        assert here.task(running)["error"].startswith(f"interrupted on worker {had}")
+    go = tmp_path / "go"
+    with ExitStack() as stack:
+        stack.enter_context(here.scheduler())
+        workers = {name: stack.enter_context(here.worker(name)) for name in ("w1", "w2")}
+        stack.enter_context(here.manager("w1", "w2"))
+        ids = here.submit(*(note(tmp_path, f"running {n}", until=go) for n in range(2)))
+        until(lambda: len(evidence(tmp_path)) == 2, what="each worker has one")
+        victim, other = sorted(ids, key=lambda it: str(here.task(it)["worker"]), reverse=True)
+        assert [here.task(it)["worker"] for it in (victim, other)] == ["w2", "w1"]
+        workers["w2"].stop(kill=True)
+        stack.enter_context(here.worker("w2"))  # at another address
+        until(lambda: here.ended(victim), within=60, what="its worker has said that it had begun")
+        assert here.task(victim)["error"].startswith("interrupted on worker w2")
+        go.touch()  # an orderly end waits for what runs
+        until(lambda: here.ended(other), within=60)
+        assert here.task(other)["state"] == "done"
+    assert len(evidence(tmp_path)) == 2
 
 
 def test_an_orderly_end_waits_for_what_runs_and_leaves_the_rest_for_later(here: Site, tmp_path: Path) -> None:
