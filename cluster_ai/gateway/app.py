@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from cluster_ai.gateway.admission.gate import Gate
+from cluster_ai.gateway.api.batches import Batches
 from cluster_ai.gateway.api.http import (
     JSON,
     ClientGone,
@@ -58,6 +59,7 @@ class Gateway:
 
     def __init__(self, around: Surroundings) -> None:
         fleet, settings = around.fleet, around.settings
+        self._tasks = around.tasks
         self._fleet, self._guard, self._log, self._tracing = fleet, around.guard, around.log, around.tracing
         self.ending = False  # set when this process is to end
         self._registry = CollectorRegistry()
@@ -99,6 +101,7 @@ class Gateway:
         table.add("GET", "/metrics", self._metrics)
         Listing(self._fleet).enter(table)
         self._changes.enter(table)
+        Batches(self._tasks).enter(table)
         table.add("GET", _DOCS, self._native.page)
         for path, handler in self._native.streaming.items():
             table.add("POST", path, handler)

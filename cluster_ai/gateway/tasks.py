@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from cluster_ai.gateway.api.http import Refusal
 
 PATIENCE = 15.0  # seconds in which a manager that is started anew is asked again
 TIMEOUT = 30.0
+_NO_LIMIT = aiohttp.ClientTimeout(total=None, sock_read=TIMEOUT)
 _RETRY_AFTER = (b"retry-after", b"5")
 
 
@@ -52,10 +54,42 @@ class TaskManager:
         except TimeoutError:
             raise Refusal(503, "tasks_away", "the task manager doesn't answer now", [_RETRY_AFTER]) from None
 
-    @staticmethod
-    async def _ask(session: aiohttp.ClientSession, method: str, path: str, params: Mapping[str, str], body: Any) -> Any:
+    async def upload(self, path: str, params: Mapping[str, str], kind: str, pieces: AsyncIterator[bytes]) -> Any:
+        """A form, as it comes from a client. Raises Refusal, and what pieces raises."""
+        if self._session is None:
+            raise Refusal(503, "no_tasks", "this cluster runs no tasks")
+        try:
+            async with self._session.post(
+                f"http://tasks{path}", params=params, data=pieces, headers={"content-type": kind}, timeout=_NO_LIMIT
+            ) as reply:
+                return await self._said(reply)
+        except aiohttp.ClientConnectionError as e:
+            raise Refusal(503, "tasks_away", "the task manager broke off; send it again", [_RETRY_AFTER]) from e
+
+    @contextlib.asynccontextmanager
+    async def content(self, path: str, params: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A file, to be read piece by piece. Raises Refusal."""
+        if self._session is None:
+            raise Refusal(503, "no_tasks", "this cluster runs no tasks")
+        try:
+            reply = await self._session.get(f"http://tasks{path}", params=params, timeout=_NO_LIMIT)
+        except aiohttp.ClientConnectionError as e:
+            raise Refusal(503, "tasks_away", "the task manager doesn't answer now", [_RETRY_AFTER]) from e
+        async with reply:
+            if reply.status >= 400:
+                await self._said(reply)
+            yield reply
+
+    @classmethod
+    async def _ask(
+        cls, session: aiohttp.ClientSession, method: str, path: str, params: Mapping[str, str], body: Any
+    ) -> Any:
         async with session.request(method, f"http://tasks{path}", params=params, json=body) as reply:
-            said = await reply.json(content_type=None) if reply.status < 500 else {}
+            return await cls._said(reply)
+
+    @staticmethod
+    async def _said(reply: aiohttp.ClientResponse) -> Any:
+        said = await reply.json(content_type=None) if reply.status < 500 else {}
         if reply.status >= 500:
             raise Refusal(500, "tasks_fault", "a fault of the task manager; its log has it")
         if reply.status >= 400:

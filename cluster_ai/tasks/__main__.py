@@ -22,6 +22,10 @@ from distributed.security import Security
 
 from cluster_ai import layout, settings
 from cluster_ai.errors import ClusterAIError, ConfigError, ExitCode, UnavailableError
+from cluster_ai.tasks.batches.files import Files
+from cluster_ai.tasks.batches.runner import Runner
+from cluster_ai.tasks.batches.service import BatchService
+from cluster_ai.tasks.batches.store import Store
 from cluster_ai.tasks.dispatcher import Dispatcher
 from cluster_ai.tasks.journal import Journal
 from cluster_ai.tasks.service import Service
@@ -71,8 +75,11 @@ async def _serve(told: settings.TasksSettings, journal: Journal, security: Secur
         logging.getLogger("cluster_ai.tasks").warning(reason or "the scheduler is there")
 
     dispatcher = Dispatcher(told.scheduler, security, told.workers, journal, changed)
+    store, files = Store(journal), Files((journal.folder or Path()) / "files")
+    runner = Runner(journal, store, files, dispatcher)
+    batches = BatchService(journal, store, files, runner, dispatcher)
     config = uvicorn.Config(
-        Service(journal, dispatcher, told.workers).app(),
+        Service(journal, dispatcher, told.workers, batches).app(),
         loop="none",
         http="httptools",
         ws="none",
@@ -88,24 +95,26 @@ async def _serve(told: settings.TasksSettings, journal: Journal, security: Secur
         loop.add_signal_handler(number, ended.set)
     serving = asyncio.create_task(server._serve([_listening(Path(told.socket))]), name="serving")
     dispatching = asyncio.create_task(dispatcher.run(), name="dispatching")
-    tidying = asyncio.create_task(_tidy(journal, dispatcher), name="tidying")
+    batching = asyncio.create_task(runner.run(), name="batching")
+    tidying = asyncio.create_task(_tidy(journal, dispatcher, runner), name="tidying")
     stopping = asyncio.create_task(ended.wait(), name="stopping")
     try:
-        await asyncio.wait({serving, dispatching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({serving, dispatching, batching, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not dispatching.done():
             await dispatcher.drain(layout.TASKS_GRACE)
     finally:
         server.should_exit = True
-        for task in (dispatching, tidying, stopping):
+        for task in (dispatching, batching, tidying, stopping):
             task.cancel()
-        found = await asyncio.gather(serving, dispatching, tidying, stopping, return_exceptions=True)
+        found = await asyncio.gather(serving, dispatching, batching, tidying, stopping, return_exceptions=True)
     for fault in found:
         if isinstance(fault, Exception):
             raise fault
 
 
-async def _tidy(journal: Journal, dispatcher: Dispatcher) -> None:
+async def _tidy(journal: Journal, dispatcher: Dispatcher, runner: Runner) -> None:
     while True:
+        await runner.tidy()
         await dispatcher.journal(journal.forget, KEPT)
         await asyncio.sleep(TIDY)
 

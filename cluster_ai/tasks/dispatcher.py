@@ -28,6 +28,7 @@ TICK = 1.0  # seconds between looks at who is there
 SLOWEST = 5.0  # seconds between tries to find a scheduler
 WINDOW = 64  # tasks that Dask has at least, so that no thread waits for the next
 PER_THREAD = 4
+HELD = 50_000  # tasks that are remembered for workers which are away, so that those behind them come by
 FAULTS = 5  # times that Dask may lose a task, or what came out of it
 
 
@@ -59,7 +60,8 @@ class Dispatcher:
         self._writing = asyncio.Lock()
         self._wake = asyncio.Event()
         self._sent: dict[str, _Sent] = {}
-        self._held: dict[str, Task] = {}  # taken, but nobody is there who could run them
+        self._again: dict[str, None] = {}  # taken, but Dask hasn't them: to be placed now
+        self._held: dict[str, frozenset[str]] = {}  # those for whom nobody is there, and who could run them
         self._outcomes: list[Outcome] = []
         self._faults: list[tuple[str, str]] = []  # task and what Dask says
         self._faulted: Counter[str] = Counter()
@@ -84,6 +86,7 @@ class Dispatcher:
         if not await self.journal(self._journal.cancel, task_id):
             return False
         self._held.pop(task_id, None)
+        self._again.pop(task_id, None)
         sent = self._sent.pop(task_id, None)
         if sent is not None:
             await self._abandon(sent)
@@ -126,8 +129,7 @@ class Dispatcher:
         self._client, self._lost = client, False
         await self._look(client)
         self._told("")
-        for task in await self.journal(self._journal.sent):
-            self._held[task.id] = task
+        self._again = dict.fromkeys(await self.journal(self._had))
         while True:
             self._wake.clear()
             await self._flush()
@@ -144,37 +146,52 @@ class Dispatcher:
             await self._look(client)
             await self._strayed()
 
+    def _had(self) -> list[str]:
+        return [task.id for task in self._journal.sent()]
+
     async def _send(self, client: Client) -> None:
-        held, self._held = self._held, {}
+        """As many as there is room for. Those for whom nobody is there take none."""
         room = max(WINDOW, PER_THREAD * self._threads) - len(self._sent)
-        again = list(held.values())[: max(room, 0)]
-        fresh = await self.journal(self._journal.take, room - len(again)) if room > len(again) else []
+        while room > 0 and self._again:
+            ids = list(self._again)[:room]
+            tasks = await self.journal(self._journal.some, ids)
+            for task_id in ids:
+                self._again.pop(task_id, None)
+            room -= await self._place(client, tasks)
+        while room > 0 and len(self._held) < HELD:
+            tasks = await self.journal(self._journal.take, room)
+            if not tasks:
+                return
+            room -= await self._place(client, tasks)
+
+    async def _place(self, client: Client, tasks: Sequence[Task]) -> int:
+        """How many went to Dask."""
         pins: list[tuple[str, str]] = []
         load = Counter(it.task.worker for it in self._sent.values() if it.task.worker)
         ready: list[tuple[Task, frozenset[str]]] = []
-        for task in [*again, *fresh]:
+        for task in tasks:
             able = placing.able(task.spec, self._workers)
             if not able:
                 self._outcomes.append(Outcome(task.id, State.FAILED, error=placing.nowhere(task.spec, self._workers)))
+                self._wake.set()
                 continue
+            if not task.spec.idempotent and task.worker is not None:
+                able = (task.worker,)  # it stays with that worker
             there = [name for name in able if name in self._there]
-            if not task.spec.idempotent and there and task.worker is None:
+            if not there:
+                self._held[task.id] = frozenset(able)
+                continue
+            if not task.spec.idempotent and task.worker is None:
                 chosen = placing.pin(there, load)
                 load[chosen] += 1
                 pins.append((task.id, chosen))
-                task, there = replace(task, worker=chosen), [chosen]  # it stays with that worker
-            elif not task.spec.idempotent:
-                there = [name for name in there if name == task.worker]
-            if there:
-                ready.append((task, frozenset(self._there[name] for name in there)))
-            else:
-                self._held[task.id] = task
-        for task in list(held.values())[max(room, 0) :]:
-            self._held[task.id] = task
+                task, there = replace(task, worker=chosen), [chosen]
+            ready.append((task, frozenset(self._there[name] for name in there)))
         if pins:
             await self.journal(self._journal.pin, pins)
         for task, places in ready:
             self._submit(client, task, places)
+        return len(ready)
 
     def _submit(self, client: Client, task: Task, places: frozenset[str]) -> None:
         spec = task.spec
@@ -237,6 +254,11 @@ class Dispatcher:
         workers = said["workers"]
         self._there = {str(it["name"]): address for address, it in workers.items() if it.get("status") != "closed"}
         self._threads = sum(int(it["nthreads"]) for it in workers.values())
+        if self._held:
+            there = self._there.keys()
+            for task_id in [it for it, able in self._held.items() if not able.isdisjoint(there)]:
+                del self._held[task_id]
+                self._again[task_id] = None
 
     async def _strayed(self) -> None:
         """Tasks that wait for workers which are gone, or which came back elsewhere: they are placed anew."""
@@ -245,7 +267,7 @@ class Dispatcher:
             if not sent.places & addresses and not sent.future.done():
                 del self._sent[task_id]
                 await self._abandon(sent)
-                self._held[task_id] = sent.task
+                self._again[task_id] = None
 
     async def _lost_again(self) -> None:
         """Tasks, or results, that Dask has lost, such as with a worker: they are sent again, but not for ever."""
@@ -257,7 +279,7 @@ class Dispatcher:
             await self._abandon(sent)
             self._faulted[task_id] += 1
             if self._faulted[task_id] < FAULTS:
-                self._held[task_id] = sent.task
+                self._again[task_id] = None
             else:
                 error = f"Dask lost it {FAULTS} times, at last by {text}"
                 self._outcomes.append(Outcome(task_id, State.FAILED, error=error))
@@ -277,6 +299,7 @@ class Dispatcher:
         await asyncio.gather(*collectors, return_exceptions=True)
         self._sent.clear()
         self._held.clear()
+        self._again.clear()
         self._client = None
         await self._flush()
 

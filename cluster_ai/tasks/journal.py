@@ -9,25 +9,42 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cluster_ai.tasks.model import ENDED, Spec, State, Task
 
-FORMAT = 1
+FORMAT = 2
 _SCHEMA = """
 CREATE TABLE tasks (
     id TEXT PRIMARY KEY, user TEXT NOT NULL, key TEXT, spec TEXT NOT NULL, priority INTEGER NOT NULL,
     state TEXT NOT NULL, attempt INTEGER NOT NULL, submitted REAL NOT NULL, ended REAL,
-    worker TEXT, error TEXT, result TEXT, number INTEGER NOT NULL
+    worker TEXT, error TEXT, result TEXT, number INTEGER NOT NULL, batch TEXT, line INTEGER
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX by_key ON tasks (user, key) WHERE key IS NOT NULL;
 CREATE INDEX waiting ON tasks (priority DESC, number) WHERE state = 'queued';
 CREATE INDEX by_state ON tasks (state, ended);
 CREATE INDEX by_user ON tasks (user, number);
 """
+_BATCHES = """
+CREATE UNIQUE INDEX by_batch ON tasks (batch, line) WHERE batch IS NOT NULL;
+CREATE INDEX of_batch ON tasks (batch, state) WHERE batch IS NOT NULL;
+CREATE TABLE files (
+    id TEXT PRIMARY KEY, user TEXT NOT NULL, name TEXT NOT NULL, purpose TEXT NOT NULL, bytes INTEGER NOT NULL,
+    sha256 TEXT NOT NULL, created REAL NOT NULL, expires REAL NOT NULL, number INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX files_by_user ON files (user, number);
+CREATE TABLE batches (
+    id TEXT PRIMARY KEY, user TEXT NOT NULL, key TEXT, endpoint TEXT NOT NULL, input TEXT NOT NULL,
+    metadata TEXT NOT NULL, state TEXT NOT NULL, total INTEGER NOT NULL, times TEXT NOT NULL, expires REAL NOT NULL,
+    output TEXT, errors TEXT, wrong TEXT NOT NULL, counts TEXT, number INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX batches_by_key ON batches (user, key) WHERE key IS NOT NULL;
+CREATE INDEX batches_by_user ON batches (user, number);
+"""
+_FROM_1 = "ALTER TABLE tasks ADD COLUMN batch TEXT; ALTER TABLE tasks ADD COLUMN line INTEGER;"
 _COLUMNS = "id, user, spec, state, attempt, submitted, ended, worker, error"
 
 
@@ -47,6 +64,7 @@ class Journal:
 
     def __init__(self, path: Path | None, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
+        self.folder = path.parent if path is not None else None
         self._db = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")  # an acknowledged task outlives a power cut
@@ -55,16 +73,29 @@ class Journal:
             self._db.close()
             raise ValueError(f"the journal of tasks is of format {found}; this version knows {FORMAT}")
         if found == 0:
-            self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
+            self._db.executescript(f"BEGIN; {_SCHEMA} {_BATCHES} PRAGMA user_version = {FORMAT}; COMMIT;")
+        if found == 1:
+            self._db.executescript(f"BEGIN; {_FROM_1} {_BATCHES} PRAGMA user_version = {FORMAT}; COMMIT;")
         (self._number,) = self._db.execute("SELECT coalesce(max(number), 0) FROM tasks").fetchone()
 
     def close(self) -> None:
         self._db.close()
 
+    def transaction(self) -> Transaction:
+        """For what is kept beside the tasks, in tables of its own (batches)."""
+        return Transaction(self._db)
+
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        return self._db.execute(query, values).fetchall()
+
+    @property
+    def now(self) -> float:
+        return self._clock()
+
     def add(self, user: str, specs: Sequence[Spec], keys: Sequence[str | None]) -> list[str]:
         """All of them, or none. A key that this user gave before names the task of then, whatever is asked now."""
         ids: list[str] = []
-        with _Transaction(self._db):
+        with Transaction(self._db):
             for spec, key in zip(specs, keys, strict=True):
                 found = (
                     key is not None
@@ -76,14 +107,28 @@ class Journal:
                 self._number += 1
                 ids.append(f"task-{secrets.token_hex(8)}")
                 self._db.execute(
-                    "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, 'queued', 0, ?, NULL, NULL, NULL, NULL, ?)",
+                    "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, 'queued', 0, ?, NULL, NULL, NULL, NULL, ?, NULL, NULL)",
                     (ids[-1], user, key, _dump(asdict(spec)), spec.priority, self._clock(), self._number),
                 )
         return ids
 
+    def add_lines(self, user: str, batch: str, specs: Iterable[tuple[int, Spec]]) -> None:
+        """A batch's, each with its line. Those that it has already stay as they are."""
+        with Transaction(self._db):
+            for line, spec in specs:
+                self._number += 1
+                self._db.execute(
+                    "INSERT OR IGNORE INTO tasks"
+                    " VALUES (?, ?, NULL, ?, ?, 'queued', 0, ?, NULL, NULL, NULL, NULL, ?, ?, ?)",
+                    (
+                        *(f"task-{secrets.token_hex(8)}", user, _dump(asdict(spec)), spec.priority),
+                        *(self._clock(), self._number, batch, line),
+                    ),
+                )
+
     def take(self, most: int) -> list[Task]:
         """The next ones to run, which count as sent from now on: by priority, then by age."""
-        with _Transaction(self._db):
+        with Transaction(self._db):
             rows = self._select("WHERE state = 'queued' ORDER BY priority DESC, number LIMIT ?", most)
             self._db.executemany(
                 "UPDATE tasks SET state = 'sent', attempt = attempt + 1 WHERE id = ?", [(row[0],) for row in rows]
@@ -92,16 +137,26 @@ class Journal:
 
     def pin(self, pins: Iterable[tuple[str, str]]) -> None:
         """Task and worker: it is sent to this one, and if it must be sent again, to the same."""
-        with _Transaction(self._db):
+        with Transaction(self._db):
             self._db.executemany("UPDATE tasks SET worker = ? WHERE id = ?", [(worker, it) for it, worker in pins])
 
-    def sent(self) -> list[Task]:
-        """Those that Dask should have. After a start: those that it had, be it still so or not."""
-        return [self._task(row) for row in self._select("WHERE state = 'sent' ORDER BY number")]
+    def sent(self) -> Iterator[Task]:
+        """Those that Dask should have. After a start: those that it had, be it still so or not.
+
+        A look at each, while the journal isn't changed.
+        """
+        found = self._db.execute(f"SELECT {_COLUMNS} FROM tasks WHERE state = 'sent' ORDER BY number")  # noqa: S608
+        return map(self._task, found)
+
+    def some(self, ids: Sequence[str]) -> list[Task]:
+        """Those of them that are sent, in this order."""
+        marks = ", ".join("?" * len(ids))
+        found = {row[0]: row for row in self._select(f"WHERE id IN ({marks}) AND state = 'sent'", *ids)}
+        return [self._task(found[it]) for it in ids if it in found]
 
     def end(self, outcomes: Iterable[Outcome]) -> None:
         """What has ended before stays as it was."""
-        with _Transaction(self._db):
+        with Transaction(self._db):
             self._db.executemany(
                 "UPDATE tasks SET state = ?, worker = ?, error = ?, result = ?, ended = ?"
                 " WHERE id = ? AND state = 'sent'",
@@ -120,7 +175,7 @@ class Journal:
 
     def cancel(self, task_id: str) -> bool:
         """Whether it had not ended yet."""
-        with _Transaction(self._db):
+        with Transaction(self._db):
             changed = self._db.execute(
                 "UPDATE tasks SET state = 'cancelled', ended = ? WHERE id = ? AND state IN ('queued', 'sent')",
                 (self._clock(), task_id),
@@ -135,11 +190,19 @@ class Journal:
         (result,) = self._db.execute("SELECT result FROM tasks WHERE id = ?", (task_id,)).fetchone()
         return self._task(rows[0], result)
 
+    def of_batch(self, batch: str, after: int, most: int) -> list[tuple[int, Task]]:
+        """Its lines after this one, in their order, with their results."""
+        found = self._db.execute(
+            f"SELECT {_COLUMNS}, result, line FROM tasks WHERE batch = ? AND line > ? ORDER BY line LIMIT ?",  # noqa: S608
+            (batch, after, most),
+        ).fetchall()
+        return [(row[-1], self._task(row[:-2], row[-2])) for row in found]
+
     def newest(
         self, *, user: str | None = None, state: State | None = None, tag: str | None = None, most: int = 100
     ) -> list[Task]:
-        """user None: everybody's."""
-        wanted: list[str] = ["1"]
+        """user None: everybody's. A batch's are found by their tag alone."""
+        wanted: list[str] = ["batch IS NULL" if tag is None else "1"]
         values: list[object] = []
         for column, value in (("user", user), ("state", state.value if state else None)):
             if value is not None:
@@ -157,8 +220,12 @@ class Journal:
 
     def forget(self, older: float) -> int:
         """Those that ended longer ago than so many seconds; how many they were."""
-        with _Transaction(self._db):
-            return self._db.execute("DELETE FROM tasks WHERE ended < ?", (self._clock() - older,)).rowcount
+        with Transaction(self._db):
+            return self._db.execute(
+                "DELETE FROM tasks WHERE ended < ? AND (batch IS NULL OR batch NOT IN"
+                " (SELECT id FROM batches WHERE state IN ('validating', 'in_progress', 'finalizing', 'cancelling')))",
+                (self._clock() - older,),
+            ).rowcount
 
     def _select(self, which: str, *values: object) -> list[tuple[Any, ...]]:
         return self._db.execute(f"SELECT {_COLUMNS} FROM tasks {which}", values).fetchall()  # noqa: S608 (our own words)
@@ -181,12 +248,13 @@ class Journal:
         )
 
 
-class _Transaction:
+class Transaction:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> sqlite3.Connection:
         self._db.execute("BEGIN IMMEDIATE")
+        return self._db
 
     def __exit__(self, kind: object, *_: object) -> None:
         self._db.execute("ROLLBACK" if kind else "COMMIT")

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 KINDS = ("ai_inference", "custom")
+ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 MAX_RETRIES, MAX_PRIORITY, MAX_TAGS, MAX_TIMEOUT = 20, 100, 20, 7 * 24 * 3600.0
 
 
@@ -122,9 +123,15 @@ def _payload(kind: str, payload: Mapping[str, Any]) -> list[str]:
     if kind != "ai_inference":
         return []
     wrong = [] if isinstance(payload.get("model"), str) and payload["model"] else ["payload.model: a model is needed"]
-    asked = [name for name in ("prompt", "messages", "input") if name in payload]
+    asked = [name for name in ("prompt", "messages", "input", "endpoint") if name in payload]
     if len(asked) != 1:
-        wrong.append("payload: exactly one of prompt (generate), messages (chat) and input (embed) is needed")
+        ways = "prompt (generate), messages (chat), input (embed) and endpoint (OpenAI's)"
+        wrong.append(f"payload: exactly one of {ways} is needed")
+    if "endpoint" in payload:
+        if payload["endpoint"] not in ENDPOINTS:
+            wrong.append(f"payload.endpoint: {payload['endpoint']!r} is none of {', '.join(ENDPOINTS)}")
+        if not isinstance(payload.get("body"), Mapping):
+            wrong.append("payload.body: must be an object, what the endpoint takes")
     return wrong
 
 

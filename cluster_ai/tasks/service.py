@@ -15,24 +15,22 @@ from starlette.routing import Route
 
 from cluster_ai.settings import TaskWorker
 from cluster_ai.tasks import placing
+from cluster_ai.tasks.batches.service import BatchService
 from cluster_ai.tasks.dispatcher import Dispatcher
 from cluster_ai.tasks.journal import Journal
 from cluster_ai.tasks.model import ENDED, Spec, State, Task, WrongError, spec_of
+from cluster_ai.tasks.refused import Refused
 
 MOST = 10_000  # tasks of one request
-
-
-class Refused(Exception):  # noqa: N818 (an answer)
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.code, self.message = status, code, message
 
 
 class Service:
     """Each request has the user's name in ?user=; without one it is an administrator's, who sees everybody's tasks."""
 
-    def __init__(self, journal: Journal, dispatcher: Dispatcher, workers: tuple[TaskWorker, ...]) -> None:
-        self._journal, self._dispatcher, self._workers = journal, dispatcher, workers
+    def __init__(
+        self, journal: Journal, dispatcher: Dispatcher, workers: tuple[TaskWorker, ...], batches: BatchService
+    ) -> None:
+        self._journal, self._dispatcher, self._workers, self._batches = journal, dispatcher, workers, batches
 
     def app(self) -> Starlette:
         routes = [
@@ -42,6 +40,7 @@ class Service:
             Route("/tasks/{id}/result", self._result, methods=["GET"]),
             Route("/tasks/{id}/cancel", self._cancel, methods=["POST"]),
             Route("/counts", self._counts, methods=["GET"]),
+            *self._batches.routes(),
         ]
         return Starlette(routes=routes, exception_handlers={Refused: _refused})
 

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
@@ -22,6 +23,7 @@ from cluster_ai import settings
 from cluster_ai.tasks.ledger import BegunError, Ledger
 
 RESULT_LIMIT = 8 << 20  # bytes of JSON
+ENGINE_AWAY = 60.0  # seconds in which an engine that isn't there is asked again
 _PATHS = {"prompt": "/api/generate", "messages": "/api/chat", "input": "/api/embed"}
 _running: dict[str, Callable[[], None]] = {}  # task -> how to stop it
 _lock = threading.Lock()
@@ -76,21 +78,43 @@ class _FinalError(Exception):
 def _infer(order: Mapping[str, Any]) -> Any:
     """By this worker's own engine, whole. Raises OSError, TimeoutError where the engine is away or too slow."""
     payload = order["payload"]
-    path = next(p for name, p in _PATHS.items() if name in payload)
+    path, asked = question(payload)
     place = urlsplit(_settings().engine_url)
     connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=order["timeout"])
     with _stoppable(order["id"], connection.close):
         try:
-            body = json.dumps({**payload, "stream": False})
-            connection.request("POST", path, body, {"content-type": "application/json"})
+            _connect(connection)
+            connection.request("POST", path, json.dumps(asked), {"content-type": "application/json"})
             with connection.getresponse() as reply:
                 said = json.loads(reply.read())
         finally:
             connection.close()
     if reply.status >= 400:
-        text = f"the engine answered {reply.status}: {said.get('error')}"
+        error = said.get("error")
+        error = error.get("message") if isinstance(error, Mapping) else error  # OpenAI's manner
+        text = f"the engine answered {reply.status}: {error}"
         raise _FinalError(text) if reply.status < 500 else OSError(text)
     return said
+
+
+def question(payload: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The path at the engine, and what is sent there. An answer is waited for whole."""
+    if "endpoint" in payload:
+        return payload["endpoint"], {**payload["body"], "model": payload["model"], "stream": False}
+    return next(p for name, p in _PATHS.items() if name in payload), {**payload, "stream": False}
+
+
+def _connect(connection: http.client.HTTPConnection) -> None:
+    """An engine that is started anew is waited for. Raises OSError."""
+    deadline = time.monotonic() + ENGINE_AWAY
+    while True:
+        try:
+            connection.connect()
+            return
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
 
 
 def _custom(order: Mapping[str, Any]) -> Any:

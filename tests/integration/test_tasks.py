@@ -108,13 +108,16 @@ def test_whoever_is_killed_no_task_is_lost_and_none_that_may_not_begins_twice(
 
 
 def test_a_task_that_may_not_repeat_stays_with_its_worker_though_another_is_free(here: Site, tmp_path: Path) -> None:
-    go = tmp_path / "go"
+    go, both = tmp_path / "go", tmp_path / "both"
     with ExitStack() as stack:
         stack.enter_context(here.scheduler())
         workers = {name: stack.enter_context(here.worker(name)) for name in ("w1", "w2")}
         stack.enter_context(here.manager("w1", "w2"))
+        here.submit(*(note(tmp_path, f"there {n}", until=both, idempotent=True) for n in range(2)))
+        until(lambda: len(evidence(tmp_path)) == 2, what="both workers are there")
+        both.touch()
         ids = here.submit(*(note(tmp_path, f"running {n}", until=go) for n in range(2)))
-        until(lambda: len(evidence(tmp_path)) == 2, what="each worker has one")
+        until(lambda: len(evidence(tmp_path)) == 4, what="each worker has one")
         victim, other = sorted(ids, key=lambda it: str(here.task(it)["worker"]), reverse=True)
         assert [here.task(it)["worker"] for it in (victim, other)] == ["w2", "w1"]
         workers["w2"].stop(kill=True)
@@ -124,7 +127,18 @@ def test_a_task_that_may_not_repeat_stays_with_its_worker_though_another_is_free
         go.touch()  # an orderly end waits for what runs
         until(lambda: here.ended(other), within=60)
         assert here.task(other)["state"] == "done"
-    assert len(evidence(tmp_path)) == 2
+    assert sorted(evidence(tmp_path))[:2] == ["running 0", "running 1"]
+    assert len(evidence(tmp_path)) == 4
+
+
+def test_tasks_for_a_worker_that_is_away_keep_no_others_waiting(here: Site, tmp_path: Path) -> None:
+    with here.scheduler(), here.worker("w1"), here.manager("w1", "w2", memory=(2, 4)):
+        away = here.submit(*(note(tmp_path, f"away {n}", memory=3 * 1024**3) for n in range(70)))
+        (here_,) = here.submit(note(tmp_path, "here"))
+        until(lambda: here.ended(here_), within=60)
+        assert here.task(away[0])["state"] == "sent"
+        with here.worker("w2", memory=4):
+            until(lambda: here.ended(away[0]), within=60)
 
 
 def test_an_orderly_end_waits_for_what_runs_and_leaves_the_rest_for_later(here: Site, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +79,15 @@ class Site:
     def scheduler(self) -> contextlib.AbstractContextManager[Process]:
         return rig.scheduler(self.folder / "scheduler", self.keys, self.port)
 
-    def worker(self, name: str, cpu: int = 1) -> contextlib.AbstractContextManager[Process]:
-        told = settings.WorkerSettings(name, self.scheduler_url, self.engine, cpu, 2 * 1024**3, 0, (rig.MODEL,))
+    def worker(self, name: str, cpu: int = 1, memory: int = 2) -> contextlib.AbstractContextManager[Process]:
+        """memory: GiB."""
+        told = settings.WorkerSettings(name, self.scheduler_url, self.engine, cpu, memory * 1024**3, 0, (rig.MODEL,))
         return rig.dask_worker(self.folder / name, self.keys, told, pythonpath=self.path)
 
-    def manager(self, *workers: str) -> contextlib.AbstractContextManager[Process]:
-        there = tuple(settings.TaskWorker(name, 1, 2 * 1024**3, 0, (rig.MODEL,)) for name in workers)
+    def manager(self, *workers: str, memory: Sequence[int] = ()) -> contextlib.AbstractContextManager[Process]:
+        """memory: GiB of each worker."""
+        sizes = zip_longest(workers, memory, fillvalue=2)
+        there = tuple(settings.TaskWorker(str(it), 1, int(size) * 1024**3, 0, (rig.MODEL,)) for it, size in sizes)
         told = settings.TasksSettings(self.scheduler_url, self.socket, there)
         path = self.folder / "tasks.json"
         path.write_text(settings.dump(told))

@@ -68,7 +68,7 @@ def test_an_attempt_that_came_to_nothing_is_taken_again_by_another_worker_perhap
     (it,) = journal.add("ada", [spec()], [None])
     journal.take(1)
     journal.pin([(it, "w1")])
-    assert journal.sent()[0].worker == "w1"
+    assert next(journal.sent()).worker == "w1"
     journal.end([Outcome(it, State.QUEUED, error="the engine was away")])
     (again,) = journal.take(1)
     assert (again.attempt, again.worker, again.error) == (2, None, "the engine was away")

@@ -1,0 +1,106 @@
+"""Batches by OpenAI's API: its own package, a power cut in the midst, and users who don't see each other's."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import urllib.error
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.rig import cluster as rig
+from tests.rig.batches import CHAT, Served, chat
+from tests.rig.processes import REPOSITORY, until
+from tests.rig.tasks import site
+
+PYTHON = os.environ.get("CLUSTER_AI_CLIENTS", "")
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with rig.engine(tmp_path_factory.mktemp("engine")) as url:
+        yield url
+
+
+@pytest.fixture
+def served(tmp_path: Path, engine: str) -> Iterator[Served]:
+    with site(tmp_path, engine) as found:
+        yield Served(found)
+
+
+@pytest.mark.skipif(not PYTHON, reason="CLUSTER_AI_CLIENTS names no Python that has requirements/clients.lock")
+def test_the_openai_package_runs_batches_as_its_guide_says(served: Served, tmp_path: Path) -> None:
+    script = str(REPOSITORY / "tests" / "clients" / "use_openai_batches.py")
+    with served.parts():
+        command = [PYTHON, script, f"{served.url}/k/{rig.TOKEN}", rig.MODEL]
+        done = subprocess.run(
+            command,
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "status": ["completed", "completed", "completed", "failed"],
+        "counts": [3, 2, 1],
+        "answers": ["b", "a"],
+        "said": [True, True],
+        "errors": [["bad", "request_failed"]],
+        "completion": True,
+        "embedding": True,
+        "refused": [["mismatched_url", 2]],
+        "cancelled": ["cancelling", "cancelled"],
+        "listed": True,
+        "metadata": {"why": "a test"},
+        "file": ["requests.jsonl", "batch"],
+        "deleted": True,
+        "files": True,
+    }
+
+
+def test_a_batch_outlives_the_end_of_everything_and_each_line_is_answered_once(served: Served) -> None:
+    with ExitStack() as stack:
+        parts = stack.enter_context(served.parts())
+        asked = {"endpoint": CHAT, "completion_window": "24h"}
+        asked["input_file_id"] = served.upload(*(chat(f"line {n}") for n in range(30)))
+        batch = served.ask("/v1/batches", asked, **{"Idempotency-Key": "k"})["id"]
+        until(lambda: served.ask(f"/v1/batches/{batch}")["request_counts"]["completed"] >= 3, within=60)
+        for part in parts:
+            part.stop(kill=True)
+        stack.enter_context(served.parts())
+        assert served.ask("/v1/batches", asked, **{"Idempotency-Key": "k"})["id"] == batch
+        until(lambda: served.ask(f"/v1/batches/{batch}")["status"] == "completed", within=90)
+        told = served.ask(f"/v1/batches/{batch}")
+        assert told["request_counts"] == {"total": 30, "completed": 30, "failed": 0}
+        answers = served.lines(told["output_file_id"])
+        assert [it["custom_id"] for it in answers] == [f"line {n}" for n in range(30)]
+        assert served.ask("/api/v1/tasks")["tasks"] == []
+
+
+def test_users_see_their_own_files_and_batches_alone(served: Served) -> None:
+    with served.site.manager("w1"), served.gateway():
+        ada, bob = (served.ask("/api/v1/keys", {"name": name})["key"] for name in ("ada", "bob"))
+        file = served.upload(chat("a"), token=ada)
+        asked = {"endpoint": CHAT, "completion_window": "24h", "input_file_id": file}
+        batch = served.ask("/v1/batches", asked, token=ada)["id"]
+        assert [it["id"] for it in served.ask("/v1/files", token=ada)["data"]] == [file]
+        assert served.ask("/v1/files", token=bob)["data"] == served.ask("/v1/batches", token=bob)["data"] == []
+        for path, body in (
+            (f"/v1/files/{file}", None),
+            (f"/v1/files/{file}/content", None),
+            (f"/v1/batches/{batch}", None),
+            (f"/v1/batches/{batch}/cancel", {}),
+            ("/v1/batches", asked),
+        ):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                served.ask(path, body, token=bob)
+            assert refused.value.code == 404
+        assert served.ask(f"/v1/batches/{batch}")["id"] == batch  # an administrator's
