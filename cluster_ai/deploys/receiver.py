@@ -217,18 +217,26 @@ def guarded(system: Path) -> bool:
     return (system / GUARD).is_file() and (system / "multi-user.target.wants" / GUARD).is_symlink()
 
 
-def guard(system: Path, root: Path, state: Path) -> None:
+def guard_unit(root: Path, state: Path) -> str:
     """The unit that goes back at boot, after a power cut in the midst of a switch. Like the script, of no release.
 
     Our socket comes after it, and sockets are before most others: so it has no default dependencies.
     """
-    text = (
+    return (
         "[Unit]\nDescription=Cluster AI: puts back a release that was never confirmed\n"
         "DefaultDependencies=no\nAfter=local-fs.target\nConflicts=shutdown.target\nBefore=shutdown.target\n"
         f"ConditionPathExists={state}/pending\nRequiresMountsFor={root} {state}\n\n"
-        f"[Service]\nType=oneshot\nExecStart={root}/libexec/switch --recover\n\n"
+        "[Service]\n"
+        "# Exposure: it is root, in no sandbox. It puts links, owners and units back, and has systemd read and start\n"
+        "# them: what a sandbox took from it could be what it needs to bring the host back. It reads only files that\n"
+        "# are root's, runs once at boot, and ends before anything of ours listens.\n"
+        f"Type=oneshot\nExecStart={root}/libexec/switch --recover\n\n"
         "[Install]\nWantedBy=multi-user.target\n"
     )
+
+
+def guard(system: Path, root: Path, state: Path) -> None:
+    text = guard_unit(root, state)
     link = system / "multi-user.target.wants" / GUARD
     link.parent.mkdir(parents=True, exist_ok=True)
     replace(system / GUARD, text.encode(), 0o644)

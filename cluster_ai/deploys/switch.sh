@@ -47,6 +47,8 @@ outside() {
         tries=$((tries - 1))
         sleep 1
     done
+    # In no sandbox, as root: it links units, gives files their owners, has systemd start what is new, and must be able to put back
+    # whatever a release changed. It reads only files that are root's.
     log=$(mktemp /run/cluster-ai-switch.XXXXXX) || exit 70
     systemd-run --quiet --collect --wait --unit="${RUNNING%.service}" --setenv=LC_ALL=C -p "ExecStopPost=$0 --settle $log" \
         "$0" --inside "$log" "$@" 2>"$log.err" &

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 import stat
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -89,3 +91,25 @@ def test_a_folder_that_others_can_open_is_refused() -> None:
     folder().chmod(0o755)
     with pytest.raises(ClusterAIError, match="open to others"):
         ssh_argv(NOTHING, "h1")
+
+
+UNCHECKED = re.compile(
+    r"StrictHostKeyChecking[\"']?[ =:]+[\"']?(no|off|accept)|UserKnownHostsFile[\"']?[ =:]+[\"']?/dev/null"
+    r"|host_key_checking\s*[=:]\s*[\"']?(false|no|0)|strict_host_key_checking[\"']?[ =:]+[\"']?(no|off|accept)"
+    r"|AutoAddPolicy|WarningPolicy|insecure-skip|StrictHostKeyChecking[=\s]+\$",
+    re.IGNORECASE,
+)
+# It asks for a key that is then shown to a person, and believes nothing.
+ASKS = "cluster_ai/inventory/known_hosts.py"
+
+
+def test_host_keys_are_checked_everywhere() -> None:
+    root = Path(__file__).resolve().parents[3]
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, check=True).stdout.decode()
+    found = {}
+    for name in listed.split("\0"):
+        path = root / name
+        if path.is_file() and path.suffix not in {".png", ".lock"} and path != Path(__file__):
+            found[name] = [m[0] for m in UNCHECKED.finditer(path.read_text(errors="replace"))]
+    assert len(found) > 100
+    assert {name: words for name, words in found.items() if words} == {ASKS: ['StrictHostKeyChecking": "accept']}
