@@ -66,7 +66,7 @@ class Gateway:
         self._meter = meter = Meter(self._registry)
         for worker in fleet.workers.values():
             meter.expect(worker.name, worker.placed)
-        gate = Gate(settings.limits, fleet.able, around.books.account, meter)
+        gate = Gate(settings.limits, fleet.able, fleet.awaited, around.books.account, meter)
         fleet.changed = gate.changed
         self._registry.register(Exposition(fleet, around.membership, meter, gate))
         relay = Relay(fleet, Balancer(settings.policy), around.client, self._failed_over, meter.faulted, around.wire)

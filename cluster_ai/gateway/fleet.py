@@ -21,6 +21,8 @@ from cluster_ai.gateway.metering import TIMED, Usage
 from cluster_ai.settings import GatewaySettings, Upstream
 
 IN_MEMORY = 1.2  # how much more than its file a model takes there, with its cache
+RESTART = 15.0  # seconds within which a worker that was lost may be back, as after a restart of its engine
+SWITCH = 180.0  # and one that was drained, as by a rollout
 WEIGHT = 0.2  # of the newest in a moving average
 
 
@@ -154,6 +156,13 @@ class Worker:
         most = None if self.back is None else room(self.slots, self.back, now)
         return most is None or self.in_flight < most
 
+    def returns(self, now: float) -> bool:
+        """Whether it is likely to get requests again in a moment, though it gets none now. now: monotonic."""
+        if self.cordon is not None:
+            return self.cordon.drained and time.time() - self.cordon.since < SWITCH
+        lost = self.health.failing_since
+        return self.state is State.JOINING or (lost is not None and now - lost < RESTART)
+
     @property
     def in_flight(self) -> int:
         return len(self.flights)
@@ -229,6 +238,11 @@ class Fleet:
     def able(self, model: str) -> tuple[Worker, ...]:
         """Active workers that have the model; model is canonical."""
         return self._able.get(model, ())
+
+    def awaited(self, model: str) -> bool:
+        """Whether a worker that has the model, or is to have it, will be back in a moment."""
+        now = time.monotonic()
+        return any(w.returns(now) for w in self.workers.values() if model in w.placed or model in w.present)
 
     def asked(self, model: str, pinned: str) -> tuple[Worker, ...]:
         """Those who may answer; pinned: only the worker of this name, empty: all. Raises Refusal (404, 503)."""

@@ -58,11 +58,12 @@ class Watcher(Protocol):
 class _Line:
     """One model's slots, and who waits for them."""
 
-    __slots__ = ("able", "capacity", "held", "mean", "queue", "running")
+    __slots__ = ("able", "awaited", "capacity", "held", "mean", "queue", "running")
 
     def __init__(self, limit: int) -> None:
         self.able: tuple[Slotted, ...] | None = None
         self.capacity = 0
+        self.awaited = False  # nobody is able now, but somebody will be in a moment
         self.running = 0
         self.held: dict[str, int] = {}  # by owner
         self.queue: FairQueue[asyncio.Future[None]] = FairQueue(limit)
@@ -73,8 +74,8 @@ class _Line:
             self.able, self.capacity = able, sum(worker.slots for worker in able)
 
     def free(self) -> bool:
-        """Without a worker there is nothing to wait for: the relay says so."""
-        return self.running < self.capacity or not self.capacity
+        """Without a worker, and none to come, there is nothing to wait for: the relay says so."""
+        return self.running < self.capacity or not (self.capacity or self.awaited)
 
     def take(self, owner: str) -> None:
         self.running += 1
@@ -96,17 +97,22 @@ class _Line:
 
 
 class Gate:
-    """able: the workers that have a model now; the same tuple while nothing has changed."""
+    """able: the workers that have a model now; the same tuple while nothing has changed.
+
+    awaited: whether one that has it is away for a moment only, so that requests had better wait.
+    """
 
     def __init__(
         self,
         limits: LimitSettings,
         able: Callable[[str], tuple[Slotted, ...]],
+        awaited: Callable[[str], bool],
         account: Account,
         watcher: Watcher,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._limits, self._able, self._account, self._watcher, self._clock = limits, able, account, watcher, clock
+        self._limits, self._able, self._awaited = limits, able, awaited
+        self._account, self._watcher, self._clock = account, watcher, clock
         of_each = Limits(limits.requests_per_minute, limits.tokens_per_minute, limits.max_concurrent)
         self._people = People(of_each, clock)
         self._lines: dict[str, _Line] = {}
@@ -126,8 +132,13 @@ class Gate:
         """Workers came or went: maybe someone needn't wait any more."""
         for model, line in self._lines.items():
             if line.queue:
-                line.see(self._able(model))
+                self._see(line, model)
                 self._pump(line)
+
+    def _see(self, line: _Line, model: str) -> None:
+        line.see(self._able(model))
+        if not line.capacity:
+            line.awaited = self._awaited(model)
 
     def _line(self, model: str) -> _Line:
         line = self._lines.get(model)
@@ -205,7 +216,7 @@ class Place:
                 raise
             self._person = person
             trace.headers += person.headers(now)
-        line.see(gate._able(self._model))
+        gate._see(line, self._model)
         if line.free() and not line.queue:
             line.take(self._owner)
             self._since = now
@@ -234,7 +245,7 @@ class Place:
             self._person.leave(prompt + tokens, now)
         gate._account.add(self._trace.user.name, self._model, Used(1, prompt, tokens, seconds))
         if line.queue:
-            line.see(gate._able(self._model))
+            gate._see(line, self._model)
             gate._pump(line)
 
 

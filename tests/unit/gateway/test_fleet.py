@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -93,10 +94,31 @@ def test_what_prometheus_is_told_is_what_the_table_names() -> None:
     registry = CollectorRegistry()
     meter = Meter(registry)
     fleet = Fleet(SETTINGS)
-    gate = Gate(LimitSettings(), fleet.able, Account(None), meter)
+    gate = Gate(LimitSettings(), fleet.able, fleet.awaited, Account(None), meter)
     registry.register(Exposition(fleet, Membership("tcp://127.0.0.1:9", None), meter, gate))
     told = {f"{f.name}_total" if f.type == "counter" else f.name: f.type for f in registry.collect()}
     assert told == {m.name: m.kind for m in METRICS}
+
+
+def test_a_worker_that_was_just_lost_or_drained_is_awaited_for_a_while() -> None:
+    fleet = Fleet(SETTINGS)
+    a, b = fleet.workers.values()
+    assert fleet.awaited("m:latest")  # nobody has looked at it yet
+    fleet.answered(a, engine("m:latest"))
+    fleet.answered(b, engine("other:latest"))
+    now = time.monotonic()
+    fleet.failed(a, "gone", now, certain=True)
+    assert fleet.awaited("m:latest")
+    assert not fleet.awaited("other:latest")
+    assert not a.returns(now + 16)
+    fleet.answered(a, engine("m:latest"))
+    for cordon, awaited in (
+        (Cordon("rollout", time.time(), drained=True), True),
+        (Cordon("rollout", time.time() - 600, drained=True), False),
+        (Cordon("broken fan", time.time(), drained=False), False),
+    ):
+        fleet.cordon(a, cordon)
+        assert fleet.awaited("m:latest") is awaited
 
 
 def test_one_may_ask_for_one_worker_and_is_told_why_it_cant_be() -> None:

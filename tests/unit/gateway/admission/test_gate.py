@@ -38,6 +38,7 @@ class Site:
     gate: Gate
     workers: list[Worker]
     now: list[float]
+    awaited: list[bool]
     refused: list[str] = field(default_factory=list)
     running: list[Running] = field(default_factory=list)
 
@@ -87,6 +88,7 @@ async def settle() -> None:
 @asynccontextmanager
 async def site(*slots: int, **limits: Any) -> AsyncIterator[Site]:
     workers, now, refused = [Worker(n) for n in slots], [0.0], list[str]()
+    awaited = [False]
 
     class Watcher:
         def queued(self, model: str, seconds: float) -> None: ...
@@ -96,8 +98,8 @@ async def site(*slots: int, **limits: Any) -> AsyncIterator[Site]:
 
     async with Account(None) as account:
         told = LimitSettings(**limits)
-        gate = Gate(told, lambda _: tuple(workers), account, Watcher(), lambda: now[0])
-        here = Site(gate, workers, now, refused)
+        gate = Gate(told, lambda _: tuple(workers), lambda _: awaited[0], account, Watcher(), lambda: now[0])
+        here = Site(gate, workers, now, awaited, refused)
         yield here
         for one in here.running:
             if one.task is not None and not one.task.done():
@@ -215,6 +217,30 @@ async def test_where_no_worker_is_left_the_relay_answers_and_nobody_waits() -> N
         await settle()
         assert waiting.inside
         assert (await here.ask(BEN)).inside
+
+
+async def test_while_the_only_worker_is_away_for_a_moment_requests_wait_for_it() -> None:
+    async with site(1) as here:
+        only = here.workers.pop()
+        here.awaited[0] = True
+        one, two = await here.ask(ANNA), await here.ask(BEN)
+        assert (one.inside, two.inside) == (False, False)
+        here.workers.append(only)
+        here.gate.changed()
+        await settle()
+        assert (one.inside, two.inside) == (True, False)
+
+
+async def test_who_waits_for_a_worker_that_doesnt_come_back_is_told_so() -> None:
+    async with site(1) as here:
+        here.workers.clear()
+        here.awaited[0] = True
+        waiting = await here.ask(ANNA)
+        assert not waiting.inside
+        here.awaited[0] = False
+        here.gate.changed()
+        await settle()
+        assert waiting.inside  # to where the relay says that nobody is there
 
 
 @pytest.mark.parametrize(
