@@ -100,6 +100,22 @@ class Store:
     def part_path(self, sha256: str) -> Path:
         return self.root / "parts" / f"{sha256}.tar.gz"
 
+    def member(self, sha256: str, path: str) -> bytes:
+        """A file of a part."""
+        import tarfile
+
+        try:
+            with tarfile.open(self.part_path(sha256), "r|gz") as archive:
+                for info in archive:
+                    if info.name == path and (file := archive.extractfile(info)):
+                        return file.read()
+        except (OSError, tarfile.TarError) as error:
+            remedy = "cluster-ai release build makes it anew"
+            raise BundleError("this part isn't in the store any more", where=sha256[:16], remedy=remedy) from error
+        raise BundleError(
+            f"this part has no {path}", where=sha256[:16], remedy="cluster-ai release build makes it anew"
+        )
+
     def keep_part(self, name: str, key: str, sha256: str, size: int, tree: Tree) -> Built:
         """Note the part whose archive was just put at part_path(sha256)."""
         of_tree = digest(tree)
@@ -139,6 +155,11 @@ class Store:
             what = "several releases' digests start so" if found else "no release with this digest was built here"
             raise BundleError(what, where=start, remedy="`cluster-ai release build` lists the digests.")
         return found[0].stem, cast("dict[str, Any]", json.loads(found[0].read_bytes()))
+
+    def newest(self, host: str) -> str | None:
+        """The digest of the release that was built last for a host."""
+        by_age = sorted((self.root / "releases").glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+        return next((path.stem for path in by_age if json.loads(path.read_bytes())["host"] == host), None)
 
     # hashes of big files, which are read once as long as they don't change
 

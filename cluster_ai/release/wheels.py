@@ -6,6 +6,7 @@ runs in: markers are therefore decided here, and pip gets what is left. Wheels g
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -16,15 +17,18 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from email.parser import BytesHeaderParser
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
 from cluster_ai.errors import BundleError
-from cluster_ai.release.archive import Member
+from cluster_ai.release.archive import Member, of_bytes
 from cluster_ai.release.model import HostFacts
-from cluster_ai.release.store import Store
+from cluster_ai.release.store import Store, canonical
 
-LAYOUT = 2  # to be raised when what is kept of a wheel changes: parts are then built anew
+LAYOUT = 3  # to be raised when what is kept of a wheel changes: parts are then built anew
+LIST = "lib/wheels.json"  # in the part: which wheels it was made of, for the release's bill of materials
 GLIBC = range(28, 4, -1)  # manylinux_2_x that is asked for: no more than any supported distribution has
 
 # Not needed to run: tests, sources and headers of extensions, type stubs, source maps, bytecode; and of Arrow, which is
@@ -156,16 +160,29 @@ class Wheels:
         self._folder = Path(tempfile.mkdtemp(prefix=".wheels.", dir=self._store.root))
         self._open: list[zipfile.ZipFile] = []
         try:
-            self._open += [zipfile.ZipFile(w) for w in fetch(self._lock, self._facts, self._store, self._folder)]
+            fetched = fetch(self._lock, self._facts, self._store, self._folder)
+            self._open += [zipfile.ZipFile(wheel) for wheel in fetched]
+            listed = canonical([told(path, wheel) for path, wheel in zip(fetched, self._open, strict=True)])
         except BaseException:
             self.__exit__()
             raise
-        return (member for wheel in self._open for member in members(wheel))
+        return chain([of_bytes(LIST, listed)], *map(members, self._open))
 
     def __exit__(self, *_: object) -> None:
         for wheel in self._open:
             wheel.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def told(path: Path, wheel: zipfile.ZipFile) -> dict[str, str]:
+    """A wheel's line in LIST."""
+    with path.open("rb") as file:
+        found = {"file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    for name in wheel.namelist():
+        if name.endswith(".dist-info/METADATA") and name.count("/") == 1:
+            license_ = BytesHeaderParser().parsebytes(wheel.read(name))["License-Expression"]
+            found |= {"license": str(license_)} if license_ else {}
+    return found
 
 
 def members(wheel: zipfile.ZipFile) -> Iterator[Member]:

@@ -62,6 +62,22 @@ def build(
 
 
 @app.command()
+def sbom(
+    ctx: typer.Context,
+    of: Annotated[str, typer.Argument(metavar="HOST|DIGEST", help="A host, or a digest, or how one begins.")],
+) -> None:
+    """Print what a release is made of, as CycloneDX JSON; of a host, the release that was built last for it.
+
+    The same release gives the same bytes: neither times nor random numbers are in it.
+    """
+    from cluster_ai.release import sbom
+    from cluster_ai.release.store import Store
+
+    store = Store.of(ctx.obj.config())
+    print(sbom.of(store, *store.manifest(store.newest(of) or of)))
+
+
+@app.command()
 def show(
     ctx: typer.Context,
     digest: Annotated[str, typer.Argument(help="A release's digest, or how it begins.")],
