@@ -298,7 +298,9 @@ def test_prometheus_accepts_its_configuration(cluster: Cluster, tmp_path: Path, 
     if promtool is None:
         pytest.skip("no Prometheus here")
     token = f"/run/credentials/{layout.PROMETHEUS}/{layout.GATEWAY_TOKEN}"
-    content = text(releases(cluster.config(*edit))["a"], "etc/prometheus.yml")
+    release = releases(cluster.config(*edit))["a"]
+    content = text(release, "etc/prometheus.yml")
+    (tmp_path / "rules.yml").write_text(text(release, "etc/rules.yml"))
     (tmp_path / "token").write_text("x")
     path = tmp_path / "prometheus.yml"
     path.write_text(content.replace(token, str(tmp_path / "token")))
