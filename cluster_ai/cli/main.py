@@ -47,6 +47,7 @@ COMMANDS = {
     "keys": "Make, show and revoke users' keys.",
     "usage": "Show what users used.",
     "tasks": "Submit work that waits for a worker with room; see what became of it.",
+    "batch": "Answer a whole file of prompts; see and cancel batches.",
     "up": "Start a whole cluster on this machine.",
     "down": "Stop the cluster on this machine.",
     "doctor": "Say what is wrong with this machine or a host, and what to do.",

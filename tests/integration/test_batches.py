@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import urllib.error
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from cluster_ai.errors import ExitCode
 from tests.rig import cluster as rig
 from tests.rig.batches import CHAT, Served, chat
-from tests.rig.processes import REPOSITORY, until
+from tests.rig.processes import REPOSITORY, running, until
 from tests.rig.tasks import site
 
 PYTHON = os.environ.get("CLUSTER_AI_CLIENTS", "")
@@ -104,3 +106,26 @@ def test_users_see_their_own_files_and_batches_alone(served: Served) -> None:
                 served.ask(path, body, token=bob)
             assert refused.value.code == 404
         assert served.ask(f"/v1/batches/{batch}")["id"] == batch  # an administrator's
+
+
+def test_a_run_that_is_killed_goes_on_and_answers_each_prompt_once(served: Served, tmp_path: Path) -> None:
+    prompts, out = tmp_path / "prompts.jsonl", tmp_path / "answers.jsonl"
+    rows = [json.dumps({"id": f"p{n}", "prompt": "Count."}) for n in range(20)]
+    prompts.write_text("\n".join([*rows, '{"id": "bad", "nothing": 1}']) + "\n")
+    command = [sys.executable, "-c", "from cluster_ai.cli.main import run; run()", "batch", "run", str(prompts)]
+    command += ["--out", str(out), "--model", rig.MODEL, "--max-tokens", "3", "--gateway", served.url]
+    environment = {**os.environ, "CLUSTER_AI_TOKEN": rig.TOKEN}
+    with served.parts():
+        with running(command, tmp_path / "run.log", environment=environment) as process:
+            until(lambda: served.ask("/v1/batches")["data"][0]["request_counts"]["completed"] >= 3, within=60)
+            process.stop(kill=True)
+        assert not out.exists()
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        assert len(served.ask("/v1/batches")["data"]) == 1
+        assert served.ask("/v1/files")["data"] == []
+    assert done.returncode == ExitCode.ROLLOUT, done.stderr
+    answers = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [it["id"] for it in answers] == [f"p{n}" for n in range(20)]
+    assert all(it["answer"] for it in answers)
+    (error,) = map(json.loads, (tmp_path / "answers.errors.jsonl").read_text().splitlines())
+    assert (error["id"], error["row"]) == ("bad", 21)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import secrets
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -122,17 +123,44 @@ class Client:
             text = reply.read()
         return json.loads(text) if text else None
 
-    def _request(self, method: str, path: str, body: Any = None) -> http.client.HTTPResponse:
+    def ask_once(self, path: str, key: str, body: Any) -> Any:
+        """A POST that, asked again with the same key, is answered as the first time."""
+        with self._request("POST", path, body, {"Idempotency-Key": key}) as reply:
+            return json.loads(reply.read())
+
+    def upload(self, name: str, content: bytes) -> str:
+        """The id of a file, as OpenAI's API has them, to make a batch of."""
+        boundary = secrets.token_hex(16)
+        form = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
+        )
+        whole = form.encode() + content + f"\r\n--{boundary}--\r\n".encode()
+        kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+        with self._request("POST", "/v1/files", whole, kind) as reply:
+            return str(json.loads(reply.read())["id"])
+
+    def lines(self, path: str) -> Iterator[Any]:
+        """Of an answer that is JSON, line by line. Raises UnavailableError where it breaks off."""
+        with self._request("GET", path) as reply:
+            try:
+                yield from map(json.loads, reply)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                raise UnavailableError("the answer broke off", where=self.url, remedy="ask again") from error
+
+    def _request(
+        self, method: str, path: str, body: Any = None, more: Mapping[str, str] | None = None
+    ) -> http.client.HTTPResponse:
         parts = urlsplit(self.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", **(more or {})}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         try:
             connection = kind(parts.hostname or "", parts.port, timeout=CONNECT)
             connection.connect()
             connection.sock.settimeout(ANSWER)
-            text = None if body is None else json.dumps(body)
+            text = body if body is None or isinstance(body, bytes) else json.dumps(body)
             connection.request(method, parts.path.rstrip("/") + path, text, headers)
             reply = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
