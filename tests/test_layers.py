@@ -14,6 +14,7 @@ PACKAGE = ROOT / "cluster_ai"
 
 # Which packages of ours a package may import, besides errors, layout, runtime and itself.
 MAY_IMPORT: dict[str, set[str]] = {
+    "batch": set(),
     "client": set(),
     "config": set(),
     "settings": set(),
