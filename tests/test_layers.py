@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "deploys",
         "metrics",
     },
+    "bench": {"provision"},
     "host": {"settings", "engine", "metrics"},
     "engine": {"settings"},
     "cluster": {"settings", "engine", "metrics"},

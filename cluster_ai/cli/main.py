@@ -44,6 +44,7 @@ COMMANDS = {
     "verify": "Look for what was changed on the hosts by others.",
     "logs": "Show what a host's components wrote into its journal.",
     "chat": "Talk to a model.",
+    "bench": "Measure how fast models answer on each worker.",
     "keys": "Make, show and revoke users' keys.",
     "usage": "Show what users used.",
     "tasks": "Submit work that waits for a worker with room; see what became of it.",

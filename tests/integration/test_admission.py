@@ -243,6 +243,32 @@ def test_the_command_line_makes_shows_and_revokes_keys_and_shows_usage(here: Her
     assert run("usage", "--by", "user").returncode == 0
 
 
+def test_the_command_line_measures_a_model_and_tells_when_it_became_slow(here: Here, tmp_path: Path) -> None:
+    def bench(*more: str) -> subprocess.CompletedProcess[str]:
+        program = "import sys; from cluster_ai.cli.main import main; sys.exit(main(sys.argv[1:]))"
+        command = [sys.executable, "-c", program, "bench", "--tokens", "8", "--gateway", here.cuts, *more]
+        told = {**os.environ, "CLUSTER_AI_TOKEN": rig.TOKEN, "PYTHONPATH": str(Path(__file__).parents[2])}
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, env=told, cwd=tmp_path)
+
+    first = bench(SMALL, "--json")
+    assert first.returncode == 0, first.stderr
+    (told,) = json.loads(first.stdout)["results"]
+    assert told["model"] == f"{SMALL}:latest"
+    assert told["tokens_per_second"] > 0
+    assert told["memory"] > 0
+    assert told["warm_up"] > 0
+
+    history = tmp_path / ".cluster-ai" / "bench.jsonl"
+    history.write_text(json.dumps({**told, "tokens_per_second": 1e6}) + "\n")
+    slow = bench(SMALL)
+    assert slow.returncode == 2, slow.stderr
+    assert "slower than when it was last measured" in slow.stdout
+    assert len(history.read_text().splitlines()) == 2
+    unknown = bench("nothing")
+    assert unknown.returncode == 64
+    assert "there is no model 'nothing'" in unknown.stderr
+
+
 async def test_who_waits_takes_the_slot_of_a_client_that_leaves() -> None:
     async with fake.upstream(Act.SILENT) as engine, site(engine) as at:
         first = asyncio.create_task(at.ask())

@@ -117,6 +117,15 @@ class Client:
         if not done:
             raise UnavailableError("the answer broke off", where=self.url, remedy="ask again")
 
+    def stream(self, path: str, body: Mapping[str, Any], worker: str) -> Iterator[dict[str, Any]]:
+        """The pieces of an answer that one worker gives."""
+        with self._request("POST", path, body, {"X-Cluster-Worker": worker}) as reply:
+            for line in reply:
+                piece = json.loads(line)
+                if "error" in piece:
+                    raise UnavailableError(str(piece["error"]), where=worker)
+                yield piece
+
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """Of the native API's administration; None where the answer is empty."""
         with self._request(method, path, body) as reply:

@@ -1,0 +1,1 @@
+"""How fast models answer on each worker: measured, kept, and compared with what was measured before."""

@@ -1,0 +1,113 @@
+"""`cluster-ai bench`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cluster_ai.cli.commands.chat import find
+from cluster_ai.cli.session import AskPassword, Json, sudo_password
+from cluster_ai.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from cluster_ai.cli.main import Invocation
+
+
+def command(
+    ctx: typer.Context,
+    models: Annotated[list[str] | None, typer.Argument(metavar="MODEL", help="Which; by default all.")] = None,
+    workers: Annotated[
+        list[str] | None, typer.Option("--worker", metavar="WORKER", help="Only there; the option again for several.")
+    ] = None,
+    tokens: Annotated[int, typer.Option("--tokens", min=8, help="How many to generate each time.")] = 128,
+    json_: Json = False,
+    gateway: Annotated[
+        str | None, typer.Option("--gateway", metavar="URL", help="Another gateway than that of cluster.yaml.")
+    ] = None,
+    ask_sudo_password: AskPassword = False,
+) -> None:
+    """Measure models on each worker that has them: tokens per second, first token, memory, time to load.
+
+    Each is unloaded and loaded anew, and then asked three times, through the gateway and on the worker itself. Results
+    are kept beside cluster.yaml in .cluster-ai/bench.jsonl. Best when nobody else asks for anything.
+
+    Exit code 2: a model is more than 15 % slower than when it was last measured there. 5: the gateway, or a worker
+    through it, doesn't answer. 64: no worker has such a model, or there is no such worker.
+    """
+    from cluster_ai.bench import results
+    from cluster_ai.bench.measure import Bench
+
+    client = find(ctx.obj, gateway)
+    there = {it["name"]: it for it in client.ask("GET", "/api/v1/cluster/workers")["workers"]}
+    wanted = _pairs(client.ask("GET", "/api/v1/models")["models"], there, models or [], workers or [])
+    direct = _directly(ctx.obj, gateway, sudo_password(ask_sudo_password))
+    path = ctx.obj.config_path.resolve().parent / ".cluster-ai" / "bench.jsonl"
+    earlier = results.kept(path)
+    bench = Bench(client.ask, client.stream, tokens)
+    found = []
+    for model, worker in wanted:
+        print(f"measuring {model} on {worker}", file=sys.stderr)
+        found.append(bench.measure(model, worker, str(there[worker]["engine_version"] or ""), direct(worker)))
+        results.keep(path, found[-1:])
+    slower = [text for it in found if (text := results.slower(it, earlier))]
+    if json_:
+        print(json.dumps({"format": 1, "results": [asdict(it) for it in found], "slower": slower}, indent=2))
+    else:
+        from cluster_ai.cli.commands.status import table
+
+        names = dict.fromkeys(it.model for it in found)
+        references = [row for name in names if (row := results.reference(name))]
+        table("Median of three answers each", [*(results.row(it, earlier) for it in found), *references])
+        for text in slower:
+            print(text)
+    if slower:
+        raise typer.Exit(ExitCode.CHANGES)
+
+
+def _pairs(
+    known: list[dict[str, Any]], there: dict[str, Any], models: list[str], workers: list[str]
+) -> list[tuple[str, str]]:
+    """Model and worker. Raises UsageError."""
+    have = {it["name"]: it["present"] for it in known}
+    full = {name: name if ":" in name else f"{name}:latest" for name in models}
+    for name in models:
+        if full[name] not in have:
+            raise UsageError(f"there is no model {name!r}", remedy=f"there are: {', '.join(have) or 'none'}")
+    for name in workers:
+        if name not in there:
+            raise UsageError(f"there is no worker {name!r}", remedy=f"there are: {', '.join(there)}")
+    chosen = [full[name] for name in models] or list(have)
+    found = [(model, it) for model in chosen for it in have[model] if not workers or it in workers]
+    if not found:
+        raise UsageError("no worker that answers has such a model", remedy="cluster-ai status shows who has what")
+    return found
+
+
+def _directly(
+    invocation: Invocation, gateway: str | None, password: str | None
+) -> Callable[[str], Callable[[str], float | None]]:
+    """Worker -> what asks its engine there; nothing does for the cluster of this machine, or for another's."""
+    from cluster_ai.local import state
+    from cluster_ai.local.model import Paths
+
+    folder = invocation.config_path.resolve().parent / ".cluster-ai"
+    if gateway is not None or state.read(Paths(folder)) is not None:
+        return lambda _: lambda _: None
+    from cluster_ai.bench.measure import directly
+    from cluster_ai.config.model import hosts
+    from cluster_ai.rollout.scope import Scope
+
+    scope = Scope(invocation.config(), (), password)
+    of_worker = {it.worker.name: it.name for it in hosts(scope.config) if it.worker}
+    argv = scope.argv()
+
+    def of(worker: str) -> Callable[[str], float | None]:
+        host = of_worker.get(worker)  # one that registered at run time isn't ours to log in to
+        return (lambda _: None) if host is None else directly(host, argv[host], password)
+
+    return of
