@@ -51,7 +51,9 @@ def planted(config: Config) -> list[bytes]:
     kept = Vault.of(config).read()
     assert kept["other"] == OTHER
     private = {name: value for name, value in kept.items() if "CERTIFICATE-----" not in value}
-    lines = [line for value in private.values() for line in value.splitlines() if "-----" not in line]
+    lines = [
+        line for value in private.values() for line in value.splitlines() if len(line) > 15 and "-----" not in line
+    ]
     return [line.encode() for line in (*lines, SUDO, VAULT)]
 
 
