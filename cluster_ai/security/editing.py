@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from cluster_ai.errors import ClusterAIError, UsageError
+from cluster_ai.errors import UsageError
 
 MEMORY = Path("/dev/shm")  # noqa: S108 (a folder of the owner's is made in it)
 _WATCH = 'trap "" HUP INT TERM QUIT; read -r _; rm -rf -- "$1"'
@@ -58,11 +58,11 @@ def edit(text: str, name: str, folder: Path, environment: Mapping[str, str]) -> 
         remedy = "set EDITOR to one that is there: EDITOR=nano cluster-ai secrets edit"
         raise UsageError(f"the editor {command!r} can't be started: {error}", remedy=remedy) from error
     if done.returncode:
-        raise ClusterAIError(f"the editor {command!r} ended with {done.returncode}: nothing is changed")
+        raise UsageError(f"the editor {command!r} ended with {done.returncode}: nothing is changed")
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ClusterAIError("what the editor left is no text: nothing is changed") from error
+        raise UsageError("what the editor left is no text: nothing is changed") from error
 
 
 @contextlib.contextmanager

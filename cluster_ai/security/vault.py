@@ -126,7 +126,8 @@ def parse(text: str, where: str) -> dict[str, str]:
         found = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:  # its own message quotes the line, which may be secret
         line = f"{where}:{error.problem_mark.line + 1}" if error.problem_mark else where
-        raise ConfigError(f"what is encrypted in it is not YAML: {error.problem}", where=line) from None
+        problem = re.sub(r"[\"'].*", "...", error.problem or "", flags=re.DOTALL)
+        raise ConfigError(f"what is encrypted in it is not YAML: {problem}", where=line) from None
     except yaml.YAMLError:
         raise ConfigError("what is encrypted in it is not YAML", where=where) from None
     if found is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cluster_ai.cli.session import Json
-from cluster_ai.errors import ClusterAIError, ConfigError, UsageError
+from cluster_ai.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from cluster_ai.security.vault import Vault
@@ -92,7 +92,7 @@ def edit(ctx: typer.Context) -> None:
             except ConfigError as error:
                 print(error, file=sys.stderr)
                 if not sys.stdin.isatty() or not typer.confirm("Correct it?", default=True, err=True):
-                    raise ClusterAIError("nothing is changed") from None
+                    raise ConfigError("nothing is changed", where=str(vault.path)) from None
     if new == found:
         print("Nothing is changed.")
         return

@@ -122,6 +122,7 @@ def test_an_editor_gets_a_file_that_nobody_else_reads_and_that_is_gone_afterward
     ("script", "what"),
     [
         ("echo 'a: {' >\"$1\"", "not YAML"),
+        ("echo 'a: *planted-alias' >\"$1\"", "not YAML: found undefined alias ..."),
         ("echo '[1]' >\"$1\"", "not a mapping"),
         ("echo 'a: 1' >\"$1\"", "a is not a text"),
         ("echo 'secret-name with blanks: x' >\"$1\"", "no name of a secret"),
@@ -132,7 +133,7 @@ def test_an_editor_gets_a_file_that_nobody_else_reads_and_that_is_gone_afterward
 def test_what_cannot_be_right_is_not_written(secrets: Command, folder: Path, script: str, what: str) -> None:
     before = (folder / "secrets.yaml").read_bytes()
     done = secrets("edit", EDITOR=editor(folder, script))
-    assert done.returncode != 0
+    assert done.returncode in (ExitCode.USAGE, ExitCode.CONFIG)
     assert what in done.stderr
     assert "planted" not in said(done)
     assert (folder / "secrets.yaml").read_bytes() == before
