@@ -63,6 +63,7 @@ ENGINE_PORT = 11434  # Ollama, loopback only
 FRONT_PORT = 11443  # nginx before it: TLS 1.3, client certificate asked for
 FRONT_BODY_LIMIT = 256 * 2**20  # bytes of a request that nginx there takes
 PEER_PORT = 11444  # while releases are pushed: hosts give each other what has come (deploys/peer.py)
+BEACON_PORT = 11445  # UDP: machines that want to join announce themselves to it (discovery/join.py)
 NODE_EXPORTER, NODE_EXPORTER_PORT = "prometheus-node-exporter.service", 9100
 TEXTFILES = PurePosixPath("/var/lib/prometheus/node-exporter")  # where Debian's node_exporter reads metrics of others
 DASK_WORKER_PORTS = (8790, 8799)

@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "metrics",
     },
     "bench": {"provision"},
+    "discovery": {"config", "inventory", "provision", "rollout", "security"},
     "host": {"settings", "engine", "metrics"},
     "engine": {"settings"},
     "cluster": {"settings", "engine", "metrics"},

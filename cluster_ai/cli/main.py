@@ -49,6 +49,8 @@ COMMANDS = {
     "usage": "Show what users used.",
     "tasks": "Submit work that waits for a worker with room; see what became of it.",
     "batch": "Answer a whole file of prompts; see and cancel batches.",
+    "discover": "Find machines on the network, check them, and add them to the cluster.",
+    "join-token": "Let a bare machine join by one line that is run on it.",
     "up": "Start a whole cluster on this machine.",
     "down": "Stop the cluster on this machine.",
     "doctor": "Say what is wrong with this machine or a host, and what to do.",
@@ -143,7 +145,7 @@ def _only_listed() -> None:
 
 
 def _load(name: str) -> Any:
-    module = importlib.import_module(f"cluster_ai.cli.commands.{name}")
+    module = importlib.import_module(f"cluster_ai.cli.commands.{name.replace('-', '_')}")
     return getattr(module, "app", None) or module.command
 
 

@@ -83,7 +83,7 @@ def test_help_lists_every_command(arguments: list[str], capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_there_and_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    importlib.import_module(f"cluster_ai.cli.commands.{name}")
+    importlib.import_module(f"cluster_ai.cli.commands.{name.replace('-', '_')}")
     assert main([name, "--help"]) == ExitCode.OK
     assert "Usage: cluster-ai" in capsys.readouterr().out
 
