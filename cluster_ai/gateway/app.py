@@ -5,6 +5,7 @@ What streams is bare ASGI; what is administration is FastAPI beside it.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 import time
@@ -45,6 +46,7 @@ from cluster_ai.gateway.relay import Failover, LostError, Relay
 from cluster_ai.gateway.routing import Handler, Table
 from cluster_ai.gateway.surroundings import Surroundings
 from cluster_ai.gateway.trace import Trace
+from cluster_ai.gateway.yielding import tell
 
 _DOCS = f"{PREFIX}/docs"
 _OPEN = frozenset(("/health", "/", _DOCS))  # tell nothing but that something runs here
@@ -168,7 +170,10 @@ class Gateway:
 
     async def upkeep(self) -> None:
         """What is to be done from time to time, until it is cancelled."""
-        await self._native.upkeep()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._native.upkeep(), name="native API")
+            if self._tasks.there:
+                group.create_task(tell(self._fleet, self._tasks), name="people's slots")
 
     def _handler(self, method: str, path: str) -> Handler:
         if path.startswith(PREFIX + "/") and self._routes.name(path) is None:

@@ -35,6 +35,11 @@ class TaskManager:
         if self._session is not None:
             await self._session.close()
 
+    @property
+    def there(self) -> bool:
+        """Whether this cluster has one."""
+        return self._socket is not None
+
     async def ask(self, method: str, path: str, params: Mapping[str, str], body: Any = None) -> Any:
         """What it answers. Raises Refusal: its own, or 503 when it is away.
 

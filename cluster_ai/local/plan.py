@@ -179,7 +179,7 @@ def _worker(paths: Paths, addresses: Addresses, worker: settings.WorkerSettings,
     resources = f"GPU={worker.gpu},MEMORY={worker.memory},CPU={worker.cpu},ENGINE={slots}"
     command = (
         *(sys.executable, "-m", "distributed.cli.dask_worker", worker.scheduler, "--name", worker.name),
-        *("--host", "tls://127.0.0.1", "--nthreads", str(worker.cpu), "--memory-limit", str(worker.memory)),
+        *("--host", "tls://127.0.0.1", "--nthreads", str(worker.cpu + slots), "--memory-limit", str(worker.memory)),
         *("--resources", resources, "--no-nanny"),
         *("--no-dashboard", "--dashboard-address", "127.0.0.1:0"),  # its HTTP server listens all the same
         *("--local-directory", str(paths.local / "dask"), "--preload", "cluster_ai.cluster.worker_plugin"),

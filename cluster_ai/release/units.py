@@ -308,12 +308,17 @@ def _front(worker: Worker) -> Unit:
     return Unit(layout.FRONT, text, ("etc/nginx.conf",))
 
 
+def _threads(config: Config, worker: Worker) -> int:
+    """One for each of the engine's slots too: who waits for an answer takes no core. Resources bound the rest."""
+    return worker.resources.cpu + config.engine.parallel
+
+
 def _worker(config: Config, worker: Worker) -> Unit:
     resources, listen = worker.resources, _any(worker.host)
     port, nanny = layout.DASK_WORKER_PORTS[0], layout.DASK_NANNY_PORTS
     command = [
         *("python3", "-m", "distributed.cli.dask_worker", url("tls", config.scheduler.host, config.scheduler.port)),
-        *("--name", worker.name, "--nthreads", str(resources.cpu), "--memory-limit", str(resources.memory)),
+        *("--name", worker.name, "--nthreads", str(_threads(config, worker)), "--memory-limit", str(resources.memory)),
         "--resources",
         f"GPU={resources.gpu},MEMORY={resources.memory},CPU={resources.cpu},ENGINE={config.engine.parallel}",
         *("--listen-address", url("tls", listen, port), "--contact-address", url("tls", worker.host, port)),

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,6 +69,7 @@ class Dispatcher:
         self._there: dict[str, str] = {}  # worker -> its address
         self._threads = 0
         self._client: Client | None = None
+        self._people: dict[str, int] = {}
         self._lost = False
         self._draining = False
         self.reason = "not asked yet"
@@ -94,6 +96,10 @@ class Dispatcher:
                 with contextlib.suppress(Exception):  # a worker that is away runs nothing
                     await self._client.run(work.stop, task_id, on_error="ignore")
         return True
+
+    def yield_to(self, people: Mapping[str, int]) -> None:
+        """So many slots of these workers are people's for now: their tasks are told at the next look."""
+        self._people = dict(people)
 
     async def run(self) -> None:
         wait = 0.2
@@ -130,6 +136,7 @@ class Dispatcher:
         await self._look(client)
         self._told("")
         self._again = dict.fromkeys(await self.journal(self._had))
+        looked = time.monotonic()
         while True:
             self._wake.clear()
             await self._flush()
@@ -138,13 +145,17 @@ class Dispatcher:
             await self._lost_again()
             if not self._draining:
                 await self._send(client)
+            left = looked + TICK - time.monotonic()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(TICK):
+                async with asyncio.timeout(max(left, 0)):
                     await self._wake.wait()
                     await asyncio.sleep(0)  # what ends in the same moment is written together
-                    continue
+            if time.monotonic() < looked + TICK:
+                continue
+            looked = time.monotonic()
             await self._look(client)
             await self._strayed()
+            await self._give_way(client)
 
     def _had(self) -> list[str]:
         return [task.id for task in self._journal.sent()]
@@ -259,6 +270,14 @@ class Dispatcher:
             for task_id in [it for it, able in self._held.items() if not able.isdisjoint(there)]:
                 del self._held[task_id]
                 self._again[task_id] = None
+
+    async def _give_way(self, client: Client) -> None:
+        people, self._people = self._people, {}
+        for name, count in people.items():
+            if name in self._there:
+                with contextlib.suppress(Exception):  # a worker that is away runs nothing
+                    async with asyncio.timeout(TICK):
+                        await client.run(work.give_way, count, workers=[self._there[name]], on_error="ignore")
 
     async def _strayed(self) -> None:
         """Tasks that wait for workers which are gone, or which came back elsewhere: they are placed anew."""

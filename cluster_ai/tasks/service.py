@@ -40,6 +40,7 @@ class Service:
             Route("/tasks/{id}/result", self._result, methods=["GET"]),
             Route("/tasks/{id}/cancel", self._cancel, methods=["POST"]),
             Route("/counts", self._counts, methods=["GET"]),
+            Route("/people", self._people, methods=["POST"]),
             *self._batches.routes(),
         ]
         return Starlette(routes=routes, exception_handlers={Refused: _refused})
@@ -97,6 +98,11 @@ class Service:
         counts: dict[State, int] = await self._dispatcher.journal(self._journal.counts)
         told = {state.value: count for state, count in counts.items()}
         return JSONResponse({"counts": told, "scheduler": self._dispatcher.reason or None})
+
+    async def _people(self, request: Request) -> JSONResponse:
+        """{worker: requests of people that it had lately}."""
+        self._dispatcher.yield_to(json.loads(await request.body()))
+        return JSONResponse({})
 
     async def _found(self, request: Request) -> Task:
         """Another user's is as good as none."""

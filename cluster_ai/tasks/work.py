@@ -19,14 +19,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from distributed import get_worker
+
 from cluster_ai import settings
 from cluster_ai.tasks.ledger import BegunError, Ledger
+from cluster_ai.tasks.turns import Turns
 
 RESULT_LIMIT = 8 << 20  # bytes of JSON
 ENGINE_AWAY = 60.0  # seconds in which an engine that isn't there is asked again
 _PATHS = {"prompt": "/api/generate", "messages": "/api/chat", "input": "/api/embed"}
 _running: dict[str, Callable[[], None]] = {}  # task -> how to stop it
 _lock = threading.Lock()
+_turns = Turns()
 
 
 def run(order: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,6 +62,15 @@ def stop(task_id: str) -> bool:
     return end is not None
 
 
+def give_way(people: int) -> None:
+    """So many of the engine's slots are people's for now."""
+    _turns.people(people)
+
+
+def _slots() -> int:
+    return int(get_worker().state.total_resources.get("ENGINE", 1))
+
+
 def _do(order: Mapping[str, Any]) -> dict[str, Any]:
     try:
         result = _infer(order) if order["kind"] == "ai_inference" else _custom(order)
@@ -81,7 +94,7 @@ def _infer(order: Mapping[str, Any]) -> Any:
     path, asked = question(payload)
     place = urlsplit(_settings().engine_url)
     connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=order["timeout"])
-    with _stoppable(order["id"], connection.close):
+    with _turns.taking(_slots()), _stoppable(order["id"], connection.close):
         try:
             _connect(connection)
             connection.request("POST", path, json.dumps(asked), {"content-type": "application/json"})

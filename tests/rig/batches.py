@@ -23,6 +23,7 @@ CHAT = "/v1/chat/completions"
 class Served:
     site: Site
     port: int = field(default_factory=free_port)
+    slots: int = 1  # of the engine
 
     @property
     def url(self) -> str:
@@ -36,7 +37,7 @@ class Served:
         told = rig.gateway_settings(
             port=self.port,
             scheduler=self.site.scheduler_url,
-            upstreams=(Upstream("w1", self.site.engine, (rig.MODEL,), 1, 0),),
+            upstreams=(Upstream("w1", self.site.engine, (rig.MODEL,), self.slots, 0),),
             tasks=self.site.socket,
         )
         with rig.gateway(self.site.folder / "gateway", told, keys, workers=1) as (_, process):
@@ -47,7 +48,7 @@ class Served:
         """All but the engine."""
         with (
             self.site.scheduler() as scheduler,
-            self.site.worker("w1") as worker,
+            self.site.worker("w1", slots=self.slots) as worker,
             self.site.manager("w1") as manager,
             self.gateway() as gateway,
         ):

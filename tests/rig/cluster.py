@@ -225,14 +225,15 @@ def scheduler(folder: Path, keys: Path, port: int) -> Iterator[Process]:
 
 @contextlib.contextmanager
 def dask_worker(
-    folder: Path, keys: Path, told: settings.WorkerSettings, *, pythonpath: str = str(REPOSITORY)
+    folder: Path, keys: Path, told: settings.WorkerSettings, *, pythonpath: str = str(REPOSITORY), slots: int = 1
 ) -> Iterator[Process]:
+    """slots: of its engine."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "worker.json"
     path.write_text(settings.dump(told))
     command = [sys.executable, "-m", "distributed.cli.dask_worker", told.scheduler, "--name", told.name]
-    command += ["--host", "tls://127.0.0.1", "--nthreads", str(told.cpu), "--no-nanny", "--no-dashboard"]
-    command += ["--resources", f"GPU={told.gpu},MEMORY={told.memory},CPU={told.cpu},ENGINE=1"]
+    command += ["--host", "tls://127.0.0.1", "--nthreads", str(told.cpu + slots), "--no-nanny", "--no-dashboard"]
+    command += ["--resources", f"GPU={told.gpu},MEMORY={told.memory},CPU={told.cpu},ENGINE={slots}"]
     command += ["--local-directory", str(folder), "--preload", "cluster_ai.cluster.worker_plugin"]
     environment = {
         **_dask_tls(keys),

@@ -79,10 +79,12 @@ class Site:
     def scheduler(self) -> contextlib.AbstractContextManager[Process]:
         return rig.scheduler(self.folder / "scheduler", self.keys, self.port)
 
-    def worker(self, name: str, cpu: int = 1, memory: int = 2) -> contextlib.AbstractContextManager[Process]:
-        """memory: GiB."""
+    def worker(
+        self, name: str, cpu: int = 1, memory: int = 2, slots: int = 1
+    ) -> contextlib.AbstractContextManager[Process]:
+        """memory: GiB; slots: of its engine."""
         told = settings.WorkerSettings(name, self.scheduler_url, self.engine, cpu, memory * 1024**3, 0, (rig.MODEL,))
-        return rig.dask_worker(self.folder / name, self.keys, told, pythonpath=self.path)
+        return rig.dask_worker(self.folder / name, self.keys, told, pythonpath=self.path, slots=slots)
 
     def manager(self, *workers: str, memory: Sequence[int] = ()) -> contextlib.AbstractContextManager[Process]:
         """memory: GiB of each worker."""
