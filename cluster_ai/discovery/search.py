@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from cluster_ai.config.model import Ssh
 from cluster_ai.discovery import networks
@@ -52,6 +53,8 @@ class Search:
                 "SSDP": self._later("ssdp"),
                 "IPv6 neighbours": scan.neighbours(self.here, self.port, self._tell),
             }
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._unreadable)
         listening = [self._task(what, work) for what, work in ways.items()]
         scanning = self._task("the scan", scan.find(self.targets, self.port, self._tell))
         try:
@@ -61,9 +64,19 @@ class Search:
             for task in (*listening, scanning):
                 task.cancel()
             await asyncio.gather(*listening, scanning, return_exceptions=True)
+            loop.set_exception_handler(None)
         await self._greet()
         if self.damper.ignored:
-            self.notes.append(f"{self.damper.ignored} announcements were ignored: too many, or of no token of ours")
+            self.notes.append(
+                f"{self.damper.ignored} datagrams were ignored: too many, unreadable, or of no token of ours"
+            )
+
+    def _unreadable(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What a stranger sent made the reader of a finder's package stumble: it is worth no traceback."""
+        if isinstance(context.get("exception"), ValueError | LookupError):
+            self.damper.ignored += 1
+        else:
+            loop.default_exception_handler(context)
 
     async def _later(self, finder: str) -> None:
         """One whose packages take long to import: the others look meanwhile."""

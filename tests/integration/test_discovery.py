@@ -94,6 +94,9 @@ def other(tmp_path: Path) -> Iterator[Other]:
         run("ip", "-n", name, "link", "set", "eth0", "up")
         yield Other(name, tmp_path)
     finally:
+        subprocess.run(
+            ["ip", "link", "delete", name], capture_output=True, check=False
+        )  # with the namespace it lingers
         run("ip", "netns", "delete", name)
 
 

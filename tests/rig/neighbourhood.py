@@ -35,6 +35,7 @@ class Ssdp(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         if data.startswith(b"M-SEARCH"):
+            self._answering.sendto(b"HTTP/1.1 200 OK\r\n\xff\xfe: \x80\r\nST\r\n\r\n", addr)
             head = ("HTTP/1.1 200 OK", "CACHE-CONTROL: max-age=60", "EXT:", "ST: upnp:rootdevice", "USN: uuid:1::x")
             lines = (*head, "SERVER: Debian/12 UPnP/1.1 box/1", "LOCATION: http://127.0.0.1:1/secret", "", "")
             self._answering.sendto("\r\n".join(lines).encode(), addr)

@@ -177,7 +177,7 @@ def _tell(
             print(f"  added as {names[address]}")
         elif add and address in checked:
             print("  not added")
-    print(f"{len(judged)} machines" + (f", {len(names)} added" if add else ""))
+    print(f"{len(judged)} machine{'' if len(judged) == 1 else 's'}" + (f", {len(names)} added" if add else ""))
 
 
 def _apply(ctx: typer.Context, flow: Flow, added: Sequence[Checked], yes: bool, ask_sudo_password: bool) -> None:

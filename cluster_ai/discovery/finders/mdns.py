@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 from collections.abc import Callable, Sequence
 
 from zeroconf import IPVersion, ServiceStateChange, Zeroconf
@@ -21,6 +22,7 @@ AT_ONCE = 32
 
 async def find(here: Sequence[Own], tell: Callable[[Sighting], None]) -> None:
     """Browse until cancelled."""
+    logging.getLogger("zeroconf").setLevel(logging.CRITICAL)  # it logs what strangers send
     names = set[tuple[str, str]]()
     tasks = set[asyncio.Task[None]]()
     few = asyncio.Semaphore(AT_ONCE)
