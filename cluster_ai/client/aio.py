@@ -299,6 +299,10 @@ class AsyncClient:
         """needs: cpu, memory, gpu, timeout, retries, priority, tags, idempotent."""
         return await self._ask(calls.submit_task(kind, payload, idempotency_key, needs))
 
+    async def submit_tasks(self, tasks: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+        """All of them, or none; their ids in this order. Each has kind and payload, and may have what one has."""
+        return await self._ask(calls.submit_tasks(tasks))
+
     async def tasks(
         self, *, state: str | None = None, tag: str | None = None, limit: int = 100
     ) -> tuple[t.TaskInfo, ...]:

@@ -252,6 +252,10 @@ def submit_task(
     return Call("POST", _at("tasks"), reader(t.TaskInfo), body, headers=headers)
 
 
+def submit_tasks(tasks: Sequence[Mapping[str, Any]]) -> Call[tuple[str, ...]]:
+    return Call("POST", _at("tasks", "bulk"), reader(tuple[str, ...], "ids"), {"tasks": [dict(it) for it in tasks]})
+
+
 def tasks(state: str | None, tag: str | None, limit: int) -> Call[tuple[t.TaskInfo, ...]]:
     query = _given(state=state, tag=tag, limit=limit)
     return Call("GET", _at("tasks"), reader(tuple[t.TaskInfo, ...], "tasks"), query=query)

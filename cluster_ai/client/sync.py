@@ -297,6 +297,10 @@ class Client:
         """needs: cpu, memory, gpu, timeout, retries, priority, tags, idempotent."""
         return self._ask(calls.submit_task(kind, payload, idempotency_key, needs))
 
+    def submit_tasks(self, tasks: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+        """All of them, or none; their ids in this order. Each has kind and payload, and may have what one has."""
+        return self._ask(calls.submit_tasks(tasks))
+
     def tasks(self, *, state: str | None = None, tag: str | None = None, limit: int = 100) -> tuple[t.TaskInfo, ...]:
         return self._ask(calls.tasks(state, tag, limit))
 

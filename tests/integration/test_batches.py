@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster_ai.client import Client
 from cluster_ai.errors import ExitCode
 from tests.rig import cluster as rig
 from tests.rig.batches import CHAT, Served, chat
@@ -106,6 +107,10 @@ def test_users_see_their_own_files_and_batches_alone(served: Served) -> None:
                 served.ask(path, body, token=bob)
             assert refused.value.code == 404
         assert served.ask(f"/v1/batches/{batch}")["id"] == batch  # an administrator's
+        with Client(served.url, ada) as client:
+            many = [{"kind": "ai_inference", "payload": {"model": rig.MODEL, "prompt": text}} for text in "xy"]
+            ids = client.submit_tasks(many)
+            assert {task.id for task in client.tasks()} == set(ids)
 
 
 def test_a_run_that_is_killed_goes_on_and_answers_each_prompt_once(served: Served, tmp_path: Path) -> None:
