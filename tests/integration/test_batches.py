@@ -117,7 +117,7 @@ def test_a_run_that_is_killed_goes_on_and_answers_each_prompt_once(served: Serve
     prompts, out = tmp_path / "prompts.jsonl", tmp_path / "answers.jsonl"
     rows = [json.dumps({"id": f"p{n}", "prompt": "Count."}) for n in range(20)]
     prompts.write_text("\n".join([*rows, '{"id": "bad", "nothing": 1}']) + "\n")
-    command = [sys.executable, "-c", "from cluster_ai.cli.main import run; run()", "batch", "run", str(prompts)]
+    command = [sys.executable, "-m", "cluster_ai", "batch", "run", str(prompts)]
     command += ["--out", str(out), "--model", rig.MODEL, "--max-tokens", "3", "--gateway", served.url]
     environment = {**os.environ, "CLUSTER_AI_TOKEN": rig.TOKEN}
     with served.parts():

@@ -58,7 +58,14 @@ class Batches:
             raise _too_large()
         kind = headers.get(b"content-type", b"").decode("latin-1")
         params = {"owner": owner(trace.user)}
-        await _answer(send, await self._tasks.upload("/files", params, kind, _pieces(receive)))
+        failed: list[Exception] = []
+        try:
+            said = await self._tasks.upload("/files", params, kind, _pieces(receive, failed))
+        except Refusal:
+            if failed:  # what ended the upload, rather than what the connection to the manager made of it
+                raise failed[0] from None
+            raise
+        await _answer(send, said)
 
     async def _file(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
         if not scope["path"].endswith("/content"):
@@ -92,17 +99,19 @@ class Batches:
         await _answer(send, await self._tasks.ask("POST", path, _whose(trace.user)))
 
 
-async def _pieces(receive: Receive) -> AsyncIterator[bytes]:
-    """A request's body as it comes. Raises Refusal (413) and ClientGone."""
+async def _pieces(receive: Receive, failed: list[Exception]) -> AsyncIterator[bytes]:
+    """A request's body as it comes. Why it ends too early is in failed, too: Refusal (413) or ClientGone."""
     size, more = 0, True
     while more:
         message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
         piece: bytes = message.get("body", b"")
         more, size = message.get("more_body", False), size + len(piece)
-        if size > FORM_LIMIT:
-            raise _too_large()
+        if message["type"] == "http.disconnect":
+            failed.append(ClientGone())
+        elif size > FORM_LIMIT:
+            failed.append(_too_large())
+        if failed:
+            raise failed[0]
         if piece:
             yield piece
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,3 +143,23 @@ def test_whatever_happens_every_task_is_in_exactly_one_state_and_none_is_sent_tw
             journal.end([Outcome(it, states[step]) for it in sorted(sent)[:1]])
         assert sum(journal.counts().values()) == len(ids)
     journal.close()
+
+
+def test_a_journal_of_before_batches_is_taken_on(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as before:
+        before.executescript(
+            "CREATE TABLE tasks (id TEXT PRIMARY KEY, user TEXT NOT NULL, key TEXT, spec TEXT NOT NULL,"
+            " priority INTEGER NOT NULL, state TEXT NOT NULL, attempt INTEGER NOT NULL, submitted REAL NOT NULL,"
+            " ended REAL, worker TEXT, error TEXT, result TEXT, number INTEGER NOT NULL) WITHOUT ROWID;"
+            "INSERT INTO tasks VALUES ('task-1', 'ada', NULL,"
+            """ '{"kind": "custom", "payload": {"function": "f"}, "tags": []}', 0, 'queued', 0, 1,"""
+            " NULL, NULL, NULL, NULL, 1);"
+            "PRAGMA user_version = 1;"
+        )
+    with contextlib.closing(Journal(path)) as now:
+        now.add("ada", [spec()], [None])
+        now.add_lines("ada", "batch_1", [(1, spec())])
+        assert [task.id for task in now.take(1)] == ["task-1"]
+        assert [line for line, _ in now.of_batch("batch_1", 0, 10)] == [1]
+        assert len(now.newest()) == 2
