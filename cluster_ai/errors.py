@@ -11,7 +11,7 @@ class ExitCode(IntEnum):
 
     OK = 0  # done, or nothing to do
     INTERNAL = 1  # a fault of ours
-    CHANGES = 2  # plan: changes are pending; verify: drift was found
+    CHANGES = 2  # plan: changes are pending; verify: drift was found; audit verify: the log isn't as it was written
     HOST = 3  # a host can't be reached, or refuses us
     ROLLOUT = 4  # a host's step failed; what had been switched was put back
     UNAVAILABLE = 5  # the cluster, its gateway or a local part doesn't answer

@@ -18,6 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "client": set(),
     "config": set(),
     "settings": set(),
+    "audit": set(),
     "metrics": set(),
     "security": {"config"},
     "placement": {"config"},
@@ -41,11 +42,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "host": {"settings", "engine", "metrics"},
     "engine": {"settings"},
     "cluster": {"settings", "engine", "metrics"},
-    "gateway": {"settings", "cluster", "engine", "metrics"},
+    "gateway": {"settings", "cluster", "engine", "metrics", "audit"},
     "tasks": {"settings", "engine"},
     "local": {"config", "settings", "security", "engine", "metrics"},
 }
-ON_HOSTS = ("host", "gateway", "cluster", "tasks", "settings", "layout", "errors", "metrics")
+ON_HOSTS = ("audit", "host", "gateway", "cluster", "tasks", "settings", "layout", "errors", "metrics")
 
 
 def modules(package: str) -> Iterator[Path]:

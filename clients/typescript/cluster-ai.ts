@@ -1,5 +1,19 @@
 // The types of Cluster AI's native API, made from its OpenAPI description by clients/generate.py. Not to be edited.
 
+/** good: whether the whole log is as it was written; problem says what isn't. */
+export interface AuditReply {
+  /** Each a JSON object, with the hash of the line before. */
+  lines: string[];
+  /** The number of the last good line. */
+  head: number;
+  /** Its hash: kept elsewhere, it proves later that nothing was changed. */
+  hash: string;
+  /** The number of the oldest line that is kept. */
+  first: number | null;
+  good: boolean;
+  problem: string;
+}
+
 export interface BulkRequest {
   tasks: TaskRequest[];
 }
@@ -142,9 +156,11 @@ export type JsonValue = unknown;
 export interface KeyInfo {
   name: string;
   priority: number;
-  admin: boolean;
+  role: "viewer" | "user" | "operator" | "admin";
   limits: KeyLimits;
+  models: string[] | null;
   created: string;
+  ends: string | null;
 }
 
 /** null: as cluster.yaml has it for every user; 0: no limit. */
@@ -165,9 +181,13 @@ export interface KeyRequest {
   name: string;
   /** Of requests that wait, a higher one goes first. */
   priority?: number;
-  /** Whether it may administer the cluster. */
-  admin?: boolean;
+  /** What it may; `cluster-ai roles` shows it. */
+  role?: "viewer" | "user" | "operator" | "admin";
   limits?: KeyLimits;
+  /** The only ones that may be used; null: all. */
+  models?: string[] | null;
+  /** How long it is good; null: until it is revoked. */
+  days?: number | null;
 }
 
 /** Seconds that half of the requests took at most, and so on; null where there were none. */
@@ -182,6 +202,22 @@ export interface LoadRequest {
   worker?: string | null;
   /** How long it stays without requests: seconds, or like `5m`, `1h30m`; negative: for ever. null: the engine's own. */
   keep_alive?: string | number | null;
+}
+
+/** token is for `Authorization: Bearer`; refresh gets the next one, once, and is as secret as a password. */
+export interface LoginReply {
+  user: string;
+  role: "viewer" | "user" | "operator" | "admin";
+  token: string;
+  ends: string;
+  /** Seconds. */
+  expires_in: number;
+  refresh: string;
+}
+
+export interface LoginRequest {
+  user: string;
+  password: string;
 }
 
 /** Of this gateway: rates and times over the last minute, totals since its start. */
@@ -254,10 +290,22 @@ export interface Models {
 export interface NewKey {
   name: string;
   priority: number;
-  admin: boolean;
+  role: "viewer" | "user" | "operator" | "admin";
   limits: KeyLimits;
+  models: string[] | null;
   created: string;
+  ends: string | null;
   key: string;
+}
+
+export interface PasswordRequest {
+  old: string;
+  /** At least 10 characters; only a slow hash of it is kept. */
+  new: string;
+}
+
+export interface RefreshRequest {
+  refresh: string;
 }
 
 export interface RenderRequest {
@@ -419,7 +467,7 @@ export interface TemplateRequest {
   /** A system prompt, which may have gaps too. */
   system?: string | null;
   description?: string;
-  /** For everyone; only an administrator may. */
+  /** For everyone; only an operator may. */
   shared?: boolean;
 }
 
@@ -456,6 +504,54 @@ export interface UsageReply {
   last: string;
   lines: UsageLine[];
   total: Sum;
+}
+
+/** What isn't named stays as it is. */
+export interface UserChange {
+  /** A new one ends all logins. */
+  password?: string | null;
+  role?: "viewer" | "user" | "operator" | "admin" | null;
+  priority?: number | null;
+  limits?: KeyLimits | null;
+  /** null: all, where it is named. */
+  models?: string[] | null;
+}
+
+export interface UserInfo {
+  name: string;
+  role: "viewer" | "user" | "operator" | "admin";
+  priority: number;
+  limits: KeyLimits;
+  models: string[] | null;
+  created: string;
+  /** How many there are now. */
+  logins: number;
+}
+
+export interface UserList {
+  users: UserInfo[];
+}
+
+export interface UserRequest {
+  /** Stands in logs and usage. */
+  name: string;
+  /** At least 10 characters; only a slow hash of it is kept. */
+  password: string;
+  role?: "viewer" | "user" | "operator" | "admin";
+  /** Of requests that wait, a higher one goes first. */
+  priority?: number;
+  limits?: KeyLimits;
+  /** The only ones that may be used; null: all. */
+  models?: string[] | null;
+}
+
+export interface WhoAmI {
+  name: string;
+  role: "viewer" | "user" | "operator" | "admin";
+  /** The only ones that may be used; null: all. */
+  models: string[] | null;
+  /** What the role may: action and resource. */
+  may: string[];
 }
 
 /** cpu is a share of 0 to 1, memory is bytes; null where the last heartbeat is missing or too old. */
@@ -769,6 +865,81 @@ export interface Operations {
     path: "/api/v1/usage";
     queryParameters: { first?: string | null; last?: string | null; user?: string | null; by?: ("day" | "user" | "model")[] };
     reply: UsageReply;
+  };
+  /** A token for a user and password; it needs none itself */
+  login: {
+    method: "POST";
+    path: "/api/v1/login";
+    body: LoginRequest;
+    reply: LoginReply;
+  };
+  /** The next token of a login */
+  refreshLogin: {
+    method: "POST";
+    path: "/api/v1/login/refresh";
+    body: RefreshRequest;
+    reply: LoginReply;
+  };
+  /** End this login: its token is refused from now on */
+  logout: {
+    method: "POST";
+    path: "/api/v1/logout";
+    reply: void;
+  };
+  /** Change one's own password; all logins end */
+  changePassword: {
+    method: "POST";
+    path: "/api/v1/password";
+    body: PasswordRequest;
+    reply: void;
+  };
+  /** Who one is here, and what one may */
+  whoami: {
+    method: "GET";
+    path: "/api/v1/whoami";
+    reply: WhoAmI;
+  };
+  /** Every user */
+  listUsers: {
+    method: "GET";
+    path: "/api/v1/users";
+    reply: UserList;
+  };
+  /** Make a user */
+  createUser: {
+    method: "POST";
+    path: "/api/v1/users";
+    body: UserRequest;
+    reply: UserInfo;
+  };
+  /** Change a user: role, limits, models, password */
+  changeUser: {
+    method: "PATCH";
+    path: "/api/v1/users/{name}";
+    pathParameters: { name: string };
+    body: UserChange;
+    reply: UserInfo;
+  };
+  /** Remove a user: their logins end at once */
+  removeUser: {
+    method: "DELETE";
+    path: "/api/v1/users/{name}";
+    pathParameters: { name: string };
+    reply: void;
+  };
+  /** End all logins of a user; with the password they may log in anew */
+  endLogins: {
+    method: "DELETE";
+    path: "/api/v1/users/{name}/logins";
+    pathParameters: { name: string };
+    reply: void;
+  };
+  /** Who did what: the audit log, and whether it is whole */
+  getAudit: {
+    method: "GET";
+    path: "/api/v1/audit";
+    queryParameters: { after?: number; limit?: number; last?: boolean };
+    reply: AuditReply;
   };
   /** Complete a prompt; the answer names the worker and how fast it was */
   generate: {

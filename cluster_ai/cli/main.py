@@ -45,7 +45,13 @@ COMMANDS = {
     "logs": "Show what a host's components wrote into its journal.",
     "chat": "Talk to a model.",
     "bench": "Measure how fast models answer on each worker.",
-    "keys": "Make, show and revoke users' keys.",
+    "login": "Log in at the gateway.",
+    "logout": "End the login.",
+    "whoami": "Show who the gateway takes you for, and what you may.",
+    "users": "Make, change and remove users who log in.",
+    "roles": "Show what each role may.",
+    "keys": "Make, show and revoke keys of users and programs.",
+    "audit": "Show who did what; check that the log is as it was written.",
     "usage": "Show what users used.",
     "tasks": "Submit work that waits for a worker with room; see what became of it.",
     "batch": "Answer a whole file of prompts; see and cancel batches.",
@@ -81,6 +87,16 @@ def run() -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
+    from cluster_ai.cli.auditing import audited
+
+    config, words = _split(arguments)
+    with audited(config, words) as ended:
+        code = _main(arguments)
+        ended.append(code)
+    return code
+
+
+def _main(arguments: Sequence[str]) -> int:
     try:
         arguments = _hoisted(arguments) or ["--help"]
         application = _application(_command_name(arguments))
@@ -185,6 +201,20 @@ def _hoisted(arguments: Sequence[str]) -> list[str]:
         else:
             rest.append(word)
     return [*front, *rest]
+
+
+def _split(arguments: Sequence[str]) -> tuple[Path, list[str]]:
+    """cluster.yaml's path, and the words that come with neither `--config` nor its value."""
+    path, rest = os.environ.get(CONFIG_VARIABLE, "cluster.yaml"), list(_hoisted(arguments))
+    while rest and rest[0].startswith("-"):
+        word = rest.pop(0)
+        if word in ("--config", "-c"):
+            path = rest.pop(0) if rest else path
+        elif word.startswith("--config="):
+            path = word.removeprefix("--config=")
+        elif word.startswith("-c"):
+            path = word.removeprefix("-c")
+    return Path(path), rest
 
 
 def _command_name(arguments: Sequence[str]) -> str | None:

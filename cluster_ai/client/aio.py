@@ -267,13 +267,49 @@ class AsyncClient:
         return await self._ask(calls.keys())
 
     async def create_key(
-        self, name: str, *, priority: int = 0, admin: bool = False, limits: t.KeyLimits = _NO_LIMITS
+        self,
+        name: str,
+        *,
+        priority: int = 0,
+        role: t.UserRole = "user",
+        limits: t.KeyLimits = _NO_LIMITS,
+        models: Sequence[str] | None = None,
+        days: int | None = None,
     ) -> t.NewKey:
-        """The reply alone has the key itself."""
-        return await self._ask(calls.create_key(name, priority, admin, limits))
+        """The reply alone has the key itself. models: the only ones it may use; days: how long it is good."""
+        return await self._ask(calls.create_key(name, priority, role, limits, models, days))
 
     async def revoke_key(self, name: str) -> None:
         return await self._ask(calls.revoke_key(name))
+
+    async def whoami(self) -> t.WhoAmI:
+        return await self._ask(calls.whoami())
+
+    async def users(self) -> tuple[t.UserInfo, ...]:
+        return await self._ask(calls.users())
+
+    async def create_user(
+        self,
+        name: str,
+        password: str,
+        *,
+        role: t.UserRole = "user",
+        priority: int = 0,
+        limits: t.KeyLimits = _NO_LIMITS,
+        models: Sequence[str] | None = None,
+    ) -> t.UserInfo:
+        """models: the only ones they may use; None: all."""
+        return await self._ask(calls.create_user(name, password, role, priority, limits, models))
+
+    async def change_user(self, name: str, **changed: Any) -> t.UserInfo:
+        """changed: password, role, priority, limits (as a mapping), models; what isn't named stays."""
+        return await self._ask(calls.change_user(name, changed))
+
+    async def remove_user(self, name: str) -> None:
+        return await self._ask(calls.remove_user(name))
+
+    async def end_logins(self, name: str) -> None:
+        return await self._ask(calls.end_logins(name))
 
     async def usage(
         self,

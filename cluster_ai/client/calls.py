@@ -17,7 +17,7 @@ Messages = Sequence[t.Message | Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    method: Literal["GET", "POST", "PUT", "DELETE"]
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     path: str
     read: Callable[[Any], T]
     body: Mapping[str, Any] | None = None
@@ -227,13 +227,43 @@ def keys() -> Call[tuple[t.KeyInfo, ...]]:
     return Call("GET", _at("keys"), reader(tuple[t.KeyInfo, ...], "keys"))
 
 
-def create_key(name: str, priority: int, admin: bool, limits: t.KeyLimits) -> Call[t.NewKey]:
-    body = {"name": name, "priority": priority, "admin": admin, "limits": asdict(limits)}
+def create_key(
+    name: str, priority: int, role: t.UserRole, limits: t.KeyLimits, models: Sequence[str] | None, days: int | None
+) -> Call[t.NewKey]:
+    body = {"name": name, "priority": priority, "role": role, "limits": asdict(limits)}
+    body |= _given(models=list(models) if models is not None else None, days=days)
     return Call("POST", _at("keys"), reader(t.NewKey), body)
 
 
 def revoke_key(name: str) -> Call[None]:
     return Call("DELETE", _at("keys", name), _nothing)
+
+
+def whoami() -> Call[t.WhoAmI]:
+    return Call("GET", _at("whoami"), reader(t.WhoAmI))
+
+
+def users() -> Call[tuple[t.UserInfo, ...]]:
+    return Call("GET", _at("users"), reader(tuple[t.UserInfo, ...], "users"))
+
+
+def create_user(
+    name: str, password: str, role: t.UserRole, priority: int, limits: t.KeyLimits, models: Sequence[str] | None
+) -> Call[t.UserInfo]:
+    body = {"name": name, "password": password, "role": role, "priority": priority, "limits": asdict(limits)}
+    return Call("POST", _at("users"), reader(t.UserInfo), body | _given(models=list(models) if models else models))
+
+
+def change_user(name: str, body: Mapping[str, Any]) -> Call[t.UserInfo]:
+    return Call("PATCH", _at("users", name), reader(t.UserInfo), body)
+
+
+def remove_user(name: str) -> Call[None]:
+    return Call("DELETE", _at("users", name), _nothing)
+
+
+def end_logins(name: str) -> Call[None]:
+    return Call("DELETE", _at("users", name, "logins"), _nothing)
 
 
 def usage(first: str | None, last: str | None, user: str | None, by: Sequence[str] | None) -> Call[t.UsageReply]:

@@ -265,13 +265,49 @@ class Client:
         return self._ask(calls.keys())
 
     def create_key(
-        self, name: str, *, priority: int = 0, admin: bool = False, limits: t.KeyLimits = _NO_LIMITS
+        self,
+        name: str,
+        *,
+        priority: int = 0,
+        role: t.UserRole = "user",
+        limits: t.KeyLimits = _NO_LIMITS,
+        models: Sequence[str] | None = None,
+        days: int | None = None,
     ) -> t.NewKey:
-        """The reply alone has the key itself."""
-        return self._ask(calls.create_key(name, priority, admin, limits))
+        """The reply alone has the key itself. models: the only ones it may use; days: how long it is good."""
+        return self._ask(calls.create_key(name, priority, role, limits, models, days))
 
     def revoke_key(self, name: str) -> None:
         return self._ask(calls.revoke_key(name))
+
+    def whoami(self) -> t.WhoAmI:
+        return self._ask(calls.whoami())
+
+    def users(self) -> tuple[t.UserInfo, ...]:
+        return self._ask(calls.users())
+
+    def create_user(
+        self,
+        name: str,
+        password: str,
+        *,
+        role: t.UserRole = "user",
+        priority: int = 0,
+        limits: t.KeyLimits = _NO_LIMITS,
+        models: Sequence[str] | None = None,
+    ) -> t.UserInfo:
+        """models: the only ones they may use; None: all."""
+        return self._ask(calls.create_user(name, password, role, priority, limits, models))
+
+    def change_user(self, name: str, **changed: Any) -> t.UserInfo:
+        """changed: password, role, priority, limits (as a mapping), models; what isn't named stays."""
+        return self._ask(calls.change_user(name, changed))
+
+    def remove_user(self, name: str) -> None:
+        return self._ask(calls.remove_user(name))
+
+    def end_logins(self, name: str) -> None:
+        return self._ask(calls.end_logins(name))
 
     def usage(
         self,

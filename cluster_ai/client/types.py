@@ -239,6 +239,9 @@ class Metrics:
     failovers_total: int
 
 
+UserRole = Literal["viewer", "user", "operator", "admin"]
+
+
 @dataclass(frozen=True, slots=True)
 class KeyLimits:
     """None: as cluster.yaml has it for every user; 0: no limit."""
@@ -252,14 +255,37 @@ class KeyLimits:
 class KeyInfo:
     name: str
     priority: int
-    admin: bool
+    role: UserRole
     limits: KeyLimits
+    models: tuple[str, ...] | None
     created: str
+    ends: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewKey(KeyInfo):
     key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserInfo:
+    """models: the only ones that they may use; None: all."""
+
+    name: str
+    role: UserRole
+    priority: int
+    limits: KeyLimits
+    models: tuple[str, ...] | None
+    created: str
+    logins: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhoAmI:
+    name: str
+    role: UserRole
+    models: tuple[str, ...] | None
+    may: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,13 +10,16 @@ import random
 import re
 import time
 import traceback
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from cluster_ai.audit.chain import Event
 from cluster_ai.gateway.admission.gate import Gate
+from cluster_ai.gateway.admission.users import NOBODY, not_allowed
 from cluster_ai.gateway.api.batches import Batches
 from cluster_ai.gateway.api.http import (
     JSON,
@@ -40,6 +43,7 @@ from cluster_ai.gateway.balancing import Balancer
 from cluster_ai.gateway.calls import Route, wish_of
 from cluster_ai.gateway.context import Contexts
 from cluster_ai.gateway.exposition import Exposition
+from cluster_ai.gateway.identity.roles import OPEN, Need, need_of
 from cluster_ai.gateway.metering import Meter
 from cluster_ai.gateway.models.changes import Changes
 from cluster_ai.gateway.relay import Failover, LostError, Relay
@@ -49,7 +53,7 @@ from cluster_ai.gateway.trace import Trace
 from cluster_ai.gateway.yielding import tell
 
 _DOCS = f"{PREFIX}/docs"
-_OPEN = frozenset(("/health", "/", _DOCS))  # tell nothing but that something runs here
+_JWKS = "/.well-known/jwks.json"
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _BUSY_WAIT = (b"retry-after", b"2")
@@ -62,6 +66,7 @@ class Gateway:
     def __init__(self, around: Surroundings) -> None:
         fleet, settings = around.fleet, around.settings
         self._tasks = around.tasks
+        self._audit, self._logins = around.audit, around.logins
         self._fleet, self._guard, self._log, self._tracing = fleet, around.guard, around.log, around.tracing
         self.ending = False  # set when this process is to end
         self._registry = CollectorRegistry()
@@ -92,15 +97,21 @@ class Gateway:
                 books=around.books,
                 contexts=contexts,
                 models=self._changes,
+                logins=around.logins,
+                audit=around.audit,
             )
         )
         self._routes = self._table(Inference(fleet, relay, contexts, meter, gate, settings.limits))
+        for method, path in self.routes():
+            if path not in OPEN and need_of(method, path) is None:
+                self._log.write("no_role", method=method, path=path)  # nobody reaches it: roles.py has no entry
 
     def _table(self, inference: Inference) -> Table:
         table = Table()
         table.add("GET", "/health", self._health)
         table.add("GET", "/", self._root)
         table.add("GET", "/metrics", self._metrics)
+        table.add("GET", _JWKS, self._jwks)
         Listing(self._fleet).enter(table)
         self._changes.enter(table)
         Batches(self._tasks).enter(table)
@@ -125,15 +136,20 @@ class Gateway:
         client = scope["client"][0] if scope["client"] else ""
         span = None
         try:
-            if path not in _OPEN:
+            if path not in OPEN:
                 trace.user = self._guard.check(asked, client)
                 if self._tracing is not None and path not in _UNLOGGED:
                     span = self._tracing.begin(scope["method"], self._route_name(path), scope["headers"], trace)
             if asked.policy or asked.worker:
                 trace.wish = wish_of(asked.policy, asked.worker)
-            await self._handler(scope["method"], path)(scope, receive, sent, trace)
+            handler = self._handler(scope["method"], path)
+            if path not in OPEN:
+                self._permit(scope, path, sent, trace, client)
+            await handler(scope, receive, sent, trace)
         except Refusal as refusal:
             trace.error = refusal.message
+            if refusal.status in (401, 403) and trace.user is NOBODY and asked.authorization:
+                await self._audit.stranger(client, trace.id, path, refusal.message)
             if not sent.status:
                 await self._refuse(path, refusal, sent, trace)
         except LostError as e:
@@ -180,6 +196,37 @@ class Gateway:
             return self._native.administer
         return self._routes.find(method, path)
 
+    def routes(self) -> list[tuple[str, str]]:
+        """Method and path of each, gaps as {name}."""
+        return [*self._routes.routes(), *self._native.routes()]
+
+    def _permit(self, scope: Scope, path: str, sent: _Sent, trace: Trace, client: str) -> None:
+        """Raises Refusal (403). What the table of roles doesn't know is nobody's; what isn't there at all is a 404."""
+        method, route, target = scope["method"], path, ""
+        need = need_of(method, path)
+        if need is None:
+            known = self._routes.name(path)
+            if known is None:
+                found = self._native.route(scope)
+                if found is None:
+                    return
+                known, target = found
+            else:
+                target = path[known.find("{") :]
+            route, need = known, need_of(method, known)
+        if need is not None and need.audited:
+            sent.note = partial(self._note, need, target, trace, client)
+        if need is None:
+            raise Refusal(403, "no_role", f"{method} {route} is open to no role: roles.py has no entry for it")
+        if not trace.user.may(need.action, need.resource):
+            raise not_allowed(trace.user, need.action, need.resource)
+
+    async def _note(self, need: Need, target: str, trace: Trace, client: str, status: int) -> None:
+        result = "done" if status < 400 else "refused" if status in (401, 403) else "failed"
+        user, on = trace.user, trace.about or target or trace.model
+        event = Event(user.name, need.what, on, client, result, role=user.role, request=trace.id, note=trace.note)
+        await self._audit.write(event)
+
     async def _refuse(self, path: str, refusal: Refusal, send: Send, trace: Trace) -> None:
         body = encode(error_body(api_of(path), refusal, trace.id))
         await send_whole(send, refusal.status, body, [JSON, *refusal.headers])
@@ -188,6 +235,10 @@ class Gateway:
         workers = len(self._fleet.active())
         body = encode({"status": "ok" if workers else "no worker is active", "workers": workers})
         await send_whole(send, 200 if workers else 503, body, [JSON])
+
+    async def _jwks(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
+        """The public halves of the keys that sign login tokens, for whoever else verifies them."""
+        await send_whole(send, 200, encode(self._logins.jwks()), [JSON, (b"cache-control", b"max-age=3600")])
 
     async def _root(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
         await send_whole(send, 200, b"Ollama is running", [_TEXT])
@@ -220,7 +271,7 @@ class Gateway:
 class _Sent:
     """Sees the status on its way out, and gives every answer its trace's headers. last: of its connection."""
 
-    __slots__ = ("_headers", "_send", "status")
+    __slots__ = ("_headers", "_send", "note", "status")
 
     def __init__(self, send: Send, trace: Trace, *, last: bool) -> None:
         self._send, self._headers = send, trace.headers
@@ -228,12 +279,19 @@ class _Sent:
         if last:
             self._headers.append((b"connection", b"close"))
         self.status = 0
+        self.note: Callable[[int], Awaitable[None]] | None = None  # told the status before the client is
 
     def __call__(self, message: Any) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = [*message["headers"], *self._headers]
+            if self.note is not None:
+                return self._noted(self.note, message)
         return self._send(message)
+
+    async def _noted(self, note: Callable[[int], Awaitable[None]], message: Any) -> None:
+        await note(self.status)
+        await self._send(message)
 
 
 def _request_id(given: bytes) -> str:

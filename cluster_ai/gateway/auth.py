@@ -92,7 +92,7 @@ class Guard:
         names: Iterable[str] = (),
         key_of: Callable[[bytes], User | None] = lambda secret: None,
     ) -> None:
-        """key_of: whose key it is, if anyone's."""
+        """key_of: whose key or token it is, if anyone's; raises Refusal where it can say why not."""
         self._token, self._key_of = token.encode(), key_of
         self._networks = tuple(ipaddress.ip_network(n, strict=False) for n in trusted_networks)
         own = {socket.gethostname().lower(), "localhost", *(n.lower() for n in names)}

@@ -29,6 +29,10 @@ class Table:
         found = {taken: handler for method, handler in handlers.items() for taken in _taken(method)}
         self._below.append((prefix, prefix + name, found))
 
+    def routes(self) -> list[tuple[str, str]]:
+        """Method and path of each, those of `below` with their gaps."""
+        return [*self._exact, *((method, name) for _, name, handlers in self._below for method in handlers)]
+
     def find(self, method: str, path: str) -> Handler:
         """Raises Refusal: 404 or 405."""
         handler = self._exact.get((method, path))

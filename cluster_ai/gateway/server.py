@@ -32,6 +32,8 @@ from cluster_ai.gateway.cordons import CordonFile, Cordons
 from cluster_ai.gateway.elders import INTERVAL, Elders
 from cluster_ai.gateway.fleet import Fleet
 from cluster_ai.gateway.health import HealthWatch
+from cluster_ai.gateway.identity.audit import Audit
+from cluster_ai.gateway.identity.logins import Logins
 from cluster_ai.gateway.log import Handler, Log
 from cluster_ai.gateway.models.blobs import Blobs
 from cluster_ai.gateway.relay import session
@@ -209,10 +211,11 @@ async def serve(
         TaskManager(Path(settings.tasks) if settings.tasks else None) as tasks,
         membership,
         Books(state, lambda text: log.write("storage", error=text)) as books,
+        Logins(settings.cluster, state, books.keys, lambda text: log.write("identity", note=text)) as logins,
     ):
         traces = tracing(settings.traces, settings.cluster)
         blobs = Blobs(state / "blobs" if state is not None else None)
-        guard = Guard(credentials.token, settings.trusted_networks, [settings.host], books.keys.user)
+        guard = Guard(credentials.token, settings.trusted_networks, [settings.host], logins.user)
         app = Gateway(
             Surroundings(
                 settings=settings,
@@ -229,6 +232,8 @@ async def serve(
                 wire=wire,
                 log=log,
                 books=books,
+                logins=logins,
+                audit=Audit(state, log),
                 tracing=traces,
             )
         )

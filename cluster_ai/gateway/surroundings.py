@@ -14,6 +14,8 @@ from cluster_ai.gateway.cordons import Cordons
 from cluster_ai.gateway.elders import Elders
 from cluster_ai.gateway.fleet import Fleet
 from cluster_ai.gateway.health import HealthWatch
+from cluster_ai.gateway.identity.audit import Audit
+from cluster_ai.gateway.identity.logins import Logins
 from cluster_ai.gateway.log import Log
 from cluster_ai.gateway.models.blobs import Blobs
 from cluster_ai.gateway.tasks import TaskManager
@@ -40,4 +42,6 @@ class Surroundings:
     wire: Wire
     log: Log
     books: Books
+    logins: Logins
+    audit: Audit
     tracing: Tracing | None = None

@@ -21,6 +21,8 @@ class Trace:
     user: User = NOBODY
     wish: Wish = NO_WISH
     model: str = ""
+    about: str = ""  # what it changes, where neither path nor model says
+    note: str = ""  # more of that, for the audit log
     worker: str = ""
     status: int = 0
     error: str = ""

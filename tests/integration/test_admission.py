@@ -142,7 +142,7 @@ def test_a_key_lets_in_at_both_gateways_until_either_revokes_it(here: Here) -> N
 
 
 def test_a_key_may_use_but_not_administer_unless_it_is_an_administrators(here: Here) -> None:
-    user, admin = here.make_key("user"), here.make_key("boss", admin=True)
+    user, admin = here.make_key("user"), here.make_key("boss", role="admin")
     assert here.ask("/api/v1/keys", key=user)[0] == 403
     assert here.ask("/api/v1/cluster/workers/w1/cordon", {}, key=user)[0] == 403
     names = [key["name"] for key in json.loads(here.ask("/api/v1/keys", key=admin)[2])["keys"]]

@@ -25,6 +25,8 @@ from cluster_ai.gateway.elders import Elders
 from cluster_ai.gateway.failover import pace
 from cluster_ai.gateway.fleet import Fleet
 from cluster_ai.gateway.health import HealthWatch
+from cluster_ai.gateway.identity.audit import Audit
+from cluster_ai.gateway.identity.logins import Logins
 from cluster_ai.gateway.log import Log
 from cluster_ai.gateway.models.blobs import Blobs
 from cluster_ai.gateway.relay import session
@@ -48,8 +50,11 @@ async def until(condition: Callable[[], object], within: float = 15) -> None:
 
 
 class Site:
-    def __init__(self, client: aiohttp.ClientSession, fleet: Fleet, log: io.StringIO) -> None:
+    def __init__(
+        self, client: aiohttp.ClientSession, fleet: Fleet, log: io.StringIO, app: Gateway, books: Books
+    ) -> None:
         self.client, self.fleet, self._log = client, fleet, log
+        self.app, self.books = app, books
 
     async def ask(self, path: str = "/api/generate", **changed: Any) -> tuple[int, Any, bytes]:
         async with self.client.post(path, json={**ASK, **changed}) as reply:
@@ -89,9 +94,10 @@ async def site(*engines: fake.Upstream, **changed: Any) -> AsyncIterator[Site]:
         contextlib.aclosing(Wire()) as wire,
         HealthWatch(fleet, out, log) as health,
         Books(None) as books,
+        Logins("faults", None, books.keys) as logins,
         TaskManager(None) as tasks,
     ):
-        database, guard = Database(None), Guard("", settings.trusted_networks)
+        database, guard = Database(None), Guard("", settings.trusted_networks, (), logins.user)
         blobs, elders = Blobs(None), Elders(None)
         app = Gateway(
             Surroundings(
@@ -109,6 +115,8 @@ async def site(*engines: fake.Upstream, **changed: Any) -> AsyncIterator[Site]:
                 wire=wire,
                 log=log,
                 books=books,
+                logins=logins,
+                audit=Audit(None, log),
             )
         )
         config = uvicorn.Config(app, http="httptools", loop="none", ws="none", lifespan="off", log_config=None)
@@ -118,7 +126,7 @@ async def site(*engines: fake.Upstream, **changed: Any) -> AsyncIterator[Site]:
             await until(lambda: server.started and len(fleet.active()) == len(engines))
             base = f"http://127.0.0.1:{listener.getsockname()[1]}"
             async with aiohttp.ClientSession(base, timeout=aiohttp.ClientTimeout(total=20)) as client:
-                yield Site(client, fleet, text)
+                yield Site(client, fleet, text, app, books)
         finally:
             server.should_exit = True
             await serving

@@ -229,7 +229,7 @@ def test_who_may_not_administer_uses_the_cluster_and_sees_only_their_own(site: S
             lambda: anna.set_model_config("fake", context=4096),
             lambda: anna.put_template("all", "text", shared=True),
             lambda: anna.delete_template("all", shared=True),
-            lambda: anna.create_key("eve", admin=True),
+            lambda: anna.create_key("eve", role="admin"),
         ):
             with pytest.raises(ForbiddenError):
                 forbidden()

@@ -7,19 +7,23 @@ import json
 import os
 import secrets
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
 
+from cluster_ai.cli import logins
 from cluster_ai.errors import ClusterAIError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
     from cluster_ai.cli.main import Invocation
 
 TOKEN = "CLUSTER_AI_TOKEN"  # noqa: S105 (a variable's name)
+_LOGIN = ("/api/v1/login",)
 CONNECT, ANSWER = 5.0, 600.0  # seconds; a model that isn't loaded lets one wait
 
 
@@ -34,8 +38,8 @@ def command(
     """Talk to a model through the gateway.
 
     The gateway is that of the local cluster (`cluster-ai up`) where one runs beside cluster.yaml, else that of
-    cluster.yaml. The token is $CLUSTER_AI_TOKEN, else the one in secrets.yaml. Without a terminal and without --prompt,
-    standard input is the prompt.
+    cluster.yaml. The token is $CLUSTER_AI_TOKEN, else that of `cluster-ai login`, else the one in secrets.yaml. Without
+    a terminal and without --prompt, standard input is the prompt.
     """
     client = find(ctx.obj, gateway)
     chosen = model or client.first_model()
@@ -92,6 +96,20 @@ class Client:
     url: str
     token: str | None
     worker: str = ""  # who gave the last answer
+    clock_ahead: float = 0.0  # seconds that the gateway's clock is ahead of this machine's, by its last answer
+
+    def logged_in(self) -> str | None:
+        """The token of whoever logged in here at this gateway, renewed where it is due; None: nobody did."""
+
+        def renew(refresh: str) -> logins.Login | None:
+            try:
+                return logins.login_of(
+                    Client(self.url, None).ask("POST", "/api/v1/login/refresh", {"refresh": refresh})
+                )
+            except RefusedError:
+                return None
+
+        return logins.token(self.url, renew)
 
     def first_model(self) -> str:
         with self._request("GET", "/api/tags") as reply:
@@ -178,6 +196,9 @@ class Client:
                 where=self.url,
                 remedy="cluster-ai status shows how it is; --gateway names another",
             ) from error
+        told = reply.headers.get("date")
+        if told:
+            self.clock_ahead = parsedate_to_datetime(told).timestamp() - time.time()
         if not 200 <= reply.status < 300:
             raise self._refused(reply, path)
         return reply
@@ -190,18 +211,41 @@ class Client:
             text = str(said["message"] if isinstance(said, dict) else said)
         except (ValueError, KeyError, TypeError):
             pass
-        remedies = {401: f"set {TOKEN}", 503: "try again in a moment"}
+        remedies = {401: f"cluster-ai login, or set {TOKEN}", 503: "try again in a moment"}
         if not path.startswith("/api/v1/"):
             remedies[404] = "cluster-ai status shows the models"
-        kind = UsageError if reply.status in (400, 404, 409, 413) else UnavailableError
+        if path in _LOGIN:
+            remedies[401] = (
+                "check the name and the password; an administrator can set a new one: cluster-ai users passwd"
+            )
+        kinds: dict[int, type[ClusterAIError]] = dict.fromkeys((400, 404, 409, 413), UsageError)
+        kinds[401] = RefusedError
+        kind = kinds.get(reply.status, UnavailableError)
         return kind(
             f"{text.strip()[:500]} (HTTP {reply.status})", where=self.url, remedy=remedies.get(reply.status, "")
         )
 
 
-def find(invocation: Invocation, url: str | None) -> Client:
-    """The gateway that is meant."""
-    token = os.environ.get(TOKEN)
+class RefusedError(UnavailableError):
+    """The gateway doesn't know who asks."""
+
+
+def find(invocation: Invocation, url: str | None, *, own: bool = True) -> Client:
+    """The gateway that is meant; own: with the token of whoever asks, if they have one."""
+    told = os.environ.get(TOKEN) or ""
+    if own and not told and not logins.anywhere():
+        return _found(invocation, url, None)
+    client = _found(invocation, url, told)
+    if not own:
+        return Client(client.url, None)
+    if told:
+        return client
+    login = client.logged_in()
+    return Client(client.url, login) if login else _found(invocation, url, None)
+
+
+def _found(invocation: Invocation, url: str | None, token: str | None) -> Client:
+    """token None: the one that lies beside cluster.yaml."""
     if url is not None:
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
             raise typer.BadParameter("must be http://host:port, or https://...", param_hint="--gateway")

@@ -37,7 +37,13 @@ def create(
     max_concurrent: Annotated[
         int | None, typer.Option("--max-concurrent", min=0, help="Requests that run or wait at once; 0: no limit.")
     ] = None,
-    admin: Annotated[bool, typer.Option("--admin", help="It may administer the cluster.")] = False,
+    role: Annotated[
+        str, typer.Option("--role", help="viewer, user, operator or admin; `cluster-ai roles` shows what each may.")
+    ] = "user",
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="The only one it may use; several: the option again.")
+    ] = None,
+    days: Annotated[int | None, typer.Option("--days", min=1, help="How long it is good.")] = None,
     json_: Json = False,
     gateway: Gateway = None,
 ) -> None:
@@ -47,7 +53,7 @@ def create(
         "tokens_per_minute": tokens_per_minute,
         "max_concurrent": max_concurrent,
     }
-    body = {"name": name, "priority": priority, "admin": admin, "limits": limits}
+    body = {"name": name, "priority": priority, "role": role, "limits": limits, "models": model, "days": days}
     made = find(ctx.obj, gateway).ask("POST", PATH, body)
     if json_:
         print(json.dumps(made, indent=2))
@@ -86,9 +92,11 @@ def row(key: dict[str, Any]) -> dict[str, str]:
     return {
         "name": key["name"],
         "priority": str(key["priority"]),
-        "admin": "yes" if key["admin"] else "no",
+        "role": key["role"],
         "requests/min": limit("requests_per_minute"),
         "tokens/min": limit("tokens_per_minute"),
         "at once": limit("max_concurrent"),
+        "models": ", ".join(key["models"]) if key["models"] is not None else "all",
         "created": key["created"],
+        "ends": key["ends"] or "never",
     }

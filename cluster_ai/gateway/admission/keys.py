@@ -15,9 +15,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cluster_ai.gateway.admission.store import opened
+from cluster_ai.gateway.admission.store import opened, transaction
 from cluster_ai.gateway.admission.users import RESERVED, Limits, User
 from cluster_ai.gateway.api.http import Refusal
+from cluster_ai.gateway.identity.roles import Role
 
 FILE = "keys.sqlite"
 PREFIX = b"cai-"  # so that people, and scanners of repositories, know one when they see it
@@ -26,7 +27,9 @@ CREATE TABLE IF NOT EXISTS keys (
     name TEXT PRIMARY KEY, digest BLOB NOT NULL UNIQUE, priority INTEGER NOT NULL, admin INTEGER NOT NULL,
     limits TEXT NOT NULL, created REAL NOT NULL
 );
-"""
+CREATE TABLE IF NOT EXISTS grants (digest BLOB PRIMARY KEY, role TEXT NOT NULL, models TEXT, ends REAL);
+"""  # grants stand apart: a gateway of an older release, which two share a hand-over with, reads and writes keys alone
+_READ = "SELECT keys.*, role, models, ends FROM keys LEFT JOIN grants USING (digest)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class Key:
 
     user: User
     created: float  # seconds since 1970
+    ends: float | None = None  # likewise; None: when it is revoked
 
 
 class Keys:
@@ -55,28 +59,33 @@ class Keys:
             return None
         self._refresh()
         found = self._keys.get(hashlib.sha256(secret).digest())
-        return found.user if found is not None else None
+        if found is None or (found.ends is not None and found.ends <= time.time()):
+            return None
+        return found.user
 
     def list(self) -> list[Key]:
         self._refresh()
         return sorted(self._keys.values(), key=lambda key: key.user.name)
 
-    def create(self, user: User) -> tuple[str, Key]:
+    def create(self, user: User, ends: float | None = None) -> tuple[str, Key]:
         """The key, which is told this once, and what is kept of it. Raises Refusal (409, 503)."""
         if user.name in RESERVED:
             raise Refusal(409, "name_taken", f"'{user.name}' is a name of the gateway's own; choose another")
         secret = PREFIX + secrets.token_urlsafe(32).encode()
-        key = Key(user, time.time())
+        key, digest = Key(user, time.time(), ends), hashlib.sha256(secret).digest()
+        models = None if user.models is None else json.dumps(sorted(user.models))
         row = (
             user.name,
-            hashlib.sha256(secret).digest(),
+            digest,
             user.priority,
-            user.admin,
+            user.role == "admin",
             json.dumps(asdict(user.limits or Limits())),
             key.created,
         )
         try:
-            self._connection.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?)", row)
+            with transaction(self._connection):
+                self._connection.execute("INSERT INTO grants VALUES (?, ?, ?, ?)", (digest, user.role, models, ends))
+                self._connection.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?)", row)
         except sqlite3.IntegrityError as e:
             text = f"there is a key named '{user.name}' already; revoke it first, or choose another name"
             raise Refusal(409, "name_taken", text) from e
@@ -88,7 +97,9 @@ class Keys:
     def revoke(self, name: str) -> None:
         """From now on nobody's. Raises Refusal (404, 503)."""
         try:
-            found = self._connection.execute("DELETE FROM keys WHERE name = ?", (name,)).rowcount
+            with transaction(self._connection):
+                found = self._connection.execute("DELETE FROM keys WHERE name = ?", (name,)).rowcount
+                self._connection.execute("DELETE FROM grants WHERE digest NOT IN (SELECT digest FROM keys)")
         except sqlite3.Error as e:
             raise _failed(e) from e
         self._version = -1
@@ -103,14 +114,27 @@ class Keys:
             version = self._connection.execute("PRAGMA data_version").fetchone()[0]
             if version == self._version:
                 return
-            self._keys = {row[1]: _key(*row) for row in self._connection.execute("SELECT * FROM keys")}
+            self._keys = {row[1]: _key(*row) for row in self._connection.execute(_READ)}
             self._version = version
         except sqlite3.Error as e:  # who had a key a moment ago still has one
             self._note(f"the keys can't be read: {e}")
 
 
-def _key(name: str, digest: bytes, priority: int, admin: int, limits: str, created: float) -> Key:
-    return Key(User(name, priority, bool(admin), limits=Limits(**json.loads(limits))), created)
+def _key(
+    name: str,
+    digest: bytes,
+    priority: int,
+    admin: int,
+    limits: str,
+    created: float,
+    role: Role | None,
+    models: str | None,
+    ends: float | None,
+) -> Key:
+    """role None: an older release made it."""
+    allowed = None if models is None else frozenset(json.loads(models))
+    granted: Role = role or ("admin" if admin else "user")
+    return Key(User(name, priority, granted, limits=Limits(**json.loads(limits)), models=allowed), created, ends)
 
 
 def _failed(error: sqlite3.Error) -> Refusal:

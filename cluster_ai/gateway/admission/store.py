@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 WAIT = 5.0  # seconds for the other gateway to finish what it writes
@@ -32,6 +33,18 @@ def opened(
         for end in ("-wal", "-shm"):
             path.with_name(name + end).unlink(missing_ok=True)
         return _connect(path, schema)
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All of it or nothing, and nobody else's between."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
 
 
 def _connect(path: Path | str, schema: str) -> sqlite3.Connection:

@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 
 from cluster_ai.gateway.api.http import Refusal
+from cluster_ai.gateway.identity.roles import Role, allows, those_who_may
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,19 +23,36 @@ class User:
     """name stands in usage and logs. Of those that wait, a higher priority goes first.
 
     source tells apart users who share a name: requests without a key, by their address. limits: None: the cluster's.
+    models: canonical names of those that may be used; None: all.
     """
 
     name: str
     priority: int = 0
-    admin: bool = False
+    role: Role = "user"
     source: str = ""
     limits: Limits | None = None
+    models: frozenset[str] | None = None
+
+    def may(self, action: str, resource: str) -> bool:
+        return allows(self.role, action, resource)
+
+    def must_be_able(self, action: str, resource: str) -> None:
+        """Raises Refusal (403)."""
+        if not self.may(action, resource):
+            raise not_allowed(self, action, resource)
+
+    def must_have(self, model: str) -> None:
+        """model: canonical. Raises Refusal (403)."""
+        if self.models is not None and model not in self.models:
+            listed = ", ".join(sorted(self.models)) or "none"
+            text = f"'{self.name}' may not use model '{model}', only: {listed}. An administrator can change that"
+            raise Refusal(403, "model_not_allowed", text)
 
 
 ANONYMOUS, TOKEN = "anonymous", "token"
 RESERVED = frozenset((ANONYMOUS, TOKEN))  # no key is named so
-NOBODY = User(ANONYMOUS)  # before it is known who asks
-TOKEN_USER = User(TOKEN, admin=True)  # has the cluster's own token
+NOBODY = User(ANONYMOUS, role="viewer")  # before it is known who asks
+TOKEN_USER = User(TOKEN, role="admin")  # has the cluster's own token
 
 
 def anonymous(address: str) -> User:
@@ -44,11 +62,10 @@ def anonymous(address: str) -> User:
     except ValueError:
         return User(ANONYMOUS, source=address)
     local = getattr(found, "ipv4_mapped", None) or found
-    return User(ANONYMOUS, admin=local.is_loopback, source=address)
+    return User(ANONYMOUS, role="admin" if local.is_loopback else "user", source=address)
 
 
-def must_administer(user: User) -> None:
-    """Raises Refusal (403) for one who may only use the cluster."""
-    if not user.admin:
-        text = f"'{user.name}' may not administer the cluster; use the cluster's token, or a key made with --admin"
-        raise Refusal(403, "admin_required", text)
+def not_allowed(user: User, action: str, resource: str) -> Refusal:
+    able = " or ".join(those_who_may(action, resource)) or "nobody's role"
+    text = f"'{user.name}' has the role {user.role}, which may not {action} {resource}: that takes {able}."
+    return Refusal(403, "role_required", f"{text} `cluster-ai roles` shows who may what; an administrator gives roles")

@@ -87,6 +87,9 @@ class Batches:
             said = json.loads(body)
         except ValueError as e:
             raise Refusal(400, "invalid_json", f"the request body is no JSON: {e}") from None
+        if trace.user.models is not None:
+            text = "a batch's models are known when it runs: who may use some models alone can't make one"
+            raise Refusal(403, "model_not_allowed", text)
         key = dict(scope["headers"]).get(b"idempotency-key", b"").decode("latin-1")
         whose = _whose(trace.user)
         asked = {"batch": said, "key": key[:200] or None, "owner": owner(trace.user)}
@@ -122,8 +125,8 @@ def _too_large() -> Refusal:
 
 
 def _whose(user: User) -> Mapping[str, str]:
-    """An administrator sees everybody's."""
-    return {} if user.admin else {"user": owner(user)}
+    """An operator sees everybody's."""
+    return {} if user.may("oversee", "tasks") else {"user": owner(user)}
 
 
 def _path(scope: Scope) -> str:

@@ -103,6 +103,7 @@ class Inference:
         call = admit(route, await read_body(receive, self._limits.max_body), self._fleet.contexts, trace.wish)
         trace.model = call.model
         self._fleet.must_know(call.model, call.asked)
+        trace.user.must_have(call.model)
         if unloads(call):
             await until_gone(receive, lambda: unload(call, self._fleet, self._relay, send, trace))
             return

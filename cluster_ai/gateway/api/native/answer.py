@@ -161,6 +161,7 @@ class Answers:
         """Answers the request, or raises Refusal before anything was sent, or ClientGone. The body was read before."""
         trace.model = canonical(job.model)
         self._fleet.must_know(trace.model, job.model)
+        trace.user.must_have(trace.model)
         way = self._way(job, trace.wish)
 
         async def work() -> None:

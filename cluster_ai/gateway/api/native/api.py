@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import MutableMapping
 from typing import Any
 
+from starlette.routing import Match, Route
+
 from cluster_ai.gateway.api.http import Receive, Refusal, Scope, Send, read_body, send_whole
 from cluster_ai.gateway.api.native import app, page
 from cluster_ai.gateway.api.native.answer import Answers
@@ -29,6 +31,7 @@ class NativeApi:
 
     def __init__(self, parts: Parts) -> None:
         self._app, self._figures = app.build(parts), parts.figures
+        self._endpoints: list[Route] = self._app.state.endpoints
         self._sessions = sessions = Sessions(parts.database)
         templates = Templates(parts.database)
         answers = Answers(
@@ -54,7 +57,7 @@ class NativeApi:
     async def administer(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:
         """Raises Refusal (413), ClientGone."""
         body = await read_body(receive, _BODY_LIMIT)
-        scope["request_id"], scope["user"] = trace.id, trace.user
+        scope["request_id"], scope["user"], scope["trace"] = trace.id, trace.user, trace
         unread = True
 
         async def read() -> MutableMapping[str, Any]:
@@ -65,6 +68,19 @@ class NativeApi:
             return await receive()
 
         await self._app(scope, read, send)
+
+    def routes(self) -> list[tuple[str, str]]:
+        """Method and path, with its gaps, of each that is administration."""
+        return [(method, route.path) for route in self._endpoints for method in route.methods or ()]
+
+    def route(self, scope: Scope) -> tuple[str, str] | None:
+        """The path of the route that answers, with its gaps, and what fills them; None: none does."""
+        asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+        for route in self._endpoints:
+            match, found = route.matches(asked)
+            if match is Match.FULL:
+                return route.path, "/".join(str(value) for value in found["path_params"].values())
+        return None
 
     @staticmethod
     async def page(scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:

@@ -10,7 +10,19 @@ from starlette.routing import Match, Route
 
 from cluster_ai import __version__
 from cluster_ai.gateway.api.http import Api, Refusal, error_body
-from cluster_ai.gateway.api.native import cluster, keys, models, sessions, tasks, templates, usage, workers
+from cluster_ai.gateway.api.native import (
+    account,
+    audit,
+    cluster,
+    keys,
+    models,
+    sessions,
+    tasks,
+    templates,
+    usage,
+    users,
+    workers,
+)
 from cluster_ai.gateway.api.native.body import worded
 from cluster_ai.gateway.api.native.parts import PREFIX, Parts, Routes
 from cluster_ai.gateway.api.native.schema import describe
@@ -25,9 +37,27 @@ ROUTES: tuple[Routes, ...] = (
     workers.routes,
     keys.routes,
     usage.routes,
+    account.routes,
+    users.routes,
+    audit.routes,
 )
 NOUNS = frozenset(
-    ("keys", "usage", "models", "sessions", "templates", "tasks", "cluster", "openapi.json")
+    (
+        "login",
+        "logout",
+        "whoami",
+        "password",
+        "users",
+        "audit",
+        "keys",
+        "usage",
+        "models",
+        "sessions",
+        "templates",
+        "tasks",
+        "cluster",
+        "openapi.json",
+    )
 )  # what may follow PREFIX, for the metric's label
 
 
@@ -40,8 +70,11 @@ def build(parts: Parts) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    for routes in ROUTES:
-        app.include_router(routes(parts))
+    routers = [routes(parts) for routes in ROUTES]
+    for router in routers:
+        app.include_router(router)
+    found = [*app.routes, *(route for router in routers for route in router.routes)]
+    app.state.endpoints = [route for route in found if isinstance(route, Route)]  # in the order that they are tried
 
     @app.exception_handler(Refusal)
     async def refused(request: Request, refusal: Refusal) -> JSONResponse:
@@ -76,8 +109,8 @@ def build(parts: Parts) -> FastAPI:
 def _methods(request: Request) -> list[str]:
     """What the path takes, by whichever of the routes that it fits."""
     found: set[str] = set()
-    for route in request.app.routes:
-        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+    for route in request.app.state.endpoints:
+        if route.matches(request.scope)[0] is not Match.NONE:
             found |= route.methods or set()
     return sorted(found)
 

@@ -16,7 +16,7 @@ from cluster_ai.gateway.api.http import Refusal
 from cluster_ai.gateway.api.native.body import Body
 from cluster_ai.gateway.api.native.kept.fleet import FleetChanges
 from cluster_ai.gateway.api.native.memory import Memory, options_of
-from cluster_ai.gateway.api.native.parts import PREFIX, Administering, Parts, refusals
+from cluster_ai.gateway.api.native.parts import PREFIX, Parts, Tracing, refusals
 from cluster_ai.gateway.fleet import Fleet
 
 _DURATION = r"^-?([0-9]{1,9}(\.[0-9]{1,9})?(ms|s|m|h))+$"
@@ -178,7 +178,8 @@ def routes(parts: Parts) -> APIRouter:
         operation_id="loadModel",
         responses=refusals(404, 409, 502, 503),
     )
-    async def load(name: ModelName, user: Administering, body: LoadRequest | None = None) -> ModelChange:
+    async def load(name: ModelName, trace: Tracing, body: LoadRequest | None = None) -> ModelChange:
+        trace.note = "load"
         model, asked = known(name), body or LoadRequest(worker=None, keep_alive=None)
         return change(model, await memory.load(model, asked.worker, asked.keep_alive))
 
@@ -188,7 +189,8 @@ def routes(parts: Parts) -> APIRouter:
         operation_id="unloadModel",
         responses=refusals(404, 409, 502, 503),
     )
-    async def unload(name: ModelName, user: Administering, body: UnloadRequest | None = None) -> ModelChange:
+    async def unload(name: ModelName, trace: Tracing, body: UnloadRequest | None = None) -> ModelChange:
+        trace.note = "unload"
         model = known(name)
         return change(model, await memory.unload(model, body.worker if body else None))
 
@@ -207,7 +209,8 @@ def routes(parts: Parts) -> APIRouter:
         operation_id="setModelConfig",
         responses=refusals(404, 409, 502, 503),
     )
-    async def set_config(name: ModelName, user: Administering, body: ModelConfigRequest) -> ModelConfig:
+    async def set_config(name: ModelName, trace: Tracing, body: ModelConfigRequest) -> ModelConfig:
+        trace.note = "configure"
         model = known(name)
         if model in configured:
             text = f"{model} is cluster.yaml's, and the next apply would undo this: change its options.num_ctx there"

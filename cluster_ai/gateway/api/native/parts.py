@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from cluster_ai.cluster.membership import Membership
 from cluster_ai.gateway.admission.books import Books
 from cluster_ai.gateway.admission.gate import Gate
-from cluster_ai.gateway.admission.users import NOBODY, User, must_administer
+from cluster_ai.gateway.admission.users import NOBODY, User
 from cluster_ai.gateway.api.http import Refusal
 from cluster_ai.gateway.api.native.figures import Figures
 from cluster_ai.gateway.api.native.kept.database import Database
@@ -22,10 +22,13 @@ from cluster_ai.gateway.cordons import Cordons
 from cluster_ai.gateway.elders import Elders
 from cluster_ai.gateway.fleet import Fleet, Worker
 from cluster_ai.gateway.health import HealthWatch
+from cluster_ai.gateway.identity.audit import Audit
+from cluster_ai.gateway.identity.logins import Logins
 from cluster_ai.gateway.metering import Meter
 from cluster_ai.gateway.models.changes import Changes
 from cluster_ai.gateway.relay import Relay
 from cluster_ai.gateway.tasks import TaskManager
+from cluster_ai.gateway.trace import Trace
 from cluster_ai.settings import GatewaySettings
 
 PREFIX = "/api/v1"
@@ -85,6 +88,8 @@ class Parts:
     books: Books
     contexts: Contexts
     models: Changes
+    logins: Logins
+    audit: Audit
 
     @property
     def tls(self) -> bool:
@@ -115,14 +120,12 @@ def asking(request: Request) -> User:
     return cast(User, request.scope.get("user", NOBODY))
 
 
-def administering(request: Request) -> User:
-    user = asking(request)
-    must_administer(user)
-    return user
+def tracing(request: Request) -> Trace:
+    return cast(Trace, request.scope["trace"])
 
 
 Asking = Annotated[User, Depends(asking)]
-Administering = Annotated[User, Depends(administering)]
+Tracing = Annotated[Trace, Depends(tracing)]  # where the audit log is to be told more
 
 
 def owner(user: User) -> str:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Header, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
+from cluster_ai.engine.client import canonical
 from cluster_ai.gateway.admission.users import User
 from cluster_ai.gateway.api.http import Refusal
 from cluster_ai.gateway.api.native.body import Body
@@ -151,8 +152,8 @@ def _info(said: dict[str, Any]) -> TaskInfo:
 
 
 def _whose(user: User) -> dict[str, str]:
-    """An administrator sees everybody's."""
-    return {} if user.admin else {"user": owner(user)}
+    """An operator sees everybody's."""
+    return {} if user.may("oversee", "tasks") else {"user": owner(user)}
 
 
 def routes(parts: Parts) -> APIRouter:
@@ -160,6 +161,9 @@ def routes(parts: Parts) -> APIRouter:
     ask = parts.tasks.ask
 
     async def add(user: User, tasks: list[TaskRequest], keys: list[str | None]) -> list[str]:
+        for task in tasks:
+            if task.kind == "ai_inference" and isinstance(task.payload.get("model"), str):
+                user.must_have(canonical(task.payload["model"]))
         specs = [{k: v for k, v in task.model_dump().items() if v is not None} for task in tasks]
         said = await ask("POST", "/tasks", {}, {"tasks": specs, "keys": keys, "user": owner(user)})
         ids: list[str] = said["ids"]

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from cluster_ai.gateway.admission.users import must_administer
 from cluster_ai.gateway.api.native.body import Body
 from cluster_ai.gateway.api.native.kept import templates as kept
 from cluster_ai.gateway.api.native.parts import PREFIX, Asking, Parts, owner, refusals
@@ -41,7 +40,7 @@ class TemplateRequest(Body):
     text: str = Field(min_length=1, max_length=100_000, description="Gaps are {{name}}; all else is text.")
     system: str | None = Field(None, max_length=100_000, description="A system prompt, which may have gaps too.")
     description: str = Field("", max_length=1000)
-    shared: bool = Field(False, description="For everyone; only an administrator may.")
+    shared: bool = Field(False, description="For everyone; only an operator may.")
 
 
 class TemplateInfo(BaseModel):
@@ -111,7 +110,7 @@ def routes(parts: Parts) -> APIRouter:
     )
     def put(name: TemplateName, user: Asking, body: TemplateRequest) -> TemplateInfo:
         if body.shared:
-            must_administer(user)
+            user.must_be_able("share", "templates")
         made = kept.Template(name, body.text, body.system, body.description, body.shared)
         return _info(store.put(owner(user), made))
 
@@ -125,10 +124,10 @@ def routes(parts: Parts) -> APIRouter:
     def delete(
         name: TemplateName,
         user: Asking,
-        shared: Annotated[bool, Query(description="Everyone's, not your own; only an administrator may.")] = False,
+        shared: Annotated[bool, Query(description="Everyone's, not your own; only an operator may.")] = False,
     ) -> Response:
         if shared:
-            must_administer(user)
+            user.must_be_able("share", "templates")
         store.delete(owner(user), name, shared=shared)
         return Response(status_code=204)
 

@@ -12,7 +12,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from cluster_ai.gateway.admission.account import Line, Used
-from cluster_ai.gateway.admission.users import must_administer
 from cluster_ai.gateway.api.native.parts import PREFIX, Asking, Parts, refusals
 
 _DAYS = 30
@@ -113,16 +112,16 @@ def routes(parts: Parts) -> APIRouter:
         first: Annotated[Day | None, Query(description="The first day; 30 days ago.")] = None,
         last: Annotated[Day | None, Query(description="The last day; today.")] = None,
         user: Annotated[
-            str | None, Query(max_length=100, description="Only theirs. Others' only an administrator may see.")
+            str | None, Query(max_length=100, description="Only theirs. Others' only an operator may see.")
         ] = None,
         by: Annotated[list[By], Query(description="What to keep apart.")] = ["day", "user", "model"],  # noqa: B006
     ) -> UsageReply:
         end = last or datetime.now(UTC).date()
         begin = first or max(end, date(1, 2, 1)) - timedelta(days=_DAYS)
         whose = user
-        if not asking.admin:
+        if not asking.may("oversee", "usage"):
             if user not in (None, asking.name):
-                must_administer(asking)
+                asking.must_be_able("oversee", "usage")
             whose = asking.name
         lines = await parts.books.account.read(begin, end, whose)
         total = Used()

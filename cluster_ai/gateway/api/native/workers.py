@@ -13,7 +13,7 @@ from cluster_ai.gateway.api.http import Refusal
 from cluster_ai.gateway.api.native.body import Body
 from cluster_ai.gateway.api.native.figures import buckets, families, quantile, total
 from cluster_ai.gateway.api.native.kept.fleet import FleetChanges
-from cluster_ai.gateway.api.native.parts import PREFIX, Administering, Parts, WorkerName, refusals
+from cluster_ai.gateway.api.native.parts import PREFIX, Asking, Parts, Tracing, WorkerName, refusals
 from cluster_ai.gateway.cordons import Cordons
 from cluster_ai.gateway.fleet import Worker
 from cluster_ai.metrics import names
@@ -250,7 +250,8 @@ def routes(parts: Parts) -> APIRouter:
         status_code=201,
         responses=refusals(409, 503),
     )
-    async def register(user: Administering, body: WorkerRequest) -> WorkerInfo:
+    async def register(user: Asking, trace: Tracing, body: WorkerRequest) -> WorkerInfo:
+        trace.about, trace.note = body.name, "register"
         if body.url.startswith("https:") and not parts.tls:
             raise Refusal(409, "no_tls", "url: this gateway has no certificates of a cluster, so https proves nothing")
         upstream = Upstream(name=body.name, url=body.url, models=(), slots=body.slots, gpu=body.gpu)
@@ -279,7 +280,8 @@ def routes(parts: Parts) -> APIRouter:
         status_code=204,
         responses=refusals(404, 409, 503),
     )
-    async def unregister(name: WorkerName, user: Administering) -> Response:
+    async def unregister(name: WorkerName, trace: Tracing) -> Response:
+        trace.note = "unregister"
         found = parts.worker(name)
         if name in configured:
             text = f"worker '{name}' is cluster.yaml's: remove it there and apply, or drain it"
@@ -311,7 +313,8 @@ def routes(parts: Parts) -> APIRouter:
         operation_id="cordonWorker",
         responses=refusals(404),
     )
-    async def cordon(name: WorkerName, user: Administering, body: CordonRequest | None = None) -> WorkerInfo:
+    async def cordon(name: WorkerName, trace: Tracing, body: CordonRequest | None = None) -> WorkerInfo:
+        trace.note = "cordon"
         found = parts.worker(name)
         await parts.cordons.cordon(found, body.reason if body else "", drain=False)
         return info(found)
@@ -322,7 +325,8 @@ def routes(parts: Parts) -> APIRouter:
         operation_id="drainWorker",
         responses=refusals(404),
     )
-    async def drain(name: WorkerName, user: Administering, body: CordonRequest | None = None) -> WorkerInfo:
+    async def drain(name: WorkerName, trace: Tracing, body: CordonRequest | None = None) -> WorkerInfo:
+        trace.note = "drain"
         found = parts.worker(name)
         await parts.cordons.cordon(found, body.reason if body else "", drain=True)
         return info(found)
@@ -333,7 +337,8 @@ def routes(parts: Parts) -> APIRouter:
         operation_id="resumeWorker",
         responses=refusals(404),
     )
-    async def resume(name: WorkerName, user: Administering) -> WorkerInfo:
+    async def resume(name: WorkerName, trace: Tracing) -> WorkerInfo:
+        trace.note = "resume"
         found = parts.worker(name)
         await parts.cordons.resume(found)
         return info(found)

@@ -1,0 +1,52 @@
+"""`cluster-ai login`."""
+
+from __future__ import annotations
+
+import getpass
+import ipaddress
+import sys
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from cluster_ai.cli import logins
+from cluster_ai.cli.commands.chat import find
+
+
+def command(
+    ctx: typer.Context,
+    user: Annotated[str | None, typer.Argument(help="By default the name that this shell runs as.")] = None,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from standard input, not from the terminal.")
+    ] = False,
+    gateway: Annotated[
+        str | None, typer.Option("--gateway", metavar="URL", help="Another gateway than that of cluster.yaml.")
+    ] = None,
+) -> None:
+    """Log in at the gateway: every command that asks it does so in your name from now on.
+
+    What is kept is no password but a token, in your own state folder (~/.local/state/cluster-ai), until `cluster-ai
+    logout` or two weeks without use. $CLUSTER_AI_TOKEN goes before it, where it is set.
+    """
+    client = find(ctx.obj, gateway, own=False)
+    name = user or getpass.getuser()
+    if urlsplit(client.url).scheme == "http" and not _here(client.url):
+        print(f"{client.url} is not encrypted: whoever listens on the way reads the password.", file=sys.stderr)
+    if password_stdin:
+        password = sys.stdin.readline().rstrip("\n")
+    elif sys.stdin.isatty():
+        password = getpass.getpass(f"Password of {name} at {client.url}: ")
+    else:
+        raise typer.BadParameter("there is no terminal to ask on: give it with --password-stdin")
+    said = client.ask("POST", "/api/v1/login", {"user": name, "password": password})
+    logins.keep(client.url, logins.login_of(said))
+    print(f"Logged in at {client.url} as {said['user']}, role {said['role']}.")
+
+
+def _here(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
