@@ -1,6 +1,6 @@
 """What is done from here, in the audit log beside cluster.yaml: `.cluster-ai/audit/`, chained as the gateway's is.
 
-The second place is this machine's syslog, where it has one. Never what an option or a secret's value is.
+The second place is this machine's syslog, where it has one. Never a secret's value.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import getpass
 import logging
 import logging.handlers
 import os
+import re
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -38,6 +39,7 @@ _CHANGING = frozenset(
     )
 )
 _LOOKING = frozenset(("list", "show", "status"))
+_USERINFO = re.compile(r"//[^/@\s]*@")
 _NAMES_ALONE = 2  # words after `secrets` that are told: what is done, and the secret's name
 
 
@@ -54,9 +56,9 @@ def event_of(words: Sequence[str]) -> Event | None:
         return None
     if words[0] == "rollouts" and not {"resume", "undo"} & set(said):
         return None
-    if words[0] == "secrets":
-        said = said[:_NAMES_ALONE]
-    return Event(_who(), f"cli.{words[0]}", on=" ".join(said)[:500], address=socket.gethostname(), role="cli")
+    on = " ".join(said[:_NAMES_ALONE] if words[0] == "secrets" else words[1:])
+    on = _USERINFO.sub("//", on)  # no option of ours takes a secret, but a URL may have one
+    return Event(_who(), f"cli.{words[0]}", on=on[:500], address=socket.gethostname(), role="cli")
 
 
 @contextlib.contextmanager

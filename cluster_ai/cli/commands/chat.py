@@ -180,7 +180,8 @@ class Client:
     ) -> http.client.HTTPResponse:
         parts = urlsplit(self.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        headers = {"Content-Type": "application/json", **(more or {})}
+        # A connection that the gateway keeps open would stay open here too, once its answer is read.
+        headers = {"Content-Type": "application/json", "Connection": "close", **(more or {})}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         try:
