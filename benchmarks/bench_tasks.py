@@ -208,19 +208,19 @@ def batches(folder: Path, count: int, rounds: int) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tasks", type=int, default=TASKS)
+    parser.add_argument("--tasks", type=int, default=TASKS, help="in all rounds together")
     parser.add_argument("--prompts", type=int, default=PROMPTS)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     told = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # engines must not outlive it
     with tempfile.TemporaryDirectory(prefix="bench-tasks-") as name:
-        first = tiny_tasks(Path(name) / "tiny", told.tasks, told.rounds)
+        first = tiny_tasks(Path(name) / "tiny", told.tasks // told.rounds, told.rounds)
         second = batches(Path(name) / "batches", told.prompts, told.rounds)
     intro = (
         f"Measured by `make bench-tasks` on {time.strftime('%Y-%m-%d')}: {os.cpu_count()} cores for all, Linux"
-        f" {platform.release()}. Tiny tasks: {told.tasks:,} in a round, submitted {BULK:,} at a time; each is an"
-        " inference at an engine that answers at once, and Dask alone is given the same function in the same portions,"
-        " without a journal. Batches: Ollama 0.17.4 with SmolLM2-135M on one thread,"
+        f" {platform.release()}. Tiny tasks: {told.tasks:,} in all rounds together, submitted {BULK:,} at a time; each"
+        " is an inference at an engine that answers at once, and Dask alone is given the same function in the same"
+        " portions, without a journal. Batches: Ollama 0.17.4 with SmolLM2-135M on one thread,"
         f" {told.prompts} prompts in a round, {TOKENS} tokens each, from the upload to the output file, against the"
         " same prompts put to the engine directly. What is compared takes turns."
     )
