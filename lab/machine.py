@@ -83,6 +83,8 @@ def start(host: str, distro: str) -> None:
     create(host, distro)
     if live(host):
         return
+    # The namespace outlives the host: firewall rules that it had when it went off would be there before it boots.
+    run("ip", "netns", "exec", f"{TAG}-{host}", "nft", "flush", "ruleset")
     # A cgroup per host: else all would share one, and collide.
     cgroups = tuple(CGROUPS / c / TAG / host for c in CONTROLLERS if (CGROUPS / c).is_dir())
     for group in cgroups:
