@@ -22,15 +22,24 @@ VERIFIED = STATE / "verify.json"  # what the host's own check found, for people
 DRIFT = STATE / "drift"  # of that, what a push and a switch put right, one a line; absent where there is nothing
 
 CREDENTIALS = PurePosixPath("/etc/cluster-ai")  # 0600; passed to units by LoadCredential=
-CA_CERT, CERT, KEY, GATEWAY_TOKEN = "ca.pem", "cert.pem", "key.pem", "gateway.token"
+GATEWAY_TOKEN, ISSUING_CERT, ISSUING_KEY = "gateway.token", "issuing.pem", "issuing.key"
+# What is renewed while units run isn't passed so, since they would keep what they were started with: a link to a folder
+# with these files, 0640 for group cluster-ai, set anew in one step. HOSTS: names of the hosts whose certificates count.
+TLS = STATE / "tls"
+TLS_GROUP = "cluster-ai"
+TLS_VARIABLE = "CLUSTER_AI_TLS"  # tells a unit so
+CA_CERT, CERT, KEY, HOSTS = "ca.pem", "cert.pem", "key.pem", "hosts"
+IN_TLS = "tls/"  # before the names of these, where they stand among all credentials
 
 SYSTEM = PurePosixPath("/etc/systemd/system")
 GUARD = "cluster-ai-guard.service"  # of no release; before every unit of one at boot
 TARGET = "cluster-ai.target"
 SWITCHING = "cluster-ai-switch.service"  # transient: a switch under way
 VERIFY, VERIFY_TIMER = "cluster-ai-verify.service", "cluster-ai-verify.timer"
-SCHEDULER, TASKS, GATEWAY_SOCKET, GATEWAY_HOLDER, GATEWAY, PROMETHEUS, DASHBOARD = (
+RENEW, RENEW_TIMER = "cluster-ai-renew.service", "cluster-ai-renew.timer"
+SCHEDULER, ISSUER, TASKS, GATEWAY_SOCKET, GATEWAY_HOLDER, GATEWAY, PROMETHEUS, DASHBOARD = (
     "cluster-ai-scheduler.service",
+    "cluster-ai-issuer.service",
     "cluster-ai-tasks.service",
     "cluster-ai-gateway.socket",
     "cluster-ai-gateway.service",  # keeps the socket from starting anything; runs nothing
@@ -39,12 +48,13 @@ SCHEDULER, TASKS, GATEWAY_SOCKET, GATEWAY_HOLDER, GATEWAY, PROMETHEUS, DASHBOARD
     "cluster-ai-dashboard.service",
 )
 ENGINE, FRONT, WORKER = "cluster-ai-engine.service", "cluster-ai-front.service", "cluster-ai-worker.service"
-HEAD_UNITS = (SCHEDULER, TASKS, GATEWAY_SOCKET, GATEWAY_HOLDER, GATEWAY, PROMETHEUS, DASHBOARD)
+HEAD_UNITS = (SCHEDULER, ISSUER, TASKS, GATEWAY_SOCKET, GATEWAY_HOLDER, GATEWAY, PROMETHEUS, DASHBOARD)
 WORKER_UNITS = (ENGINE, FRONT, WORKER)
 
 # One system user a component; the base role makes them.
 USERS = (
     "cluster-ai-scheduler",
+    "cluster-ai-issuer",
     "cluster-ai-tasks",
     "cluster-ai-gateway",
     "cluster-ai-prometheus",
@@ -62,6 +72,7 @@ TASKS_SOCKET = PurePosixPath("/run/cluster-ai-tasks/socket")  # where the gatewa
 ENGINE_PORT = 11434  # Ollama, loopback only
 FRONT_PORT = 11443  # nginx before it: TLS 1.3, client certificate asked for
 FRONT_BODY_LIMIT = 256 * 2**20  # bytes of a request that nginx there takes
+ISSUER_PORT, ISSUER_PATH = 11445, "/certificate"  # on the head host: renews certificates
 PEER_PORT = 11444  # while releases are pushed: hosts give each other what has come (deploys/peer.py)
 BEACON_PORT = 11445  # UDP: machines that want to join announce themselves to it (discovery/join.py)
 NODE_EXPORTER, NODE_EXPORTER_PORT = "prometheus-node-exporter.service", 9100

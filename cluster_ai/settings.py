@@ -124,6 +124,27 @@ class HostSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Registered:
+    """A host whose certificate is renewed."""
+
+    name: str
+    role: Literal["head", "worker"]
+    sans: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerSettings:
+    port: int
+    hosts: tuple[Registered, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RenewSettings:
+    issuer: str  # address of the head host
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class DashboardSettings:
     cluster: str
     gateway_url: str

@@ -57,6 +57,8 @@ def lines(host: HostPlan) -> Iterator[tuple[str, str]]:
         yield "release", f"{short(host.release_from)} -> {short(host.release_to)}"
     if host.credentials:
         yield "credentials", host.credentials
+    if host.certificates:
+        yield "certificate", host.certificates
     transfers = (*host.parts, *host.blobs)
     if transfers:
         yield "send", ", ".join(f"{it.name} ({size(it.size)})" for it in transfers)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,10 +17,10 @@ from typing import Any
 
 from distributed.comm import connect
 from distributed.core import send_recv
-from distributed.security import Security
 
 from cluster_ai.cluster import report
 from cluster_ai.errors import UnavailableError
+from cluster_ai.tls.dask import security
 
 INTERVAL = 2.0
 TIMEOUT = 5.0
@@ -199,12 +198,5 @@ class Membership:
 def _connection_args(tls: Tls | None) -> dict[str, Any]:
     if tls is None:
         return {}
-    security = Security(
-        tls_ca_file=str(tls.ca),
-        tls_client_cert=str(tls.cert),
-        tls_client_key=str(tls.key),
-        tls_min_version=ssl.TLSVersion.TLSv1_3,
-        require_encryption=True,
-    )
-    args: dict[str, Any] = security.get_connection_args("client")
+    args: dict[str, Any] = security(tls.cert.parent).get_connection_args("client")
     return args

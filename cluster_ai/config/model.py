@@ -200,6 +200,11 @@ class Host:
     roles: frozenset[Role]
     worker: Worker | None
 
+    @property
+    def sans(self) -> tuple[str, ...]:
+        """Every name that its certificate holds for."""
+        return (self.address, self.name, "localhost", "127.0.0.1", "::1")
+
 
 def hosts(config: Config) -> tuple[Host, ...]:
     """Every machine of the cluster, the head host first. A worker at the scheduler's address shares its machine."""

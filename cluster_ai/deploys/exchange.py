@@ -85,7 +85,7 @@ class Exchange:
         prefix, before, user = remote.as_root(host)
         shell, address = transfer.ssh(host)
         command = StringCommand(*prefix, "python3", "-I", "-c", QuoteString(remote.script("peer.py"))).get_raw_value()
-        places = {"state": str(layout.STATE), "etc": str(layout.CREDENTIALS)}
+        places = {"state": str(layout.STATE), "etc": str(layout.TLS)}
         order = {**places, "user": owner(user), "port": layout.PEER_PORT}
 
         def hear(message: Message | None) -> None:

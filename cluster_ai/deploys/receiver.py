@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import grp
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ Pairs = list[tuple[str, str]]
 RESERVE = 64 << 20  # bytes that must stay free
 OURS = ("manifest.json", "units.txt")  # in a release, but not of its manifest
 GUARD = "cluster-ai-guard.service"
+FRONT = "cluster-ai-front.service"
+TLS = "tls/"  # before the names of credentials that are renewed while units run
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -63,7 +67,7 @@ def disk_full() -> RefusedError:
 
 def inspect(order: Order) -> Order:
     """What of the wanted release is here already. A release that has drifted costs the parts concerned."""
-    root, state, etc = Path(order["root"]), Path(order["state"]), Path(order["etc"])
+    root, state = Path(order["root"]), Path(order["state"])
     release = root / "releases" / order["digest"]
     parts = dict(order["parts"])
     bad = drift(release, order["manifest"]) if release.is_dir() else []
@@ -74,7 +78,9 @@ def inspect(order: Order) -> Order:
         "blobs": [sha for sha in order["blobs"] if not (state / "blobs" / sha).is_file()],
         "release": release.is_dir() and not bad and not newer(release),
         "drift": ["{} is {}".format(*item) for item in bad],
-        "credentials": [name for name, sha in order["credentials"].items() if file_digest(etc / name) != sha],
+        "credentials": [
+            name for name, sha in order["credentials"].items() if file_digest(credential(order, name)) != sha
+        ],
         "switch": file_digest(root / "libexec" / "switch") == order["switch"] and guarded(Path(order["system"])),
         "leftovers": bool(leftovers(root)),
         "incoming": sizes(state / "incoming"),
@@ -400,12 +406,51 @@ def told(bad: Pairs, digest: str) -> None:
 
 
 def credentials(order: Order) -> Order:
-    """Keys and certificates: root's alone, from the first byte on."""
+    """Keys and tokens: root's alone, from the first byte on. What TLS needs goes to the units that run, too."""
     etc = Path(order["etc"])
     etc.mkdir(mode=0o700, parents=True, exist_ok=True)
+    tls = {}
     for name, text in order["files"].items():
-        replace(etc / name, text.encode(), 0o600)
+        if name.startswith(TLS):
+            tls[name[len(TLS) :]] = text
+        else:
+            replace(etc / name, text.encode(), 0o600)
+    if tls:
+        certificates(Path(order["state"]), tls, order.get("group", "cluster-ai"))
     return {}
+
+
+def credential(order: Order, name: str) -> Path:
+    return Path(order["state"] if name.startswith(TLS) else order["etc"], name)
+
+
+def certificates(state: Path, files: dict[str, str], group: str) -> None:
+    """A new folder with these files, and those of the one before that aren't given; a link to it is set anew."""
+    try:
+        gid = grp.getgrnam(group).gid
+    except KeyError:
+        raise RefusedError(f"there is no group {group}", "cluster-ai apply --converge makes it", "host") from None
+    link = state / "tls"
+    before = {path.name: path.read_text() for path in link.iterdir()} if link.is_dir() else {}
+    place, last = state / f"tls-{time.time_ns()}", link.resolve()
+    place.mkdir(mode=0o700)
+    for name, text in {**before, **files}.items():
+        replace(place / name, text.encode(), 0o640)
+        os.chown(place / name, -1, gid)
+    os.chown(place, -1, gid)
+    place.chmod(0o750)
+    new = state / "tls.new"
+    new.unlink(missing_ok=True)
+    new.symlink_to(place.name)
+    new.replace(link)
+    for old in state.glob("tls-*"):
+        if old not in (place, last):  # somebody may be in the midst of reading
+            shutil.rmtree(old, ignore_errors=True)
+    if before and before.get("ca.pem") != files.get("ca.pem", before.get("ca.pem")):
+        # nginx takes a new certificate by itself, but not whose it trusts; a host without one has none that runs
+        subprocess.run(
+            ["systemctl", "kill", "--signal=HUP", "--kill-who=main", FRONT], check=False, capture_output=True
+        )
 
 
 def replace(path: Path, content: bytes, mode: int) -> None:

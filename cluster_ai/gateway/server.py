@@ -19,7 +19,7 @@ import aiohttp
 import uvicorn
 import uvloop
 
-from cluster_ai import layout
+from cluster_ai import layout, tls
 from cluster_ai.cluster.membership import Membership, Tls, View
 from cluster_ai.errors import ConfigError, UnavailableError
 from cluster_ai.gateway.admission.books import Books
@@ -56,8 +56,8 @@ class Credentials:
     tls: Tls | None
 
 
-def read_credentials(settings: GatewaySettings, directory: Path | None) -> Credentials:
-    """Raises ConfigError where something is missing that the settings need."""
+def read_credentials(settings: GatewaySettings, directory: Path | None, secure_directory: Path | None) -> Credentials:
+    """secure_directory: where the certificate is. Raises ConfigError where something is missing that is needed."""
     token = ""
     found = directory / layout.GATEWAY_TOKEN if directory is not None else None
     if found is not None and found.is_file():
@@ -71,26 +71,23 @@ def read_credentials(settings: GatewaySettings, directory: Path | None) -> Crede
     secure = settings.scheduler.startswith("tls://") or any(u.url.startswith("https://") for u in settings.upstreams)
     if not secure:
         return Credentials(token, None)
-    files = [(directory or Path()) / name for name in (layout.CA_CERT, layout.CERT, layout.KEY)]
-    missing = [str(f) for f in files if directory is None or not f.is_file()]
+    files = [(secure_directory or Path()) / name for name in (layout.CA_CERT, layout.CERT, layout.KEY)]
+    missing = [str(f) for f in files if not f.is_file()]
     if missing:
         raise ConfigError(
             f"no {', '.join(missing)}: workers and scheduler are reached by mutual TLS",
-            where="$CREDENTIALS_DIRECTORY",
+            where=f"${layout.TLS_VARIABLE}",
             remedy="`cluster-ai apply` puts them there",
         )
     return Credentials(token, Tls(*files))
 
 
-def client_context(tls: Tls) -> ssl.SSLContext:
+def client_context(files: Tls) -> ssl.SSLContext:
     """Raises ConfigError where the files don't hold a certificate and its key."""
     try:
-        context = ssl.create_default_context(cafile=tls.ca)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.load_cert_chain(tls.cert, tls.key)
+        return tls.Live(files.cert.parent, server=False)
     except (OSError, ValueError) as e:
-        raise ConfigError(f"the certificates can't be used: {e}", where=str(tls.cert.parent)) from e
-    return context
+        raise ConfigError(f"the certificates can't be used: {e}", where=str(files.cert.parent)) from e
 
 
 def listening(settings: GatewaySettings, environ: Mapping[str, str], pid: int) -> list[socket.socket]:
@@ -261,7 +258,7 @@ def run(settings: GatewaySettings, environ: Mapping[str, str]) -> None:
     log = Log(period=GATHERED)
     logging.basicConfig(level=logging.WARNING, handlers=[Handler(log)], force=True)
     directory = environ.get("CREDENTIALS_DIRECTORY")
-    credentials = read_credentials(settings, Path(directory) if directory else None)
+    credentials = read_credentials(settings, Path(directory) if directory else None, tls.folder(environ))
     sockets = listening(settings, environ, os.getpid())
     # uvicorn raises the signal anew when it has ended; it must find a handler that lets us exit with 0.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -18,6 +18,8 @@ from typing import Protocol
 import httptools
 from yarl import URL
 
+from cluster_ai.tls import worded
+
 CONNECT_WITHIN = 3.0  # seconds
 IDLE = 30.0  # seconds that a connection is kept without use
 RESOLVED_FOR = 60.0  # seconds that a name's addresses are remembered
@@ -365,7 +367,7 @@ def _is_address(host: str) -> bool:
 
 def _worded(error: OSError | None) -> str:
     if isinstance(error, ssl.SSLError):
-        return f"TLS: {error.reason or error}"
+        return f"TLS: {worded(error)}"
     if error is None:
         return "no address"
     return os.strerror(error.errno).lower() if error.errno else str(error)

@@ -1,14 +1,18 @@
-"""`bin/launch python3 -m cluster_ai.host models | gate | verify etc/host.json`, run on the host, as root."""
+"""`bin/launch python3 -m cluster_ai.host models | gate | verify etc/host.json`, run on the host, as root.
+
+Also `issue etc/issuer.json`, the issuer of certificates on the head host, and `renew etc/renew.json`, which asks it.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
-from cluster_ai import settings
-from cluster_ai.errors import ExitCode
+from cluster_ai import layout, settings
+from cluster_ai.errors import ClusterAIError, ExitCode
 
 
 def main() -> int:
@@ -21,9 +25,16 @@ def main() -> int:
     gate.add_argument("--known", action="store_true", help="one good check is enough: it was healthy here before")
     verify = commands.add_parser("verify", help="exit 2 when this host has drifted from its release, and note it")
     verify.add_argument("--json", action="store_true")
-    for command in (models, gate, verify):
-        command.add_argument("settings", type=Path, help="etc/host.json of the release")
+    issue = commands.add_parser("issue", help="give registered hosts new certificates, until told to end")
+    renew = commands.add_parser(
+        "renew", help="get this host a new certificate, when half of the old one's life is over"
+    )
+    renew.add_argument("--now", action="store_true", help="however young the old one is")
+    for command in (models, gate, verify, issue, renew):
+        command.add_argument("settings", type=Path, help="a file under etc/ of the release")
     options = parser.parse_args()
+    if options.command in ("issue", "renew"):
+        return _certificates(options)
     told = settings.load(settings.HostSettings, options.settings)
 
     if options.command == "models":
@@ -49,6 +60,23 @@ def main() -> int:
     for line in failures:
         print(line, flush=True)
     return ExitCode.ROLLOUT if failures else ExitCode.OK
+
+
+def _certificates(options: argparse.Namespace) -> int:
+    if options.command == "issue":
+        from cluster_ai.host.issuer import serve
+
+        places = Path(os.environ["CREDENTIALS_DIRECTORY"]), Path(os.environ[layout.TLS_VARIABLE])
+        serve(settings.load(settings.IssuerSettings, options.settings), *places)
+        return ExitCode.OK
+    from cluster_ai.host.renew import renew
+
+    try:
+        print(renew(settings.load(settings.RenewSettings, options.settings), Path(layout.STATE), now=options.now))
+    except ClusterAIError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return ExitCode.OK
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import ssl
 import time
 import urllib.error
 import urllib.request
@@ -15,13 +14,13 @@ from typing import Any
 
 from distributed.comm import connect
 from distributed.core import send_recv
-from distributed.security import Security
 
 from cluster_ai import layout
 from cluster_ai.engine.client import canonical
 from cluster_ai.host import units
 from cluster_ai.host.ollama import Ollama, OllamaError
 from cluster_ai.settings import HostSettings, PlacedModel
+from cluster_ai.tls.dask import security
 
 IN_A_ROW = 3  # checks without a failure, until the host counts as healthy with a release that is new to it
 INTERVAL = 1.0
@@ -153,17 +152,10 @@ def http_health(name: str, url: str) -> list[str]:
         return [f"{name}: expected HTTP 200 of {url}, found: {getattr(error, 'reason', error)}"]
 
 
-async def workers(scheduler: str, credentials: Path = Path(layout.CREDENTIALS)) -> set[str]:
+async def workers(scheduler: str, place: Path = Path(layout.TLS)) -> set[str]:
     """The names of the workers that the scheduler knows, asked over mutual TLS."""
-    security = Security(
-        tls_ca_file=str(credentials / layout.CA_CERT),
-        tls_client_cert=str(credentials / layout.CERT),
-        tls_client_key=str(credentials / layout.KEY),
-        tls_min_version=ssl.TLSVersion.TLSv1_3,
-        require_encryption=True,
-    )
     async with asyncio.timeout(ANSWER):
-        comm = await connect(scheduler, timeout=ANSWER, **security.get_connection_args("client"))
+        comm = await connect(scheduler, timeout=ANSWER, **security(place).get_connection_args("client"))
         try:
             identity = await send_recv(comm, op="identity", serializers=["msgpack"])
         finally:

@@ -105,7 +105,7 @@ def _credentials(folder: Path, cluster: str) -> None:
         if ca.expiry((folder / layout.CERT).read_bytes()) - datetime.now(UTC) > _RENEW:
             return
     authority = ca.create(cluster)
-    pair = ca.issue(authority, "localhost", ["localhost", "127.0.0.1", "::1"], "head")
+    pair = ca.issue(authority, "localhost", ["localhost", "127.0.0.1", "::1"], "head", lifetime=ca.LONG)
     files = {
         layout.CA_CERT: authority.cert,
         layout.KEY: pair.key,

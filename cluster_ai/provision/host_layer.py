@@ -131,6 +131,7 @@ def _services(config: Config) -> list[dict[str, Any]]:
         service("gateway", config.gateway.port, ["head"], "anyone"),
         *(dashboard if config.interface.dashboard else []),
         service("Dask scheduler", config.scheduler.port, ["head"], "cluster"),
+        service("renewal of certificates", layout.ISSUER_PORT, ["head"], "cluster"),
         service("engine front", layout.FRONT_PORT, ["worker"], "head"),
         service("Dask worker", layout.DASK_WORKER_PORTS, ["worker"], "cluster"),
         service("Dask nanny", layout.DASK_NANNY_PORTS, ["worker"], "cluster"),

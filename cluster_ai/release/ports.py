@@ -13,6 +13,7 @@ def ports(config: Config, host: Host) -> dict[int, str]:
         needed |= {
             config.gateway.port: layout.GATEWAY_SOCKET,
             config.scheduler.port: layout.SCHEDULER,
+            layout.ISSUER_PORT: layout.ISSUER,
             config.scheduler.dashboard_port: layout.SCHEDULER,
             config.monitoring.port: layout.PROMETHEUS,
         }

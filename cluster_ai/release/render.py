@@ -56,7 +56,9 @@ def render(
 ) -> dict[str, File]:
     """Every file of the part "host", by its path in the release. blobs: model -> SHA-256 of its GGUF file."""
     text = {"etc/host.json": settings.dump(_host(config, placement, host, wanted, blobs))}
+    text["etc/renew.json"] = settings.dump(settings.RenewSettings(config.scheduler.host, layout.ISSUER_PORT))
     if "head" in host.roles:
+        text["etc/issuer.json"] = settings.dump(_issuer(config))
         text["etc/gateway.json"] = settings.dump(_gateway(config, placement))
         text["etc/tasks.json"] = settings.dump(_tasks(config, placement))
         text["etc/prometheus.yml"] = prometheus(config)
@@ -144,6 +146,16 @@ def _gateway(config: Config, placement: Placement) -> settings.GatewaySettings:
     )
 
 
+def _issuer(config: Config) -> settings.IssuerSettings:
+    return settings.IssuerSettings(
+        port=layout.ISSUER_PORT,
+        hosts=tuple(
+            settings.Registered(host.name, "head" if "head" in host.roles else "worker", host.sans)
+            for host in hosts(config)
+        ),
+    )
+
+
 def _tasks(config: Config, placement: Placement) -> settings.TasksSettings:
     return settings.TasksSettings(
         scheduler=_scheduler_url(config),
@@ -195,6 +207,11 @@ def prometheus(config: Config) -> str:
         }
         for host in hosts(config)
     ]
+    tls = {
+        "ca_file": str(layout.TLS / layout.CA_CERT),
+        "cert_file": str(layout.TLS / layout.CERT),
+        "key_file": str(layout.TLS / layout.KEY),
+    }
     jobs: list[dict[str, Any]] = [
         {
             "job_name": "gateway",
@@ -205,7 +222,7 @@ def prometheus(config: Config) -> str:
             "job_name": "dask-scheduler",
             "static_configs": [{"targets": [f"127.0.0.1:{config.scheduler.dashboard_port}"]}],
         },
-        {"job_name": "node", "static_configs": nodes},
+        {"job_name": "node", "scheme": "https", "tls_config": tls, "static_configs": nodes},
         {"job_name": "prometheus", "static_configs": [{"targets": [local(config.monitoring.port)]}]},
     ]
     whole = {
@@ -221,8 +238,11 @@ def prometheus(config: Config) -> str:
 
 
 def nginx(config: Config, worker: Worker) -> str:
-    """The TLS front: only the head host's certificate may pass to the engine."""
-    state, keys = layout.STATE / "front", f"/run/credentials/{layout.FRONT}"
+    """The TLS front: only the head host's certificate may pass to the engine.
+
+    The names of its own certificate and key have variables in them, so that nginx reads them at each handshake.
+    """
+    state, keys = layout.STATE / "front", layout.TLS
     listen = f"{layout.FRONT_PORT} ssl"
     listens = [f"listen {listen};"] + ([f"listen [::]:{listen};"] if ":" in worker.host else [])
     temporary = "\n".join(
@@ -232,7 +252,7 @@ def nginx(config: Config, worker: Worker) -> str:
 pid {state}/nginx.pid;
 error_log stderr warn;
 worker_processes {max(1, min(4, worker.resources.cpu))};
-worker_shutdown_timeout 110s;
+worker_shutdown_timeout 1h;
 
 events {{
     worker_connections 4096;
@@ -248,6 +268,13 @@ http {{
         "~(^|,)OU=head(,|$)" 1;
     }}
 
+    map "" $own_cert {{
+        default {layout.CERT};
+    }}
+    map "" $own_key {{
+        default {layout.KEY};
+    }}
+
     upstream engine {{
         server 127.0.0.1:{layout.ENGINE_PORT} max_fails=0;
         keepalive {max(16, 4 * config.engine.parallel)};
@@ -256,8 +283,8 @@ http {{
 
     server {{
         {" ".join(listens)}
-        ssl_certificate {keys}/{layout.CERT};
-        ssl_certificate_key {keys}/{layout.KEY};
+        ssl_certificate {keys}/$own_cert;
+        ssl_certificate_key {keys}/$own_key;
         ssl_client_certificate {keys}/{layout.CA_CERT};
         ssl_verify_client on;
         ssl_protocols TLSv1.3;

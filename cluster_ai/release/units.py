@@ -83,6 +83,7 @@ def _service(
     *,
     memory: int,
     weight: int = 100,
+    tls: bool = False,
     credentials: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     after: str = "network.target",
@@ -95,10 +96,13 @@ def _service(
 ) -> str:
     """devices: it needs graphics cards. code_writing: it makes code at run time. stop: seconds to end in.
 
+    tls: it may read this host's certificate and key.
+
     kind: how systemd knows that it has started (Type=).
     """
     lines = [f"Environment={word(f'{name}={value}')}" for name, value in (environment or {}).items()]
     lines += [f"LoadCredential={name}:{layout.CREDENTIALS / name}" for name in credentials]
+    lines += [f"Environment={layout.TLS_VARIABLE}={layout.TLS}"] if tls else [f"InaccessiblePaths=-{layout.TLS}"]
     lines += [] if devices else ["PrivateDevices=yes"]
     lines += [] if code_writing else ["MemoryDenyWriteExecute=yes"]
     return (
@@ -121,26 +125,27 @@ def _dask_tls() -> dict[str, str]:
     files = {f"{role}__{kind.upper()}": name for role in ("SCHEDULER", "WORKER", "CLIENT") for kind, name in _PAIR}
     return {
         f"{prefix}REQUIRE_ENCRYPTION": "True",
+        f"{prefix}TLS__CA_FILE": str(layout.TLS / layout.CA_CERT),
         f"{prefix}TLS__MIN_VERSION": "1.3",
-        f"{prefix}TLS__CA_FILE": f"%d/{layout.CA_CERT}",
-        **{f"{prefix}TLS__{name}": f"%d/{file}" for name, file in files.items()},
+        "DASK_DISTRIBUTED__NANNY__PRELOAD": DASK_TLS,
+        **{f"{prefix}TLS__{name}": str(layout.TLS / file) for name, file in files.items()},
     }
 
 
 _PAIR = (("cert", layout.CERT), ("key", layout.KEY))
-_TLS_FILES = (layout.CA_CERT, layout.CERT, layout.KEY)
+DASK_TLS = "cluster_ai.tls.preload"
 
 
 def units(config: Config, host: Host) -> tuple[Unit, ...]:
     """All units of a host, the target last."""
     found: list[Unit] = []
     if "head" in host.roles:
-        found += [_scheduler(config), _tasks()]
+        found += [_scheduler(config), _issuer(), _tasks()]
         found += [_gateway_socket(config), _gateway_holder(), _gateway(), _prometheus(config)]
         found += [_dashboard(config)] if config.interface.dashboard else []
     if host.worker is not None:
         found += [_engine(config, host.worker), _front(host.worker), _worker(config, host.worker)]
-    found += [_verify(), _verify_timer()]
+    found += [_verify(), _verify_timer(), _renew(), _renew_timer()]
     names = [unit.name for unit in found]
     wanted = (name for name in names if name not in layout.triggered(names) and "@" not in name)
     return (*found, _target(tuple(wanted)))
@@ -160,15 +165,25 @@ def _scheduler(config: Config) -> Unit:
         *("python3", "-m", "distributed.cli.dask_scheduler", "--protocol", "tls"),
         *("--host", _any(config.scheduler.host), "--port", str(config.scheduler.port)),
         *("--dashboard-address", f"127.0.0.1:{config.scheduler.dashboard_port}"),
-        *("--preload", "cluster_ai.cluster.scheduler_plugin"),
+        *("--preload", DASK_TLS, "--preload", "cluster_ai.cluster.scheduler_plugin"),
     ]
     text = _service(
         *("scheduler", "Dask scheduler", command),
         memory=HEAD_MEMORY["scheduler"],
-        credentials=_TLS_FILES,
+        tls=True,
         environment=_dask_tls(),
     )
     return Unit(layout.SCHEDULER, text, parts=("app", "lib"))
+
+
+def _issuer() -> Unit:
+    text = _service(
+        *("issuer", "renews certificates", ["python3", "-m", "cluster_ai.host", "issue", "etc/issuer.json"]),
+        memory=256 * MIB,
+        tls=True,
+        credentials=(layout.ISSUING_CERT, layout.ISSUING_KEY),
+    )
+    return Unit(layout.ISSUER, text, ("etc/issuer.json",), ("app", "lib"))
 
 
 def _tasks() -> Unit:
@@ -176,7 +191,7 @@ def _tasks() -> Unit:
     text = _service(
         *("tasks", "tasks", ["python3", "-m", "cluster_ai.tasks", "etc/tasks.json"]),
         memory=HEAD_MEMORY["tasks"],
-        credentials=_TLS_FILES,
+        tls=True,
         after=f"network.target {layout.SCHEDULER}",
         unit=f"PartOf={layout.SCHEDULER}\n",
         stop=layout.TASKS_GRACE + 20,
@@ -219,7 +234,8 @@ def _gateway() -> Unit:
         *("gateway", "gateway", ["python3", "-m", "cluster_ai.gateway", "etc/gateway.json"]),
         memory=HEAD_MEMORY["gateway"],
         weight=400,
-        credentials=(*_TLS_FILES, layout.GATEWAY_TOKEN),
+        tls=True,
+        credentials=(layout.GATEWAY_TOKEN,),
         after=f"network.target {layout.GATEWAY_SOCKET} {layout.GATEWAY_HOLDER}",
         unit=f"Requires={layout.GATEWAY_SOCKET}\n",
         kind="notify",
@@ -245,6 +261,7 @@ def _prometheus(config: Config) -> Unit:
     text = _service(
         *("prometheus", "Prometheus", command),
         memory=HEAD_MEMORY["prometheus"],
+        tls=True,
         credentials=(layout.GATEWAY_TOKEN,),
         stop=60,
     )
@@ -301,7 +318,7 @@ def _front(worker: Worker) -> Unit:
         *("front", "TLS front of the engine", command),
         memory=min(512 * MIB, worker.resources.memory),
         weight=400,
-        credentials=_TLS_FILES,
+        tls=True,
         stop=120,
         service="KillSignal=SIGQUIT\n",  # nginx then finishes what it serves
     )
@@ -323,13 +340,20 @@ def _worker(config: Config, worker: Worker) -> Unit:
         f"GPU={resources.gpu},MEMORY={resources.memory},CPU={resources.cpu},ENGINE={config.engine.parallel}",
         *("--listen-address", url("tls", listen, port), "--contact-address", url("tls", worker.host, port)),
         *("--nanny-port", f"{nanny[0]}:{nanny[1]}", "--no-dashboard", "--dashboard-address", "127.0.0.1:0"),
-        *("--local-directory", str(layout.STATE / "worker"), "--preload", "cluster_ai.cluster.worker_plugin"),
+        *(
+            "--local-directory",
+            str(layout.STATE / "worker"),
+            "--preload",
+            DASK_TLS,
+            "--preload",
+            "cluster_ai.cluster.worker_plugin",
+        ),
     ]
     text = _service(
         *("worker", "Dask worker", command),
         memory=resources.memory,
         weight=50,
-        credentials=_TLS_FILES,
+        tls=True,
         environment={**_dask_tls(), "CLUSTER_AI_WORKER_SETTINGS": "etc/worker.json"},
         devices=resources.gpu > 0,
         code_writing=True,
@@ -361,3 +385,27 @@ def _verify_timer() -> Unit:
         f"[Install]\nWantedBy={layout.TARGET}\n"
     )
     return Unit(layout.VERIFY_TIMER, text, launched=False)
+
+
+def _renew() -> Unit:
+    """As root, since only root may write what all components read."""
+    text = (
+        f"[Unit]\nDescription=Cluster AI: renew this host's certificate\nAfter={layout.TARGET}\n\n"
+        f"[Service]\nType=oneshot\nExecStart={LAUNCH} python3 -m cluster_ai.host renew etc/renew.json\n"
+        f"TimeoutStartSec=2min\nMemoryMax={256 * MIB}\nCacheDirectory=cluster-ai/renew\nPrivateDevices=yes\n"
+        f"Environment={layout.TLS_VARIABLE}={layout.TLS}\n"
+        f"MemoryDenyWriteExecute=yes\n{_SANDBOX}SystemCallFilter=@chown\n"
+        "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER\n"
+        f"ReadWritePaths={layout.STATE}\n"
+    )
+    return Unit(layout.RENEW, text)
+
+
+def _renew_timer() -> Unit:
+    """Often against half a certificate's life: a head host that is away for days costs nobody a certificate."""
+    text = (
+        f"[Unit]\nDescription=Cluster AI: renew this host's certificate in time\nPartOf={layout.TARGET}\n\n"
+        "[Timer]\nOnBootSec=2min\nOnUnitActiveSec=6h\nRandomizedDelaySec=20min\nAccuracySec=1min\n\n"
+        f"[Install]\nWantedBy={layout.TARGET}\n"
+    )
+    return Unit(layout.RENEW_TIMER, text, launched=False)

@@ -18,6 +18,7 @@ Action = Literal["starts", "restarts", "stops", "sends", "repairs", "runs", "add
 COMPONENTS: Mapping[str, str] = {
     layout.SCHEDULER: "scheduler",
     layout.TASKS: "task manager",
+    layout.ISSUER: "issuer of certificates",
     layout.GATEWAY: "gateway",
     layout.GATEWAY_SOCKET: "the gateway's socket",
     layout.GATEWAY_HOLDER: "the gateway's socket",
@@ -122,7 +123,9 @@ def _of(host: HostPlan) -> Iterator[_One]:
         yield from found
         if host.credentials:
             restarts = _effects(unit for unit in host.units if unit.action == "restart")
-            yield "credentials", f"new certificate and keys ({host.credentials})", restarts, ()
+            yield "credentials", f"keys ({host.credentials})", restarts, ()
+        if host.certificates:
+            yield "credentials", f"new certificate ({host.certificates})", [("sends", "")], ()
         if host.drift:
             yield "repair", f"what others changed ({', '.join(host.drift)})", [("repairs", "")], ()
     for model in host.models_added:

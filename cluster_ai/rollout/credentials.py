@@ -4,41 +4,49 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
+from typing import Any
 
 from cluster_ai import layout
 from cluster_ai.config.model import Config, Host
-from cluster_ai.security.credentials import Secrets, for_host, load_or_create
+from cluster_ai.security.credentials import Secrets, for_head, for_host, load_or_create, names
+
+TRUST, REGISTERED = f"{layout.IN_TLS}{layout.CA_CERT}", f"{layout.IN_TLS}{layout.HOSTS}"
+ON_HEAD = (layout.GATEWAY_TOKEN, layout.ISSUING_CERT)
 
 
 def sums(config: Config) -> dict[str, str]:
-    """File name in layout.CREDENTIALS -> SHA-256; of no file's where there are no secrets yet."""
+    """Name of a credential that is the same on all hosts -> SHA-256; of no file's where there are no secrets yet."""
+    registered = {REGISTERED: hashlib.sha256(names(config)).hexdigest()}
     folder = config.path.resolve().parent
     try:
         sealed = hashlib.sha256((folder / "secrets.yaml").read_bytes()).hexdigest()
     except FileNotFoundError:
-        return dict.fromkeys((layout.CA_CERT, layout.GATEWAY_TOKEN), "")
+        return dict.fromkeys((TRUST, *ON_HEAD), "") | registered
     cache = folder / ".cluster-ai" / "secrets-sums.json"
     try:
         kept = json.loads(cache.read_bytes())
-        if kept["sealed"] == sealed:
-            return dict(kept["sums"])
+        if kept["sealed"] == sealed and time.time() < kept["until"]:
+            return dict(kept["sums"]) | registered
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    found = _sums(load_or_create(config))
+    secrets = load_or_create(config)
     cache.parent.mkdir(exist_ok=True)
-    cache.write_text(json.dumps({"sealed": sealed, "sums": found}))
-    return found
+    sealed = hashlib.sha256((folder / "secrets.yaml").read_bytes()).hexdigest()
+    found: dict[str, Any] = {"sealed": sealed, "sums": _sums(secrets), "until": _until(secrets)}
+    cache.write_text(json.dumps(found))
+    return dict(found["sums"]) | registered
 
 
 def of_host(all_sums: Mapping[str, str], host: Host) -> dict[str, str]:
     """Those of them that a host has."""
-    return {name: digest for name, digest in all_sums.items() if name != layout.GATEWAY_TOKEN or "head" in host.roles}
+    return {name: digest for name, digest in all_sums.items() if name not in ON_HEAD or "head" in host.roles}
 
 
 def files(config: Config, host: Host) -> dict[str, str]:
-    """New credentials for a host: file name -> text."""
-    return {name: content.decode() for name, content in for_host(load_or_create(config), host).items()}
+    """New credentials for a host: name -> text."""
+    return {name: content.decode() for name, content in for_host(load_or_create(config), config, host).items()}
 
 
 def token(config: Config) -> str:
@@ -47,6 +55,13 @@ def token(config: Config) -> str:
 
 
 def _sums(secrets: Secrets) -> dict[str, str]:
-    token_file = secrets.gateway_token.encode() + b"\n"
-    content = {layout.CA_CERT: secrets.ca_cert, layout.GATEWAY_TOKEN: token_file}
+    content = {TRUST: secrets.trust, **{name: it for name, it in for_head(secrets).items() if name in ON_HEAD}}
     return {name: hashlib.sha256(text).hexdigest() for name, text in content.items()}
+
+
+def _until(secrets: Secrets) -> float:
+    """When the issuing CA is to be made anew, which opening the vault does."""
+    from cluster_ai.security import ca
+
+    end = ca.expiry(secrets.issuing.cert)
+    return (end - ca.ISSUING_LIFETIME / 3 if secrets.renews else end).timestamp()

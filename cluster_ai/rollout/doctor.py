@@ -12,9 +12,9 @@ from cluster_ai.config.model import Config, Host
 from cluster_ai.errors import HostError
 from cluster_ai.release.ports import ports
 from cluster_ai.rollout import observe
-from cluster_ai.rollout.certificate import validity
 from cluster_ai.rollout.observe import Observed
 from cluster_ai.rollout.survey import usable
+from cluster_ai.tls.validity import validity
 
 SKEW_WARN, SKEW_FAIL = 5, 120  # seconds; certificates are valid from five minutes before they are issued
 ROOM = 5 * 10**9  # bytes that two releases of a worker take

@@ -91,7 +91,7 @@ class Executor:
         converging = [host.host for host in plan.hosts if host.host_layer]
         if converging:
             found = self._host_layer(found, converging, report)
-        changing = [host.host for host in found.plan.hosts if host.release_changes]
+        changing = [host.host for host in found.plan.hosts if host.pushed]
         if changing and not report.failed:
             report.failed |= {e.where: e for e in found.plan.errors if e.where == self.scope.head.name}
         if changing and not report.failed:
@@ -101,7 +101,8 @@ class Executor:
             return
         rolled = self._roll(found, found.plan.waves if waves is None else waves, report)
         left = {*rolled.failed, *rolled.untouched}
-        report.done = [it.host for it in plan.hosts if it.host in rolled.done or it.host in {*converging} - left]
+        quiet = {it.host for it in found.plan.hosts if it.host in {*converging, *changing} and not it.release_changes}
+        report.done = [it.host for it in plan.hosts if it.host in rolled.done or it.host in quiet - left]
         report.failed, report.untouched, report.halt = rolled.failed, rolled.untouched, rolled.halt
         if rolled.ok and rolled.done:
             report.models = self._last_gate(found)

@@ -13,11 +13,24 @@ from cluster_ai.errors import HostError
 
 _BEGIN, _END = "cluster-ai-probe=1", "cluster-ai-probe=end"
 OURS = frozenset(
-    (layout.TARGET, *layout.HEAD_UNITS, *layout.WORKER_UNITS, layout.VERIFY, layout.VERIFY_TIMER)
+    (
+        layout.TARGET,
+        *layout.HEAD_UNITS,
+        *layout.WORKER_UNITS,
+        *(layout.VERIFY, layout.VERIFY_TIMER, layout.RENEW, layout.RENEW_TIMER),
+    )
 )  # units of releases; the host layer has some, too
 MANY = 20  # changed files that are told one by one
+_SUMMED = " ".join(
+    str(folder / name)
+    for folder, names in (
+        (layout.TLS, (layout.CA_CERT, layout.HOSTS)),
+        (layout.CREDENTIALS, (layout.GATEWAY_TOKEN, layout.ISSUING_CERT)),
+    )
+    for name in names
+)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_SUM = re.compile(r"([0-9a-f]{64}) [ *]([a-z.]+)")
+_SUM = re.compile(r"([0-9a-f]{64}) [ *](/[a-z./-]+)")
 
 # Only what a minimal Debian has. Values are on one line each; what is missing is an empty value, or no line at all.
 # Each program that it starts costs every host some milliseconds in a run with nothing to do, so it starts few.
@@ -37,10 +50,8 @@ while read -r line; do echo "newer=$line"; done <{layout.DRIFT}
 while read -r line; do echo "switch_$line"; done <{layout.STATE}/pending
 cd {layout.CURRENT} && find . -mindepth 1 -newer units.txt -printf 'newer=%P\\n'
 stamp=; read -r stamp <{layout.HOST_STAMP}; echo "stamp=$stamp"
-cd {layout.CREDENTIALS} && {{
-while read -r line; do echo "certificate=$line"; done <{layout.CERT}
-sha256sum {layout.CA_CERT} {layout.GATEWAY_TOKEN}
-}}
+while read -r line; do echo "certificate=$line"; done <{layout.TLS}/{layout.CERT}
+sha256sum {_SUMMED}
 df -Pk / {layout.ROOT} | while read -r line; do echo "free=$line"; done
 systemctl list-units --all --plain --no-legend --no-pager 'cluster-ai*' | while read -r line; do echo "unit=$line"; done
 }} 2>/dev/null
@@ -76,7 +87,7 @@ class Observed:
     parts: frozenset[str]
     blobs: frozenset[str]
     certificate: bytes | None  # DER
-    sums: Mapping[str, str]  # SHA-256 of files in layout.CREDENTIALS
+    sums: Mapping[str, str]  # SHA-256 of credentials
     units: Mapping[str, UnitState]  # those that systemd knows there
     newer: tuple[str, ...]  # what of the current release, mostly files, was changed since it was made
     free: int | None  # bytes on the file system of layout.ROOT
@@ -122,11 +133,17 @@ def parse(host: str, text: str) -> Observed:
         parts=_digests(all_of(layout.PARTS)),
         blobs=_digests(all_of(layout.BLOBS)),
         certificate=_der(all_of("certificate")),
-        sums={found[2]: found[1] for found in map(_SUM.fullmatch, told) if found},
+        sums={_named(found[2]): found[1] for found in map(_SUM.fullmatch, told) if found},
         units=_units(all_of("unit")),
         newer=tuple(dict.fromkeys(all_of("newer")))[:MANY],
         free=_free(values.get("free", "")),
     )
+
+
+def _named(path: str) -> str:
+    """A credential's name among all of them: of those for TLS, with the folder."""
+    folder, _, name = path.rpartition("/")
+    return f"{layout.IN_TLS}{name}" if folder == str(layout.TLS) else name
 
 
 def _python(text: str) -> str | None:

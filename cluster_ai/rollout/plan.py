@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from cluster_ai import layout
 from cluster_ai.config.model import Role
 from cluster_ai.errors import HostError
-from cluster_ai.rollout.certificate import validity
 from cluster_ai.rollout.manifest import Manifest, differences, units_of
 from cluster_ai.rollout.observe import Observed
 from cluster_ai.rollout.strategies import Group, Serving, order, unavailable
 from cluster_ai.rollout.waves import Wave
+from cluster_ai.tls.validity import validity
 
-CREDENTIAL_NAMES = {layout.CA_CERT: "the cluster's CA", layout.GATEWAY_TOKEN: "the gateway's token"}
+# Of credentials, those that units take up while they run, and those that some are started anew for.
+LIVE = {f"{layout.IN_TLS}{layout.CA_CERT}": "the cluster's CA", f"{layout.IN_TLS}{layout.HOSTS}": "the list of hosts"}
+HANDED = {layout.GATEWAY_TOKEN: "the gateway's token", layout.ISSUING_CERT: "the issuing CA"}
+HANDED_TO = {layout.GATEWAY_TOKEN: (layout.GATEWAY, layout.PROMETHEUS), layout.ISSUING_CERT: (layout.ISSUER,)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class Wanted:
     parts: tuple[Transfer, ...]
     blobs: tuple[Transfer, ...]
     stamp: str  # of the host layer
-    sums: Mapping[str, str]  # name in layout.CREDENTIALS -> SHA-256
+    sums: Mapping[str, str]  # name of a credential -> SHA-256
     texts: Mapping[str, str] = field(default_factory=dict)  # path -> content of the rendered files, where it matters
     models: tuple[str, ...] = ()
     inputs: Mapping[str, Inputs] = field(default_factory=dict)  # unit -> what of the release it runs from
@@ -97,7 +100,8 @@ class HostPlan:
     release_from: str | None
     release_to: str
     host_layer: str = ""  # why it is to be converged; empty: it isn't
-    credentials: str = ""  # why they are to be renewed
+    credentials: str = ""  # why they are to be renewed, with which units start anew
+    certificates: str = ""  # why they are to be renewed, which no unit is disturbed by
     parts: tuple[Transfer, ...] = ()
     blobs: tuple[Transfer, ...] = ()
     files: tuple[FileChange, ...] = ()
@@ -117,7 +121,12 @@ class HostPlan:
 
     @property
     def changes(self) -> bool:
-        return self.release_changes or bool(self.host_layer)
+        return self.release_changes or bool(self.host_layer or self.certificates)
+
+    @property
+    def pushed(self) -> bool:
+        """Something is sent there."""
+        return self.release_changes or bool(self.certificates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +146,8 @@ def plan_host(wanted: Wanted, seen: Observed, before: Before, *, now: float, con
     """Compare one host. before: the release that `seen.current` names; a host that runs what it shall needs none."""
     same = seen.current == wanted.digest
     added, removed = ((), ()) if same else _models(wanted, before)
-    credentials = _credentials(wanted, seen, now)
+    credentials = _other(HANDED, wanted, seen)
+    handed = {unit for name in HANDED if _other({name: ""}, wanted, seen) for unit in HANDED_TO[name]}
     new, old = (None, None) if same else (Manifest.read(wanted.manifest), before.manifest)
     return HostPlan(
         host=wanted.host,
@@ -147,11 +157,12 @@ def plan_host(wanted: Wanted, seen: Observed, before: Before, *, now: float, con
         release_to=wanted.digest,
         host_layer=_host_layer(wanted, seen, converge),
         credentials=credentials,
+        certificates=_certificates(wanted, seen, now),
         parts=() if same else tuple(part for part in wanted.parts if part.sha256 not in seen.parts),
         blobs=tuple(blob for blob in wanted.blobs if blob.sha256 not in seen.blobs),
         files=_files(old, new, before.texts, wanted.texts) if old and new else (),
         drift=seen.newer if same else (),
-        units=_units(units_of(wanted.manifest), seen, credentials, lambda unit: _why(unit, old, new, wanted.inputs)),
+        units=_units(units_of(wanted.manifest), seen, handed, lambda unit: _why(unit, old, new, wanted.inputs)),
         models_added=added,
         models_removed=removed,
         notes=_notes(seen, same, before),
@@ -197,7 +208,7 @@ def _host_layer(wanted: Wanted, seen: Observed, converge: bool) -> str:
     return "" if seen.stamp == wanted.stamp else "roles, variables or distribution changed"
 
 
-def _credentials(wanted: Wanted, seen: Observed, now: float) -> str:
+def _certificates(wanted: Wanted, seen: Observed, now: float) -> str:
     if seen.certificate is None:
         return "no certificate yet"
     try:
@@ -205,9 +216,14 @@ def _credentials(wanted: Wanted, seen: Observed, now: float) -> str:
             return "less than a third of the certificate's life is left"
     except ValueError:
         return "the certificate can't be read"
-    for name, digest in wanted.sums.items():
-        if seen.sums.get(name) != digest:
-            return f"{CREDENTIAL_NAMES.get(name, name)} is another one"
+    return _other(LIVE, wanted, seen)
+
+
+def _other(names: Mapping[str, str], wanted: Wanted, seen: Observed) -> str:
+    """The first of these credentials that differs."""
+    for name, called in names.items():
+        if name in wanted.sums and seen.sums.get(name) != wanted.sums[name]:
+            return f"{called} is {'another one' if name in seen.sums else 'not there yet'}"
     return ""
 
 
@@ -252,7 +268,7 @@ def _diff(path: str, old: str | None, new: str | None) -> str:
 
 
 def _units(
-    wanted: Mapping[str, str], seen: Observed, credentials: str, why: Callable[[str], UnitChange | None]
+    wanted: Mapping[str, str], seen: Observed, handed: Collection[str], why: Callable[[str], UnitChange | None]
 ) -> tuple[UnitChange, ...]:
     changes: list[UnitChange] = []
     started = layout.triggered(wanted)  # when their time comes: a switch leaves them alone
@@ -266,7 +282,7 @@ def _units(
             changes.append(UnitChange(unit, "start", f"is {state.active} ({state.sub})"))
         elif change := why(unit):
             changes.append(change)
-        elif credentials:
+        elif unit in handed:
             changes.append(UnitChange(unit, "restart", "credentials are renewed"))
     gone = sorted(unit for unit, state in seen.units.items() if unit not in wanted and state.up)
     return (*changes, *(UnitChange(unit, "stop", "not of this host any more") for unit in gone))

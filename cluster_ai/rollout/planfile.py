@@ -75,6 +75,7 @@ class SavedHost:
     changes: bool
     host_layer: str  # why it is to be converged
     credentials: str  # why they are to be renewed
+    certificates: str  # likewise
     drift: tuple[str, ...]
     units: Mapping[str, str]  # unit -> start, restart, stop
 
@@ -117,6 +118,7 @@ def _host(host: HostPlan) -> SavedHost:
         changes=host.changes,
         host_layer=host.host_layer,
         credentials=host.credentials,
+        certificates=host.certificates,
         drift=host.drift,
         units={change.unit: change.action for change in host.units},
     )
@@ -245,6 +247,8 @@ def _of_host(then: SavedHost, now: SavedHost) -> Iterator[str]:
     if then.current == now.current and then.wanted == now.wanted:
         if then.credentials != now.credentials:
             yield f"its credentials: {now.credentials or 'are renewed already'}"
+        if then.certificates != now.certificates:
+            yield f"its certificate: {now.certificates or 'is renewed already'}"
         if then.drift != now.drift:
             yield f"changed on it: {', '.join(now.drift) or 'nothing any more'}"
         if then.units != now.units:

@@ -22,5 +22,7 @@ def host_target(scope: Scope, found: Survey, host: Host, *, renew: bool) -> Host
         manifest_path=str(store.root / "releases" / f"{release.digest}.json"),
         parts=tuple((part.name, part.sha256, str(part.path)) for part in release.parts),
         blobs=tuple((blob.sha256, str(blob.path)) for blob in release.blobs),
-        credentials=credentials.files(scope.config, host) if renew and plan.credentials else None,
+        credentials=credentials.files(scope.config, host)
+        if renew and (plan.credentials or plan.certificates)
+        else None,
     )

@@ -1,6 +1,8 @@
-"""The cluster's own certificate authority. P-256: OpenSSL (Python, nginx) and Go all take it in TLS 1.3.
+"""The cluster's own certificate authority: a root, an issuing CA that it signs, and the hosts' certificates.
 
-A certificate says in its OU what role its host has: the engine's front lets in OU=head alone.
+The root is needed once in a year and can be kept elsewhere; the issuing CA is on the head host, and renews hosts'
+certificates there. P-256: OpenSSL (Python, nginx) and Go all take it in TLS 1.3. A certificate says in its OU what role
+its host has: the engine's front lets in OU=head alone.
 """
 
 from __future__ import annotations
@@ -15,43 +17,66 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-CA_LIFETIME = timedelta(days=3650)
-LIFETIME = timedelta(days=365)
+ROOT_LIFETIME = timedelta(days=3650)
+ISSUING_LIFETIME = timedelta(days=730)
+LIFETIME = timedelta(days=7)  # of a host's, which renews it by itself after half of that
+LONG = timedelta(days=365)  # of one that doesn't
 PURPOSES = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 SKEW = timedelta(minutes=5)  # by so much hosts' clocks may be behind ours
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A certificate and its key, PEM."""
+    """A certificate and its key, PEM. After a certificate stands the CA's, where that isn't a root."""
 
     cert: bytes
     key: bytes
 
 
 def create(cluster: str, *, now: datetime | None = None) -> Pair:
-    """A new CA."""
+    """A new root."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Cluster AI CA of {cluster}"[:64])])
+    name = _named(f"Cluster AI root of {cluster}", now)
     builder = (
-        _builder(name, name, key.public_key(), now, CA_LIFETIME)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        _builder(name, name, key.public_key(), now, ROOT_LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
         .add_extension(_usage(ca=True), critical=True)
     )
     return _pair(builder.sign(key, hashes.SHA256()), key)
 
 
-def issue(ca: Pair, name: str, sans: Iterable[str], role: str, *, now: datetime | None = None) -> Pair:
+def delegate(root: Pair, cluster: str, *, now: datetime | None = None) -> Pair:
+    """A new issuing CA, which signs hosts' certificates and no other CA's."""
+    signer, key = _signer(root), ec.generate_private_key(ec.SECP256R1())
+    builder = (
+        _builder(
+            _named(f"Cluster AI CA of {cluster}", now), subject(root.cert), key.public_key(), now, ISSUING_LIFETIME
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(ca=True), critical=True)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+    )
+    return _pair(builder.sign(signer, hashes.SHA256()), key)
+
+
+def issue(
+    ca: Pair,
+    name: str,
+    sans: Iterable[str],
+    role: str,
+    *,
+    lifetime: timedelta = LIFETIME,
+    now: datetime | None = None,
+) -> Pair:
     """A certificate for a host, as server and as client. sans: DNS names and IP addresses."""
     issuer = x509.load_pem_x509_certificate(ca.cert)
-    signer = serialization.load_pem_private_key(ca.key, None)
-    assert isinstance(signer, ec.EllipticCurvePrivateKey)
+    signer = _signer(ca)
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name(
+    named = x509.Name(
         [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, role), x509.NameAttribute(NameOID.COMMON_NAME, name[:64])]
     )
     builder = (
-        _builder(subject, issuer.subject, key.public_key(), now, LIFETIME)
+        _builder(named, issuer.subject, key.public_key(), now, lifetime)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(ca=False), critical=True)
         .add_extension(
@@ -63,12 +88,49 @@ def issue(ca: Pair, name: str, sans: Iterable[str], role: str, *, now: datetime 
             critical=False,
         )
     )
-    return _pair(builder.sign(signer, hashes.SHA256()), key)
+    pair = _pair(builder.sign(signer, hashes.SHA256()), key)
+    return pair if issuer.issuer == issuer.subject else Pair(pair.cert + ca.cert, pair.key)
+
+
+def subject(cert: bytes) -> x509.Name:
+    return x509.load_pem_x509_certificate(cert).subject
+
+
+def common_name(cert: bytes) -> str:
+    return str(subject(cert).get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+
+
+def fingerprint(cert: bytes) -> str:
+    """SHA-256 of its DER, as other tools tell it."""
+    return x509.load_pem_x509_certificate(cert).fingerprint(hashes.SHA256()).hex(":")
+
+
+def split(bundle: bytes) -> list[bytes]:
+    """The certificates of a PEM file."""
+    pem = serialization.Encoding.PEM
+    return [cert.public_bytes(pem) for cert in x509.load_pem_x509_certificates(bundle)] if bundle.strip() else []
 
 
 def expiry(cert: bytes) -> datetime:
     """When a certificate ends."""
     return x509.load_pem_x509_certificate(cert).not_valid_after_utc
+
+
+def _named(name: str, now: datetime | None) -> x509.Name:
+    """With the moment in it: of two CAs with one name, OpenSSL would take any for the issuer."""
+    made = f"{now or datetime.now(UTC):%Y%m%d%H%M%S}"
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, made),
+            x509.NameAttribute(NameOID.COMMON_NAME, name[:64]),
+        ]
+    )
+
+
+def _signer(ca: Pair) -> ec.EllipticCurvePrivateKey:
+    key = serialization.load_pem_private_key(ca.key, None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return key
 
 
 def _general(san: str) -> x509.GeneralName:

@@ -3,56 +3,130 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from cluster_ai import layout
-from cluster_ai.config.model import Config, Host
+from cluster_ai.config.model import Config, Host, hosts
 from cluster_ai.errors import ConfigError
 from cluster_ai.security.files import write
 from cluster_ai.security.vault import Vault
 
-CA_CERT, CA_KEY, TOKEN = "ca_cert", "ca_key", "gateway_token"
+if TYPE_CHECKING:
+    from cluster_ai.security.ca import Pair
+
+TOKEN = "gateway_token"  # noqa: S105 (its name in the vault)
+# Names in the vault. The root's key may be taken out and kept elsewhere: it is needed to make an issuing CA.
+ROOT_CERT, ROOT_KEY, ISSUING_CERT, ISSUING_KEY = "root_cert", "root_key", "issuing_cert", "issuing_key"
+TRUSTED = "trusted_certs"  # roots that are trusted beside ours: the one before, and the one to come
+# Of clusters from before there was a root: one CA for everything. Its key goes to no host, so nothing renews itself.
+OLD_CERT, OLD_KEY = "ca_cert", "ca_key"
+_PAIRS = ((ROOT_CERT, ROOT_KEY), (ISSUING_CERT, ISSUING_KEY), (OLD_CERT, OLD_KEY))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Secrets:
-    ca_cert: bytes
-    ca_key: bytes
+    trust: bytes  # certificates of all roots that count, ours first
+    issuing: Pair
+    renews: bool  # hosts renew their certificates by themselves
     gateway_token: str
 
 
 def load_or_create(config: Config) -> Secrets:
-    """Open the vault, and put into it what it lacks. The CA's certificate, no secret, is in .cluster-ai/ca.pem too."""
+    """Open the vault, and put into it what it lacks. Roots' certificates, no secret, are in .cluster-ai/ca.pem too."""
     folder = config.path.resolve().parent
     vault = Vault.of(config)
     found = vault.read()
-    if (CA_CERT in found) != (CA_KEY in found):
-        missing = CA_KEY if CA_CERT in found else CA_CERT
-        raise ConfigError(
-            f"{missing} is missing in it", where=str(vault.path), remedy="ansible-vault edit secrets.yaml"
-        )
-    new = dict(found)
-    if CA_KEY not in new:
-        from cluster_ai.security import ca
-
-        pair = ca.create(config.name)
-        new |= {CA_CERT: pair.cert.decode(), CA_KEY: pair.key.decode()}
-    new.setdefault(TOKEN, secrets.token_hex(32))
+    new = completed(found, config.name, str(vault.path))
     if new != found:
         vault.write(new)
+    trust = trusted(new)
     public = folder / ".cluster-ai" / layout.CA_CERT
-    if not public.exists() or public.read_text() != new[CA_CERT]:
-        write(public, new[CA_CERT].encode())
+    if not public.exists() or public.read_bytes() != trust:
+        write(public, trust)
         public.chmod(0o644)
-    return Secrets(new[CA_CERT].encode(), new[CA_KEY].encode(), new[TOKEN])
+    from cluster_ai.security import ca
+
+    renews = OLD_CERT not in new
+    cert, key = (ISSUING_CERT, ISSUING_KEY) if renews else (OLD_CERT, OLD_KEY)
+    return Secrets(trust, ca.Pair(new[cert].encode(), new[key].encode()), renews, new[TOKEN])
 
 
-def for_host(secrets: Secrets, host: Host) -> dict[str, bytes]:
-    """The files of layout.CREDENTIALS on a host, by name; the certificate is a new one each time."""
+def completed(found: Mapping[str, str], cluster: str, where: str) -> dict[str, str]:
+    """A vault's content with what it lacks. An issuing CA in the last third of its life is made anew."""
+    for cert, key in _PAIRS:
+        missing = cert if key in found and cert not in found else ""
+        if cert in found and key not in found and key != ROOT_KEY:
+            missing = key
+        if missing:
+            raise ConfigError(f"{missing} is missing in it", where=where, remedy="ansible-vault edit secrets.yaml")
+    from cluster_ai.security import ca
+
+    new = dict(found)
+    if OLD_CERT not in new and ROOT_CERT not in new:
+        root = ca.create(cluster)
+        new |= {ROOT_CERT: root.cert.decode(), ROOT_KEY: root.key.decode()}
+    if OLD_CERT not in new and issuing_due(new):
+        new |= issuing(new, cluster, where)
+    new.setdefault(TOKEN, secrets.token_hex(32))
+    return new
+
+
+def issuing(found: Mapping[str, str], cluster: str, where: str) -> dict[str, str]:
+    """A new issuing CA, by the names in the vault."""
+    from cluster_ai.security import ca
+
+    if ROOT_KEY not in found:
+        raise ConfigError(
+            "a new issuing CA is needed, and the root's key isn't in it",
+            where=where,
+            remedy=f"bring it for this run: ansible-vault edit secrets.yaml, {ROOT_KEY}: ...",
+        )
+    made = ca.delegate(ca.Pair(found[ROOT_CERT].encode(), found[ROOT_KEY].encode()), cluster)
+    return {ISSUING_CERT: made.cert.decode(), ISSUING_KEY: made.key.decode()}
+
+
+def issuing_due(found: Mapping[str, str], now: datetime | None = None) -> bool:
+    if ISSUING_CERT not in found:
+        return True
+    from cluster_ai.security import ca
+
+    return ca.expiry(found[ISSUING_CERT].encode()) - (now or datetime.now(UTC)) < ca.ISSUING_LIFETIME / 3
+
+
+def trusted(found: Mapping[str, str]) -> bytes:
+    """Certificates of the roots that count."""
+    return (found.get(OLD_CERT) or found[ROOT_CERT]).encode() + found.get(TRUSTED, "").encode()
+
+
+def names(config: Config) -> bytes:
+    """Of the hosts whose certificates count, a line each."""
+    return "".join(f"{name}\n" for name in sorted(host.name for host in hosts(config))).encode()
+
+
+def for_host(secrets: Secrets, config: Config, host: Host) -> dict[str, bytes]:
+    """A host's credentials by name, those for TLS with their folder; the certificate is a new one each time."""
     from cluster_ai.security import ca
 
     head = "head" in host.roles
-    sans = [host.address, host.name, "localhost", "127.0.0.1", "::1"]
-    pair = ca.issue(ca.Pair(secrets.ca_cert, secrets.ca_key), host.name, sans, "head" if head else "worker")
-    files = {layout.CA_CERT: secrets.ca_cert, layout.CERT: pair.cert, layout.KEY: pair.key}
-    return files | ({layout.GATEWAY_TOKEN: secrets.gateway_token.encode() + b"\n"} if head else {})
+    lifetime = ca.LIFETIME if secrets.renews else ca.LONG
+    pair = ca.issue(secrets.issuing, host.name, host.sans, "head" if head else "worker", lifetime=lifetime)
+    tls = {
+        layout.CA_CERT: secrets.trust,
+        layout.CERT: pair.cert,
+        layout.KEY: pair.key,
+        layout.HOSTS: names(config),
+    }
+    files = {f"{layout.IN_TLS}{name}": content for name, content in tls.items()}
+    return files | (for_head(secrets) if head else {})
+
+
+def for_head(secrets: Secrets) -> dict[str, bytes]:
+    """What only the head host has. The issuing CA is empty where hosts don't renew their certificates."""
+    return {
+        layout.GATEWAY_TOKEN: secrets.gateway_token.encode() + b"\n",
+        layout.ISSUING_CERT: secrets.issuing.cert if secrets.renews else b"",
+        layout.ISSUING_KEY: secrets.issuing.key if secrets.renews else b"",
+    }

@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 import socket
-import ssl
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +28,8 @@ from cluster_ai.tasks.batches.store import Store
 from cluster_ai.tasks.dispatcher import Dispatcher
 from cluster_ai.tasks.journal import Journal
 from cluster_ai.tasks.service import Service
+from cluster_ai.tls import folder
+from cluster_ai.tls.dask import security
 
 KEPT = 7 * 24 * 3600.0  # seconds that a task is remembered after its end
 TIDY = 3600.0  # seconds
@@ -47,14 +48,7 @@ def _security(told: settings.TasksSettings, environ: Mapping[str, str]) -> Secur
     """None: the scheduler is reached without TLS."""
     if not told.scheduler.startswith("tls://"):
         return None
-    keys = Path(environ.get("CREDENTIALS_DIRECTORY", ""))
-    return Security(
-        tls_ca_file=str(keys / layout.CA_CERT),
-        tls_client_cert=str(keys / layout.CERT),
-        tls_client_key=str(keys / layout.KEY),
-        tls_min_version=ssl.TLSVersion.TLSv1_3,
-        require_encryption=True,
-    )
+    return security(folder(environ) or Path())
 
 
 def _listening(path: Path) -> socket.socket:

@@ -181,13 +181,13 @@ def front(built: tuple[Config, dict[str, Release]], tmp_path: Path) -> Iterator[
     thread.start()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    keys = f"/run/credentials/{layout.FRONT}"
+    keys = layout.TLS
+    (tmp_path / "cert.pem").write_bytes(pairs["server"].cert)
+    (tmp_path / "key.pem").write_bytes(pairs["server"].key)
     worker = config.workers[0]
     text = nginx(config, worker)
     for old, new in {
-        f"{keys}/{layout.CERT}": str(tmp_path / "server.pem"),
-        f"{keys}/{layout.KEY}": str(tmp_path / "server.key"),
-        f"{keys}/{layout.CA_CERT}": str(tmp_path / "ca.pem"),
+        str(keys): str(tmp_path),
         str(layout.STATE / "front"): str(tmp_path),
         f"127.0.0.1:{layout.ENGINE_PORT}": f"127.0.0.1:{engine.server_port}",
         f"listen {layout.FRONT_PORT} ssl": f"listen 127.0.0.1:{port} ssl",
@@ -232,6 +232,19 @@ def test_the_engines_front_lets_in_the_head_and_nobody_else(front: tuple[int, Pa
     assert ask(port, folder, "worker")[0] == 403
     assert ask(port, folder, None)[0] == 400
     assert ask(port, folder, "foreign")[0] == 400
+
+
+def test_the_engines_front_takes_a_new_certificate_without_being_told(front: tuple[int, Path]) -> None:
+    port, folder = front
+
+    def shown() -> str:
+        return ssl.get_server_certificate(("127.0.0.1", port), timeout=10)
+
+    first = shown()
+    assert first == (folder / "cert.pem").read_text()
+    (folder / "cert.pem").write_bytes((folder / "worker.pem").read_bytes())
+    (folder / "key.pem").write_bytes((folder / "worker.key").read_bytes())
+    assert shown() == (folder / "worker.pem").read_text()
 
 
 def test_the_engines_front_speaks_tls_1_3_alone(front: tuple[int, Path]) -> None:

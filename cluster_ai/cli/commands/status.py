@@ -80,7 +80,7 @@ def _ask(scope: Scope) -> tuple[dict[str, Any] | None, ClusterAIError | None]:
 def row(host: str, roles: str, seen: Observed | HostError, now: float) -> dict[str, str]:
     """A host in words, for people."""
     from cluster_ai.cli.render import short
-    from cluster_ai.rollout.certificate import validity
+    from cluster_ai.tls.validity import validity
 
     if isinstance(seen, HostError):
         return {"host": host, "roles": roles, "release": "?", "units": "can't be reached", "certificate": "?"}

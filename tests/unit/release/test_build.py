@@ -19,6 +19,7 @@ from cluster_ai.release import parts, wheels
 from cluster_ai.release.build import desired
 from cluster_ai.release.model import HostFacts, Release
 from cluster_ai.release.store import Store
+from cluster_ai.security import ca
 from tests.unit.release.conftest import Cluster
 
 FACTS = HostFacts("debian-12", "3.11", "x86_64")
@@ -172,7 +173,7 @@ def test_our_own_code_restarts_only_what_runs_it(cluster: Cluster, monkeypatch: 
     monkeypatch.setattr(parts, "ON_HOSTS", (*parts.ON_HOSTS, "__main__.py"))
     after = releases(cluster.config())
     assert changed(before, after)["b"] == {layout.WORKER}
-    head = {layout.SCHEDULER, layout.TASKS, layout.GATEWAY, layout.DASHBOARD}
+    head = {layout.SCHEDULER, layout.ISSUER, layout.TASKS, layout.GATEWAY, layout.DASHBOARD}
     assert changed(before, after)["a"] == {layout.WORKER, *head}
 
 
@@ -192,7 +193,11 @@ def test_settings_are_what_components_read(cluster: Cluster, tmp_path: Path) -> 
     assert [u.on_gpu for u in gateway.upstreams] == [(), ("pulled", "small"), ()]
     assert gateway.models == {"small": 2048, "pulled": 4096}
     host = read(settings.HostSettings, "b", "host.json")
-    assert host.units == (*layout.WORKER_UNITS, layout.VERIFY_TIMER)  # not the service, which the timer starts
+    assert host.units == (
+        *layout.WORKER_UNITS,
+        layout.VERIFY_TIMER,
+        layout.RENEW_TIMER,
+    )  # not the service, which the timer starts
     assert {it.unit for it in host.listeners} == {*layout.WORKER_UNITS, layout.NODE_EXPORTER}
     assert (host.gateway_url, host.engine_url) == (None, "http://127.0.0.1:11434")
     assert {model.name: model.processor for model in host.models}["pulled"] == "gpu"
@@ -303,6 +308,10 @@ def test_prometheus_accepts_its_configuration(cluster: Cluster, tmp_path: Path, 
     (tmp_path / "rules.yml").write_text(text(release, "etc/rules.yml"))
     (tmp_path / "token").write_text("x")
     path = tmp_path / "prometheus.yml"
-    path.write_text(content.replace(token, str(tmp_path / "token")))
+    pair = ca.issue(ca.create("test"), "a", ["a"], "head")
+    (tmp_path / "key.pem").write_bytes(pair.key)
+    for name in ("ca.pem", "cert.pem"):
+        (tmp_path / name).write_bytes(pair.cert)
+    path.write_text(content.replace(token, str(tmp_path / "token")).replace(str(layout.TLS), str(tmp_path)))
     assert token in content
     subprocess.run([promtool, "check", "config", path], check=True, capture_output=True)

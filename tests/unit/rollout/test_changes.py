@@ -102,7 +102,10 @@ def test_what_is_wrong_on_a_host_is_told_with_what_is_done_about_it() -> None:
 def test_credentials_name_all_that_restarts_with_them() -> None:
     units = tuple(UnitChange(unit, "restart", "credentials are renewed") for unit in (layout.FRONT, layout.TARGET))
     assert told(host("h2", old="b", credentials="no certificate yet", units=units)) == [
-        "new certificate and keys (no certificate yet): restarts TLS front on h2"
+        "keys (no certificate yet): restarts TLS front on h2"
+    ]
+    assert told(host("h2", old="b", certificates="no certificate yet")) == [
+        "new certificate (no certificate yet): sent to h2"
     ]
 
 

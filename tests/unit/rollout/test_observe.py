@@ -30,7 +30,8 @@ previous=/opt/cluster-ai/releases/{B}
 newer=etc/host.json
 newer=app
 stamp={C}
-{C}  ca.pem
+{C}  {layout.TLS}/ca.pem
+{A}  {layout.CREDENTIALS}/gateway.token
 free=Filesystem     1024-blocks   Used Available Capacity Mounted on
 free=/dev/sda1  100000  20000  80000  20% /
 unit=cluster-ai-gateway.service   loaded    active   running Cluster AI: gateway
@@ -47,7 +48,7 @@ def test_an_answer_is_read_and_what_a_login_shell_says_around_it_is_skipped() ->
     assert (seen.current, seen.previous, seen.stamp) == (A, B, C)
     assert (seen.releases, seen.parts, seen.blobs) == (frozenset((A, B)), frozenset((A,)), frozenset())
     assert seen.free == 80000 * 1024
-    assert seen.sums == {"ca.pem": C}
+    assert seen.sums == {"tls/ca.pem": C, "gateway.token": A}
     assert seen.newer == ("etc/host.json", "app")
 
 

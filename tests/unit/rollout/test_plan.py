@@ -5,9 +5,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster_ai import layout
 from cluster_ai.errors import HostError
 from cluster_ai.rollout.manifest import Manifest, units_of
 from cluster_ai.rollout.observe import Observed, UnitState
@@ -23,14 +25,14 @@ from cluster_ai.rollout.plan import (
     plan_host,
 )
 from cluster_ai.rollout.strategies import Group
-from tests.unit.rollout.test_certificate import certificate
 from tests.unit.rollout.test_strategies import policy as rolling
+from tests.unit.tls.test_validity import certificate
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC).timestamp()
 FRESH = certificate(datetime(2026, 5, 1, tzinfo=UTC), datetime(2027, 5, 1, tzinfo=UTC))
 OLD = certificate(datetime(2025, 7, 1, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC))
 ENGINE, WORKER = "cluster-ai-engine.service", "cluster-ai-worker.service"
-SUMS = {"ca.pem": "c" * 64}
+SUMS = {"tls/ca.pem": "c" * 64}
 
 
 def manifest(**changes: Any) -> bytes:
@@ -155,16 +157,29 @@ def test_a_unit_of_another_role_is_stopped() -> None:
     )
 
 
-def test_a_certificate_in_its_last_third_is_renewed_and_units_restart() -> None:
+def test_a_certificate_in_its_last_third_is_renewed_and_no_unit_is_disturbed() -> None:
     plan = planned(wanted(), seen(certificate=OLD))
-    assert "third" in plan.credentials
-    assert {change.reason for change in plan.units} == {"credentials are renewed"}
+    assert "third" in plan.certificates
+    assert plan.changes
+    assert plan.pushed
+    assert not plan.release_changes
+    assert not plan.units
 
 
-def test_another_ca_or_token_renews_credentials() -> None:
-    assert planned(wanted(), seen(sums={"ca.pem": "d" * 64})).credentials == "the cluster's CA is another one"
+@pytest.mark.parametrize(("name", "called"), [("tls/ca.pem", "the cluster's CA"), ("tls/hosts", "the list of hosts")])
+def test_another_ca_and_other_hosts_are_told_to_those_that_run(name: str, called: str) -> None:
+    plan = planned(wanted(sums={name: "c" * 64}), seen(sums={name: "d" * 64}))
+    assert plan.certificates == f"{called} is another one"
+    assert not plan.units
+
+
+def test_another_token_restarts_what_is_handed_it() -> None:
+    gateway = {**seen().units, layout.GATEWAY: UnitState("active", "running")}
+    raw = manifest(units={ENGINE: "e1", WORKER: "w1", layout.GATEWAY: "g1"})
     both = {**SUMS, "gateway.token": "e" * 64}
-    assert planned(wanted(sums=both), seen()).credentials == "the gateway's token is another one"
+    plan = planned(wanted(raw, sums=both), seen(units=gateway, sums={**SUMS, "gateway.token": "f" * 64}))
+    assert plan.credentials == "the gateway's token is another one"
+    assert plan.units == (UnitChange(layout.GATEWAY, "restart", "credentials are renewed"),)
 
 
 def test_a_release_that_somebody_changed_is_repaired() -> None:

@@ -64,13 +64,17 @@ def answers(config: Config, running: Mapping[str, Release]) -> dict[str, str]:
                 *(f"{layout.PARTS}={part.sha256}" for part in release.parts),
                 *(f"{layout.BLOBS}={blob.sha256}" for blob in release.blobs),
                 f"stamp={host_layer.stamp(config, host, FACTS.distribution)}",
-                *(f"certificate={line}" for line in made[layout.CERT].splitlines()),
-                *(f"{digest}  {name}" for name, digest in sums.items()),
+                *(f"certificate={line}" for line in made[f"{layout.IN_TLS}{layout.CERT}"].splitlines()),
+                *(f"{digest}  {path_of(name)}" for name, digest in sums.items()),
                 *(f"unit={unit.name} loaded active running x" for unit in units(config, host)),
                 "cluster-ai-probe=end\n",
             ]
         )
     return told
+
+
+def path_of(name: str) -> str:
+    return str((layout.STATE if name.startswith(layout.IN_TLS) else layout.CREDENTIALS) / name)
 
 
 def planned(config: Config, told: Mapping[str, str]) -> Plan:

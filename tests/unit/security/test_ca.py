@@ -69,6 +69,19 @@ def authority() -> Pair:
     return ca.create("test")
 
 
+def test_hosts_of_different_issuing_cas_meet_where_they_trust_both_roots(tmp_path: Path) -> None:
+    """The middle of a change of the root: one host has its new certificate already."""
+    old, new = ca.create("test"), ca.create("test")
+    both = old.cert + new.cert
+    one = ca.issue(ca.delegate(old, "test"), "w1", ["w1.test"], "worker")
+    other = ca.issue(ca.delegate(new, "test"), "head", ["10.0.0.1"], "head")
+    server, client = End(tmp_path / "one", both, one), End(tmp_path / "other", both, other)
+    assert handshake(server, client, "w1.test") == ("TLSv1.3", "head")
+    late = End(tmp_path / "late", new.cert, other)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(server, late, "w1.test")
+
+
 @pytest.fixture
 def worker(authority: Pair, tmp_path: Path) -> End:
     return End(tmp_path / "worker", authority.cert, ca.issue(authority, "w1", ["10.0.0.2", "w1.test"], "worker"))
@@ -104,10 +117,10 @@ def test_a_hosts_certificate_signs_no_others(authority: Pair, worker: End, tmp_p
         assert handshake(worker, End(tmp_path / "forged", authority.cert, chain), "w1.test")[1]
 
 
-def test_a_certificate_ends_after_a_year_and_began_before_now(authority: Pair) -> None:
+def test_a_certificate_ends_after_a_week_and_began_before_now(authority: Pair) -> None:
     now = datetime(2026, 11, 24, 12, tzinfo=UTC)
     cert = ca.issue(authority, "w1", ["w1"], "worker", now=now).cert
-    assert ca.expiry(cert) == now + timedelta(days=365)
+    assert ca.expiry(cert) == now + timedelta(days=7)
     from cryptography import x509
 
     assert x509.load_pem_x509_certificate(cert).not_valid_before_utc == now - timedelta(minutes=5)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from cryptography.x509.oid import NameOID
 from cluster_ai.config import load
 from cluster_ai.config.model import Config, hosts
 from cluster_ai.errors import ConfigError
+from cluster_ai.security import ca
 from cluster_ai.security.credentials import for_host, load_or_create
 from cluster_ai.security.vault import PASSWORD, Vault
 
@@ -33,10 +35,11 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
 
 
 def test_secrets_are_made_once_and_then_kept(config: Config, tmp_path: Path) -> None:
-    made = load_or_create(config)
+    made, sealed = load_or_create(config), (tmp_path / "secrets.yaml").read_bytes()
     kept = load_or_create(config)
-    assert (kept.ca_cert, kept.ca_key, kept.gateway_token) == (made.ca_cert, made.ca_key, made.gateway_token)
-    assert (tmp_path / ".cluster-ai/ca.pem").read_bytes() == made.ca_cert
+    assert (kept.trust, kept.issuing, kept.gateway_token) == (made.trust, made.issuing, made.gateway_token)
+    assert (tmp_path / "secrets.yaml").read_bytes() == sealed
+    assert (tmp_path / ".cluster-ai/ca.pem").read_bytes() == made.trust
     assert made.gateway_token not in repr(made)
 
 
@@ -46,26 +49,55 @@ def test_a_secret_that_somebody_put_there_is_kept_and_only_what_lacks_is_made(co
     assert Vault(tmp_path).read()["other"] == "theirs"
 
 
-def test_half_a_ca_is_refused(config: Config, tmp_path: Path) -> None:
-    Vault(tmp_path).write({"ca_cert": "x"})
-    with pytest.raises(ConfigError, match="ca_key is missing"):
+@pytest.mark.parametrize(
+    ("has", "lacks"), [("ca_cert", "ca_key"), ("root_key", "root_cert"), ("issuing_key", "issuing_cert")]
+)
+def test_half_a_ca_is_refused(config: Config, tmp_path: Path, has: str, lacks: str) -> None:
+    Vault(tmp_path).write({has: "x"})
+    with pytest.raises(ConfigError, match=f"{lacks} is missing"):
         load_or_create(config)
 
 
-def test_the_token_goes_to_the_head_and_the_cas_key_nowhere(config: Config) -> None:
+def test_the_token_and_the_issuing_ca_go_to_the_head_and_the_roots_key_nowhere(config: Config, tmp_path: Path) -> None:
     secrets = load_or_create(config)
-    head, worker = (for_host(secrets, host) for host in hosts(config))
-    assert set(head) == {"ca.pem", "cert.pem", "key.pem", "gateway.token"}
-    assert set(worker) == {"ca.pem", "cert.pem", "key.pem"}
+    head, worker = (for_host(secrets, config, host) for host in hosts(config))
+    assert set(worker) == {"tls/ca.pem", "tls/cert.pem", "tls/key.pem", "tls/hosts"}
+    assert set(head) == set(worker) | {"gateway.token", "issuing.pem", "issuing.key"}
     assert head["gateway.token"] == f"{secrets.gateway_token}\n".encode()
-    assert secrets.ca_key not in (*head.values(), *worker.values())
+    assert worker["tls/hosts"].decode().split() == ["10.9.9.1", "b"]
+    root = Vault(tmp_path).read()["root_key"].encode()
+    assert root not in (*head.values(), *worker.values())
+
+
+def test_the_roots_key_may_be_kept_elsewhere_until_an_issuing_ca_is_due(config: Config, tmp_path: Path) -> None:
+    made = load_or_create(config)
+    kept = Vault(tmp_path).read()
+    Vault(tmp_path).write({name: text for name, text in kept.items() if name != "root_key"})
+    assert load_or_create(config).issuing == made.issuing
+    lost = {name: text for name, text in kept.items() if name not in ("root_key", "issuing_cert", "issuing_key")}
+    Vault(tmp_path).write(lost)
+    with pytest.raises(ConfigError, match="root's key"):
+        load_or_create(config)
+
+
+def test_a_cluster_from_before_there_was_a_root_keeps_its_ca_and_gives_its_key_to_no_host(
+    config: Config, tmp_path: Path
+) -> None:
+    old = ca.create("test")
+    Vault(tmp_path).write({"ca_cert": old.cert.decode(), "ca_key": old.key.decode(), "gateway_token": "t"})
+    secrets = load_or_create(config)
+    head, worker = (for_host(secrets, config, host) for host in hosts(config))
+    assert worker["tls/ca.pem"] == old.cert
+    assert old.key not in (*head.values(), *worker.values())
+    assert (head["issuing.pem"], head["issuing.key"]) == (b"", b"")
+    assert ca.expiry(worker["tls/cert.pem"]) - datetime.now(UTC) > timedelta(days=300)
 
 
 def test_a_certificate_has_the_hosts_role_and_every_name_that_it_is_reached_by(config: Config) -> None:
     secrets = load_or_create(config)
     roles = []
     for host in hosts(config):
-        cert = x509.load_pem_x509_certificate(for_host(secrets, host)["cert.pem"])
+        cert = x509.load_pem_x509_certificate(for_host(secrets, config, host)["tls/cert.pem"])
         roles.append(cert.subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)[0].value)
         names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         found = {*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))}

@@ -11,7 +11,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster_ai.rollout.certificate import Validity, validity
+from cluster_ai.tls.validity import Validity, validity
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 MOMENTS = st.datetimes(datetime(1951, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))
