@@ -62,6 +62,7 @@ COMMANDS = {
     "doctor": "Say what is wrong with this machine or a host, and what to do.",
     "config": "Show or change cluster.yaml; its reference.",
     "release": "Build and inspect releases.",
+    "certs": "Show the cluster's certificates; change its CA.",
     "secrets": "Show and change what secrets.yaml keeps, encrypted.",
 }
 CONFIG_VARIABLE = "CLUSTER_AI_CONFIG"

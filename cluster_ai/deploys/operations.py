@@ -273,6 +273,18 @@ def credentials(target: HostTarget) -> Generator[Callable[[], str], None, None]:
     yield work
 
 
+@operation()  # type: ignore[untyped-decorator]
+@_step("credentials")
+def renew(target: HostTarget) -> Generator[Callable[[], str], None, None]:
+    """New ones, whatever is there. For hosts that have a release, since that brings all else that these need."""
+
+    def work() -> str:
+        remote.order(host, "credentials", timeout=MINUTES, files=target.credentials)
+        return "new certificate"
+
+    yield work
+
+
 def _runs(target: HostTarget) -> bool:
     """Whether a host runs this release already, healthy as it was, each unit with what it is to run from."""
     prefix, before, _ = remote.as_root(host)

@@ -427,7 +427,7 @@ def credential(order: Order, name: str) -> Path:
 def certificates(state: Path, files: dict[str, str], group: str) -> None:
     """A new folder with these files, and those of the one before that aren't given; a link to it is set anew."""
     try:
-        gid = grp.getgrnam(group).gid
+        gid = grp.getgrnam(group).gr_gid
     except KeyError:
         raise RefusedError(f"there is no group {group}", "cluster-ai apply --converge makes it", "host") from None
     link = state / "tls"

@@ -31,6 +31,11 @@ def push(targets: Mapping[str, HostTarget]) -> None:
     operations.pass_on(name="Pass on", target=target)
 
 
+@deploy("Renew")  # type: ignore[untyped-decorator]
+def renew(targets: Mapping[str, HostTarget]) -> None:
+    operations.renew(name="Credentials", target=targets[host.data.get("cluster_ai_name", host.name)])
+
+
 def _common(targets: Mapping[str, HostTarget]) -> frozenset[str]:
     """Parts and blobs of more than one host."""
     counted = Counter(sha for it in targets.values() for sha in {*(p[1] for p in it.parts), *(b[0] for b in it.blobs)})

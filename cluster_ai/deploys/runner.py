@@ -24,7 +24,7 @@ from pyinfra.api.operations import run_ops  # noqa: E402
 from cluster_ai.deploys import data, events  # noqa: E402
 from cluster_ai.deploys.openssh import OpenSSH  # noqa: E402
 from cluster_ai.deploys.operations import failure_of  # noqa: E402
-from cluster_ai.deploys.release import push, switch  # noqa: E402
+from cluster_ai.deploys.release import push, renew, switch  # noqa: E402
 from cluster_ai.deploys.remote import Failure  # noqa: E402
 
 
@@ -73,10 +73,12 @@ def work(order: dict[str, Any], out: TextIO) -> dict[str, Any]:
         connect_all(state)
         if order["do"] == "push":
             add_deploy(state, push, targets=targets)
+        elif order["do"] == "renew":
+            add_deploy(state, renew, targets=targets)
         else:
             add_deploy(state, switch, targets=targets, timeout=order["timeout"], one_by_one=False)
-        # A push needs no order between hosts; a switch has the head host before its workers.
-        run_ops(state, no_wait=order["do"] == "push")
+        # Others need no order between hosts; a switch has the head host before its workers.
+        run_ops(state, no_wait=order["do"] != "switch")
         disconnect_all(state)
     except PyinfraError:
         pass  # no host is left: each has its reason

@@ -21,7 +21,7 @@ from cluster_ai.errors import HostError, RolloutError
 from cluster_ai.inventory.ssh import ssh_argv
 from cluster_ai.provision import ssh
 
-__all__ = ["Event", "HostOutcome", "HostTarget", "push", "switch"]
+__all__ = ["Event", "HostOutcome", "HostTarget", "push", "renew", "switch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,13 @@ def push(
 ) -> dict[str, HostOutcome]:
     """Parts, blobs, credentials and the switch script to all at once; every file's SHA-256 is checked on the host."""
     return _run("push", config, targets, sudo_password, on_event)
+
+
+def renew(
+    config: Config, targets: Sequence[HostTarget], *, sudo_password: str | None, on_event: Callable[[Event], None]
+) -> dict[str, HostOutcome]:
+    """Credentials alone, to all at once."""
+    return _run("renew", config, targets, sudo_password, on_event)
 
 
 def switch(

@@ -395,7 +395,7 @@ def _renew() -> Unit:
         f"TimeoutStartSec=2min\nMemoryMax={256 * MIB}\nCacheDirectory=cluster-ai/renew\nPrivateDevices=yes\n"
         f"Environment={layout.TLS_VARIABLE}={layout.TLS}\n"
         f"MemoryDenyWriteExecute=yes\n{_SANDBOX}SystemCallFilter=@chown\n"
-        "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER\n"
+        "CapabilityBoundingSet=CAP_CHOWN\n"
         f"ReadWritePaths={layout.STATE}\n"
     )
     return Unit(layout.RENEW, text)

@@ -12,7 +12,7 @@ from cluster_ai.rollout.plan import HostPlan, UnitChange, Version
 Kind = Literal[  # in the order in which they are told
     "host layer", "release", "engine", "packages", "code", "configuration", "credentials", "unit", "repair", "models"
 ]
-Action = Literal["starts", "restarts", "stops", "sends", "repairs", "runs", "adds", "removes"]
+Action = Literal["starts", "restarts", "stops", "sends", "renews", "repairs", "runs", "adds", "removes"]
 
 # How people call what runs; units that aren't here are called by their own names.
 COMPONENTS: Mapping[str, str] = {
@@ -125,7 +125,7 @@ def _of(host: HostPlan) -> Iterator[_One]:
             restarts = _effects(unit for unit in host.units if unit.action == "restart")
             yield "credentials", f"keys ({host.credentials})", restarts, ()
         if host.certificates:
-            yield "credentials", f"new certificate ({host.certificates})", [("sends", "")], ()
+            yield "credentials", f"new certificate ({host.certificates})", [("renews", "")], ()
         if host.drift:
             yield "repair", f"what others changed ({', '.join(host.drift)})", [("repairs", "")], ()
     for model in host.models_added:

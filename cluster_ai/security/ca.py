@@ -96,6 +96,10 @@ def subject(cert: bytes) -> x509.Name:
     return x509.load_pem_x509_certificate(cert).subject
 
 
+def issuer(cert: bytes) -> x509.Name:
+    return x509.load_pem_x509_certificate(cert).issuer
+
+
 def common_name(cert: bytes) -> str:
     return str(subject(cert).get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
 

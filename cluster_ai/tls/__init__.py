@@ -49,7 +49,10 @@ class StrangerError(ssl.SSLCertVerificationError):
     """A certificate of the CA, whose host is no longer of the cluster."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(ssl.SSL_ERROR_SSL, f"the certificate of {name or 'nobody'}, which is no host of the cluster")
+        what = f"the certificate of {name or 'nobody'}, which is no host of the cluster"
+        super().__init__(ssl.SSL_ERROR_SSL, what)
+        self.library, self.reason = "SSL", "CERTIFICATE_VERIFY_FAILED"  # which OpenSSL's own errors have
+        self.verify_code, self.verify_message = 50, what  # X509_V_ERR_APPLICATION_VERIFICATION
 
 
 class _Context(ssl.SSLContext):

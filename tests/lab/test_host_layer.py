@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -22,6 +22,7 @@ from cluster_ai.inventory.groups import for_ansible
 from cluster_ai.inventory.ssh import ssh_argv
 from cluster_ai.provision import host_layer
 from cluster_ai.provision.ansible import AnsibleResult, TaskEvent, converge
+from cluster_ai.security import ca
 
 from .conftest import CACHE, ROOT, Lab
 
@@ -131,10 +132,25 @@ def test_packages_stay_off_hosts_that_need_them_not(site: Site) -> None:
     assert site.lab.run_on(HEAD, "command -v nginx", check=False) == ""
 
 
-def test_node_exporter_answers_the_head_and_nobody_else(site: Site) -> None:
-    url = f"http://{site.lab.address(WORKER)}:9100/metrics"
-    assert "node_cpu_seconds_total" in site.lab.run_on(HEAD, f"curl -sS --max-time 10 {url}")
-    refused = subprocess.run(["curl", "-s", "--max-time", "3", url], capture_output=True, check=False)
+def test_node_exporter_answers_the_head_with_a_certificate_and_nobody_else(site: Site) -> None:
+    """It waits for the certificate, which a release brings."""
+    address = site.lab.address(WORKER)
+    authority = ca.create("test")
+    for host, name, role in ((WORKER, address, "worker"), (HEAD, site.lab.address(HEAD), "head")):
+        pair = ca.issue(authority, name, [name], role)
+        files = {layout.CA_CERT: authority.cert, layout.CERT: pair.cert, layout.KEY: pair.key}
+        place = layout.TLS if host == WORKER else PurePosixPath("/root/tls")
+        write_them = "".join(f"cat >{place}/{it} <<'PEM'\n{text.decode()}PEM\n" for it, text in files.items())
+        site.lab.run_on(host, f"mkdir -p {place}\n{write_them}chgrp -R cluster-ai {place}")
+    ask = f"curl -sS --max-time 10 --cacert /root/tls/ca.pem https://{address}:9100/metrics"
+    shown = "--cert /root/tls/cert.pem --key /root/tls/key.pem"
+    told = site.lab.run_on(HEAD, f"for i in $(seq 60); do {ask} {shown} 2>/dev/null && break; sleep 1; done")
+    assert "node_cpu_seconds_total" in told
+    assert site.lab.run_on(HEAD, ask, check=False) == ""
+    assert site.lab.run_on(HEAD, f"{ask} {shown} --tls-max 1.2", check=False) == ""
+    refused = subprocess.run(
+        ["curl", "-s", "--max-time", "3", f"https://{address}:9100/metrics"], capture_output=True, check=False
+    )
     assert refused.returncode == 28  # no answer: dropped
 
 

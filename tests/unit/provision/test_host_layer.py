@@ -34,6 +34,7 @@ def test_the_firewall_knows_every_port_of_the_architecture_that_is_not_at_loopba
         str(CONFIG.gateway.port),
         str(CONFIG.interface.dashboard_port),
         str(CONFIG.scheduler.port),
+        str(layout.ISSUER_PORT),
         str(layout.FRONT_PORT),
         str(layout.NODE_EXPORTER_PORT),
         str(layout.PEER_PORT),

@@ -109,7 +109,7 @@ def test_a_manifest_says_every_file_of_the_release(cluster: Cluster) -> None:
 def test_hosts_get_what_their_roles_need(cluster: Cluster) -> None:
     found = releases(cluster.config())
     assert list(found) == ["a", "b", "c"]  # the head, which is a worker too, first
-    everywhere = {layout.VERIFY, layout.VERIFY_TIMER, layout.TARGET}
+    everywhere = {layout.VERIFY, layout.VERIFY_TIMER, layout.RENEW, layout.RENEW_TIMER, layout.TARGET}
     assert set(units(found["a"])) == {*layout.HEAD_UNITS, *layout.WORKER_UNITS, *everywhere}
     assert set(units(found["b"])) == {*layout.WORKER_UNITS, *everywhere}
     lib = {host: next(part.sha256 for part in release.parts if part.name == "lib") for host, release in found.items()}
@@ -307,6 +307,7 @@ def test_prometheus_accepts_its_configuration(cluster: Cluster, tmp_path: Path, 
     content = text(release, "etc/prometheus.yml")
     (tmp_path / "rules.yml").write_text(text(release, "etc/rules.yml"))
     (tmp_path / "token").write_text("x")
+    (tmp_path / "rules.yml").write_text(text(releases(cluster.config(*edit))["a"], "etc/rules.yml"))
     path = tmp_path / "prometheus.yml"
     pair = ca.issue(ca.create("test"), "a", ["a"], "head")
     (tmp_path / "key.pem").write_bytes(pair.key)

@@ -61,7 +61,7 @@ def test_no_unit_is_more_exposed_than_we_promise_or_says_why(tmp_path: Path) -> 
 
 def test_only_what_must_be_root_is_root() -> None:
     root = {name for _, name, text in texts() if not re.search(r"^User=cluster-ai-\w+$", text, re.MULTILINE)}
-    assert root == {layout.VERIFY, layout.GUARD, "cluster-ai-firewall.service"}
+    assert root == {layout.VERIFY, layout.RENEW, layout.GUARD, "cluster-ai-firewall.service"}
 
 
 def test_no_unit_may_gain_privileges_or_write_outside_of_its_own_folders() -> None:

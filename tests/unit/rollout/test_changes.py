@@ -105,7 +105,7 @@ def test_credentials_name_all_that_restarts_with_them() -> None:
         "keys (no certificate yet): restarts TLS front on h2"
     ]
     assert told(host("h2", old="b", certificates="no certificate yet")) == [
-        "new certificate (no certificate yet): sent to h2"
+        "new certificate (no certificate yet): renews it on h2"
     ]
 
 

@@ -97,7 +97,7 @@ def test_a_new_host_gets_everything() -> None:
     bare = seen(current=None, stamp=None, parts=frozenset(), blobs=frozenset(), certificate=None, sums={}, units={})
     plan = planned(wanted(models=("m",)), bare)
     assert plan.host_layer == "never converged"
-    assert plan.credentials == "no certificate yet"
+    assert plan.certificates == "no certificate yet"
     assert [it.name for it in (*plan.parts, *plan.blobs)] == ["app", "host", "blob"]
     assert {change.action for change in plan.units} == {"start"}
     assert plan.models_added == ("m",)
