@@ -174,10 +174,7 @@ def test_all_certificates_and_both_cas_change_under_load_and_no_request_fails(cl
 
 
 def test_a_stolen_certificate_of_a_host_that_left_is_refused_within_a_minute(cluster: Cluster) -> None:
-    stolen = (
-        cluster.lab.run_on("h4", f"cat {layout.TLS}/cert.pem"),
-        cluster.lab.run_on("h4", f"cat {layout.TLS}/key.pem"),
-    )
+    stolen = {name: cluster.lab.run_on("h4", f"cat {layout.TLS}/{name}") for name in (layout.CERT, layout.KEY)}
     put = "".join(f"cat >/root/stolen/{name} <<'PEM'\n{text}PEM\n" for name, text in stolen.items())
     cluster.lab.run_on("h3", f"mkdir -p /root/stolen\n{put}")
     doors = [(cluster.lab.address("h1"), 8786), (cluster.lab.address("h1"), layout.ISSUER_PORT)]
