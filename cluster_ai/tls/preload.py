@@ -30,7 +30,9 @@ def dask_setup(server: Any) -> None:
 
     def dismiss() -> None:
         names = registered(place)
-        for comm in list(server._comms) if names is not None else ():
+        if names is None:
+            return
+        for comm in list(server._comms):
             peer = comm.extra_info.get("peercert")
             if peer is not None and common_name(peer) not in names:
                 comm.abort()

@@ -72,10 +72,12 @@ def serving(context: ssl.SSLContext) -> Iterator[tuple[int, list[str]]]:
 
 
 def meet(port: int, context: ssl.SSLContext) -> str:
-    with socket.create_connection(("127.0.0.1", port), 5) as plain:
-        with context.wrap_socket(plain, server_hostname="127.0.0.1") as end:
-            assert end.version() == "TLSv1.3"
-            return end.recv(100).decode()
+    with (
+        socket.create_connection(("127.0.0.1", port), 5) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as end,
+    ):
+        assert end.version() == "TLSv1.3"
+        return end.recv(100).decode()
 
 
 def test_new_files_are_taken_up_by_contexts_that_exist(authority: Authority, tmp_path: Path) -> None:
@@ -131,13 +133,13 @@ def test_event_loops_refuse_it_too(
         return said.decode()
 
     for name, welcome in (("friend", True), ("stranger", False)):
-        with serving(Live(put(tmp_path / name, authority.root.cert, authority.issue(name)), server=True)) as (port, _):
-            with asyncio.Runner(loop_factory=loop) as runner:
-                if welcome:
-                    assert runner.run(call(port)) == "h"
-                else:
-                    with pytest.raises(ssl.SSLError, match="no host of the cluster"):
-                        runner.run(call(port))
+        server = Live(put(tmp_path / name, authority.root.cert, authority.issue(name)), server=True)
+        with serving(server) as (port, _), asyncio.Runner(loop_factory=loop) as runner:
+            if welcome:
+                assert runner.run(call(port)) == "h"
+            else:
+                with pytest.raises(ssl.SSLError, match="no host of the cluster"):
+                    runner.run(call(port))
 
 
 def test_a_certificate_that_isnt_valid_yet_makes_one_think_of_the_clock(authority: Authority, tmp_path: Path) -> None:
@@ -145,8 +147,8 @@ def test_a_certificate_that_isnt_valid_yet_makes_one_think_of_the_clock(authorit
     ended = authority.issue("s", now=datetime.now(UTC) - timedelta(days=30))
     client = Live(put(tmp_path / "c", authority.root.cert, authority.issue("c")), server=False)
     for pair, told in ((late, "is not valid yet"), (ended, "has expired")):
-        with serving(Live(put(tmp_path / "s", authority.root.cert, pair), server=True)) as (port, _):
-            with pytest.raises(ssl.SSLCertVerificationError) as caught:
-                meet(port, client)
+        server = Live(put(tmp_path / "s", authority.root.cert, pair), server=True)
+        with serving(server) as (port, _), pytest.raises(ssl.SSLCertVerificationError) as caught:
+            meet(port, client)
         assert told in tls.worded(caught.value)
         assert "clock" in tls.worded(caught.value)
