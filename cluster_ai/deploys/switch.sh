@@ -178,6 +178,9 @@ undo_overrides() {
     for file in /etc/cluster-ai/*; do
         [ ! -f "$file" ] || { chown root:root "$file" && chmod 0600 "$file"; } || return 1
     done
+    for file in "$STATE"/tls/*; do
+        [ ! -f "$file" ] || { chown root:cluster-ai "$file" && chmod 0640 "$file"; } || return 1
+    done
 }
 
 take_away() { # LINK: of a unit, which is stopped; a template with all its instances

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import grp
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -64,10 +66,19 @@ def overrides(places: Iterable[Path] = OVERLAID) -> Iterator[Fault]:
             yield Fault("overrides", str(path), f"changes what {unit} runs", "release")
 
 
-def credentials(folder: Path = Path(layout.CREDENTIALS)) -> Iterator[Fault]:
+def credentials(
+    folder: Path = Path(layout.CREDENTIALS), tls: Path = Path(layout.TLS), group: str = layout.TLS_GROUP
+) -> Iterator[Fault]:
+    """Keys that others may read, or own."""
+    yield from _modes(folder, 0o600, 0, "root's")
+    with contextlib.suppress(KeyError):
+        yield from _modes(tls, 0o640, grp.getgrnam(group).gr_gid, f"root's and of group {group}")
+
+
+def _modes(folder: Path, wanted: int, gid: int, whose: str) -> Iterator[Fault]:
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         found = path.lstat()
         mode, owner = found.st_mode & 0o7777, (found.st_uid, found.st_gid)
-        if path.is_file() and (mode, owner) != (0o600, (0, 0)):
-            how = f"has mode {mode:04o} and owner {owner[0]}:{owner[1]}, not 0600 and root's"
+        if path.is_file() and (mode, owner) != (wanted, (0, gid)):
+            how = f"has mode {mode:04o} and owner {owner[0]}:{owner[1]}, not {wanted:04o} and {whose}"
             yield Fault("credentials", str(path), how, "release")

@@ -46,7 +46,7 @@ def test_another_number_of_replicas_is_planned_exactly_and_then_done(
     assert len(gains["models_added"]) == 1
     assert not gains["models_removed"]
     assert [wave["hosts"] for wave in planned["waves"]] == [[head["host"]], [gains["host"]]]
-    assert not any(host["host_layer"] or host["credentials"] for host in planned["hosts"])
+    assert not any(host["host_layer"] or host["credentials"] or host["certificates"] for host in planned["hosts"])
 
     done = cluster.run("apply", "--yes", "--json")
     assert done.returncode == ExitCode.OK, done.stderr

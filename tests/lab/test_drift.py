@@ -26,7 +26,7 @@ cd {layout.CURRENT}/
 printf ' ' >>etc/worker.json && touch -r units.txt etc/worker.json
 mkdir {OVERRIDE.rpartition("/")[0]} && printf '[Service]\\nEnvironment=OLLAMA_DEBUG=1\\n' >{OVERRIDE}
 systemctl daemon-reload
-chmod 0644 {layout.CREDENTIALS}/{layout.CERT}
+chmod 0644 {layout.TLS}/{layout.KEY}
 dpkg --remove --force-depends {PACKAGE}
 systemctl stop {layout.FRONT}
 systemd-run --quiet --unit=intruder --service-type=exec python3 -m http.server {layout.FRONT_PORT}
@@ -127,7 +127,7 @@ def test_drift_is_found_by_the_host_itself_told_everywhere_and_put_right_by_appl
         "files": "etc/worker.json",
         "units": layout.FRONT,
         "overrides": OVERRIDE,
-        "credentials": f"{layout.CREDENTIALS}/{layout.CERT}",
+        "credentials": f"{layout.TLS}/{layout.KEY}",
         "ports": f"port {layout.FRONT_PORT}",
         "packages": PACKAGE,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import grp
 import gzip
 import hashlib
 import io
@@ -251,3 +252,29 @@ def test_credentials_are_readable_by_their_owner_alone(push: Push) -> None:
     assert stat.S_IMODE(push.etc.stat().st_mode) == 0o700
     same = receiver.inspect(push.order(credentials={"key.pem": sha256(b"secret"), "cert.pem": sha256(b"")}))
     assert same["credentials"] == ["cert.pem"]
+
+
+def test_what_tls_needs_is_a_new_folder_behind_a_link_and_for_a_group(push: Push) -> None:
+    group = grp.getgrgid(os.getgid()).gr_name
+    push.state.mkdir(parents=True, exist_ok=True)
+    first = {"tls/ca.pem": "root", "tls/cert.pem": "one", "tls/key.pem": "k1", "tls/hosts": "a\n"}
+    receiver.credentials(push.order(files=first, group=group))
+    link = push.state / "tls"
+    before = link.resolve()
+    receiver.credentials(push.order(files={"tls/cert.pem": "two", "tls/key.pem": "k2"}, group=group))
+    assert {path.name: path.read_text() for path in link.iterdir()} == {
+        "ca.pem": "root",
+        "cert.pem": "two",
+        "key.pem": "k2",
+        "hosts": "a\n",
+    }
+    assert (before / "cert.pem").read_text() == "one"  # who is in the midst of reading it reads on
+    assert {path.stat().st_mode & 0o777 for path in link.iterdir()} == {0o640}
+    assert link.resolve().stat().st_mode & 0o777 == 0o750
+    same = receiver.inspect(push.order(credentials={"tls/ca.pem": sha256(b"root"), "tls/cert.pem": sha256(b"one")}))
+    assert same["credentials"] == ["tls/cert.pem"]
+
+
+def test_without_the_group_that_the_host_layer_makes_nothing_is_put_there(push: Push) -> None:
+    with pytest.raises(receiver.RefusedError, match="no group nobody-has-this"):
+        receiver.credentials(push.order(files={"tls/ca.pem": "x"}, group="nobody-has-this"))

@@ -72,8 +72,20 @@ def test_credentials_that_others_may_read_or_own_are_told(tmp_path: Path) -> Non
         (tmp_path / name).write_text("")
         (tmp_path / name).chmod(mode)
     os.chown(tmp_path / "token", 1, 1)
-    found = {Path(fault.what).name: fault.how for fault in install.credentials(tmp_path)}
+    found = {Path(fault.what).name: fault.how for fault in install.credentials(tmp_path, tmp_path / "none")}
     assert found == {
         "key.pem": "has mode 0640 and owner 0:0, not 0600 and root's",
         "token": "has mode 0600 and owner 1:1, not 0600 and root's",
     }
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root's files are only root's to make")
+def test_files_for_tls_are_for_a_group_and_no_others(tmp_path: Path) -> None:
+    (tmp_path / "tls-1").mkdir()
+    (tmp_path / "tls").symlink_to("tls-1")
+    for name, mode in (("cert.pem", 0o640), ("key.pem", 0o644)):
+        (tmp_path / "tls" / name).write_text("")
+        (tmp_path / "tls" / name).chmod(mode)
+    (fault,) = install.credentials(tmp_path / "none", tmp_path / "tls", "root")
+    assert fault.what == str(tmp_path / "tls/key.pem")
+    assert "not 0640 and root's and of group root" in fault.how
