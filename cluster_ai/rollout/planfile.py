@@ -28,7 +28,7 @@ from cluster_ai.release.store import canonical, write_atomically
 from cluster_ai.rollout.plan import HostPlan, Plan
 from cluster_ai.rollout.waves import Wave
 
-KIND, FORMAT = "cluster-ai plan", 1
+KIND, FORMAT = "cluster-ai plan", 2
 MOST = 20  # reasons that are told one by one
 AGAIN = "plan again: cluster-ai plan --out {path}"
 

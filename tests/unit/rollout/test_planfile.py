@@ -198,7 +198,7 @@ def test_an_older_plan_is_overwritten(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "format 2; this cluster-ai reads format 1"),
+        ({"format": 99}, "format 99; this cluster-ai reads format 2"),
         ({"cluster": "other"}, "for the cluster 'other', not for 'lab'"),
         ({"hosts": []}, "damaged"),
         ({"hosts": {"h2": {"current": None}}}, "damaged"),
