@@ -19,7 +19,7 @@ import aiohttp
 import uvicorn
 import uvloop
 
-from cluster_ai import layout, tls
+from cluster_ai import layout
 from cluster_ai.cluster.membership import Membership, Tls, View
 from cluster_ai.errors import ConfigError, UnavailableError
 from cluster_ai.gateway.admission.books import Books
@@ -42,6 +42,7 @@ from cluster_ai.gateway.tasks import TaskManager
 from cluster_ai.gateway.tracing import tracing
 from cluster_ai.gateway.wire import Wire
 from cluster_ai.settings import GatewaySettings
+from cluster_ai.tls import live
 
 LINGER = 3.0  # seconds in which a client that keeps its connection is still answered, and told to make a new one
 FIRST_LOOK = 5  # seconds that the first look at all workers may take before requests are taken
@@ -85,7 +86,7 @@ def read_credentials(settings: GatewaySettings, directory: Path | None, secure_d
 def client_context(files: Tls) -> ssl.SSLContext:
     """Raises ConfigError where the files don't hold a certificate and its key."""
     try:
-        return tls.Live(files.cert.parent, server=False)
+        return live.Live(files.cert.parent, server=False)
     except (OSError, ValueError) as e:
         raise ConfigError(f"the certificates can't be used: {e}", where=str(files.cert.parent)) from e
 
@@ -258,7 +259,7 @@ def run(settings: GatewaySettings, environ: Mapping[str, str]) -> None:
     log = Log(period=GATHERED)
     logging.basicConfig(level=logging.WARNING, handlers=[Handler(log)], force=True)
     directory = environ.get("CREDENTIALS_DIRECTORY")
-    credentials = read_credentials(settings, Path(directory) if directory else None, tls.folder(environ))
+    credentials = read_credentials(settings, Path(directory) if directory else None, live.folder(environ))
     sockets = listening(settings, environ, os.getpid())
     # uvicorn raises the signal anew when it has ended; it must find a handler that lets us exit with 0.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -18,7 +18,7 @@ from typing import Protocol
 import httptools
 from yarl import URL
 
-from cluster_ai.tls import worded
+from cluster_ai.tls.live import worded
 
 CONNECT_WITHIN = 3.0  # seconds
 IDLE = 30.0  # seconds that a connection is kept without use

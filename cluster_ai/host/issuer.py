@@ -22,7 +22,7 @@ from typing import Any
 from cluster_ai import layout
 from cluster_ai.security import ca
 from cluster_ai.settings import IssuerSettings, Registered
-from cluster_ai.tls import Live, common_name, worded
+from cluster_ai.tls.live import Live, common_name, worded
 
 PATIENCE = 20  # seconds for a handshake, and for a request
 AT_ONCE = 32  # connections

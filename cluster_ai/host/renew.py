@@ -17,7 +17,7 @@ from cluster_ai import layout
 from cluster_ai.deploys import receiver
 from cluster_ai.errors import HostError
 from cluster_ai.settings import RenewSettings
-from cluster_ai.tls import Live, worded
+from cluster_ai.tls.live import Live, worded
 from cluster_ai.tls.validity import Validity, validity
 
 TIMEOUT = 30  # seconds

@@ -28,8 +28,8 @@ from cluster_ai.tasks.batches.store import Store
 from cluster_ai.tasks.dispatcher import Dispatcher
 from cluster_ai.tasks.journal import Journal
 from cluster_ai.tasks.service import Service
-from cluster_ai.tls import folder
 from cluster_ai.tls.dask import security
+from cluster_ai.tls.live import folder
 
 KEPT = 7 * 24 * 3600.0  # seconds that a task is remembered after its end
 TIDY = 3600.0  # seconds

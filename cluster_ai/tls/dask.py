@@ -9,7 +9,7 @@ from typing import Any
 from distributed.security import Security
 
 from cluster_ai import layout
-from cluster_ai.tls import Live
+from cluster_ai.tls.live import Live
 
 
 class LiveSecurity(Security):  # type: ignore[misc]  # distributed has no types

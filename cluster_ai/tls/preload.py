@@ -11,8 +11,8 @@ from typing import Any
 from distributed.security import Security
 from tornado.ioloop import PeriodicCallback
 
-from cluster_ai.tls import Live, common_name, registered
 from cluster_ai.tls.dask import LiveSecurity
+from cluster_ai.tls.live import Live, common_name, registered
 
 INTERVAL = 5000  # milliseconds
 

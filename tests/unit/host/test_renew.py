@@ -20,7 +20,7 @@ from cluster_ai.host.issuer import Issuer, Server
 from cluster_ai.host.renew import renew
 from cluster_ai.security import ca
 from cluster_ai.settings import IssuerSettings, Registered, RenewSettings
-from cluster_ai.tls import Live
+from cluster_ai.tls.live import Live
 
 OURS = grp.getgrgid(os.getgid()).gr_name
 

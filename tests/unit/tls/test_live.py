@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from cluster_ai import layout, tls
+from cluster_ai import layout
 from cluster_ai.security import ca
-from cluster_ai.tls import Live
+from cluster_ai.tls import live as tls
+from cluster_ai.tls.live import Live
 
 
 def put(place: Path, root: bytes, pair: ca.Pair, hosts: str | None = None) -> Path:
