@@ -59,7 +59,7 @@ def cluster_id(config: Config) -> str:
     from cluster_ai.security.credentials import load_or_create
 
     public = config.path.resolve().parent / ".cluster-ai" / "ca.pem"
-    pem = public.read_text() if public.exists() else load_or_create(config).ca_cert.decode()
+    pem = public.read_text() if public.exists() else load_or_create(config).trust.decode()
     first = pem.partition("-----END CERTIFICATE-----")
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert(first[0] + first[1])).hexdigest()[:16]
 
