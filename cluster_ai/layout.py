@@ -25,7 +25,7 @@ CREDENTIALS = PurePosixPath("/etc/cluster-ai")  # 0600; passed to units by LoadC
 GATEWAY_TOKEN, ISSUING_CERT, ISSUING_KEY = "gateway.token", "issuing.pem", "issuing.key"
 # What is renewed while units run isn't passed so, since they would keep what they were started with: a link to a folder
 # with these files, 0640 for group cluster-ai, set anew in one step. HOSTS: names of the hosts whose certificates count.
-TLS = STATE / "tls"
+TLS = STATE / "tls" / "current"
 TLS_GROUP = "cluster-ai"
 TLS_VARIABLE = "CLUSTER_AI_TLS"  # tells a unit so
 CA_CERT, CERT, KEY, HOSTS = "ca.pem", "cert.pem", "key.pem", "hosts"

@@ -421,7 +421,9 @@ def credentials(order: Order) -> Order:
 
 
 def credential(order: Order, name: str) -> Path:
-    return Path(order["state"] if name.startswith(TLS) else order["etc"], name)
+    if name.startswith(TLS):
+        return Path(order["state"], TLS, "current", name[len(TLS) :])
+    return Path(order["etc"], name)
 
 
 def certificates(state: Path, files: dict[str, str], group: str) -> None:
@@ -430,21 +432,23 @@ def certificates(state: Path, files: dict[str, str], group: str) -> None:
         gid = grp.getgrnam(group).gr_gid
     except KeyError:
         raise RefusedError(f"there is no group {group}", "cluster-ai apply --converge makes it", "host") from None
-    link = state / "tls"
+    folder = state / TLS  # units that have no use for it can be shut out from this one, whatever the link is
+    link = folder / "current"
     before = {path.name: path.read_text() for path in link.iterdir()} if link.is_dir() else {}
-    place, last = state / f"tls-{time.time_ns()}", link.resolve()
-    place.mkdir(mode=0o700)
+    place, last = folder / str(time.time_ns()), link.resolve()
+    place.mkdir(mode=0o700, parents=True)
     for name, text in {**before, **files}.items():
         replace(place / name, text.encode(), 0o640)
         os.chown(place / name, -1, gid)
-    os.chown(place, -1, gid)
-    place.chmod(0o750)
-    new = state / "tls.new"
+    for it in (place, folder):
+        os.chown(it, -1, gid)
+        it.chmod(0o750)
+    new = folder / "new"
     new.unlink(missing_ok=True)
     new.symlink_to(place.name)
     new.replace(link)
-    for old in state.glob("tls-*"):
-        if old not in (place, last):  # somebody may be in the midst of reading
+    for old in folder.iterdir():
+        if old not in (link, place, last):  # somebody may be in the midst of reading
             shutil.rmtree(old, ignore_errors=True)
     if before and before.get("ca.pem") != files.get("ca.pem", before.get("ca.pem")):
         # nginx takes a new certificate by itself, but not whose it trusts; a host without one has none that runs

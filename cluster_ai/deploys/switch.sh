@@ -178,7 +178,7 @@ undo_overrides() {
     for file in /etc/cluster-ai/*; do
         [ ! -f "$file" ] || { chown root:root "$file" && chmod 0600 "$file"; } || return 1
     done
-    for file in "$STATE"/tls/*; do
+    for file in "$STATE"/tls/current/*; do
         [ ! -f "$file" ] || { chown root:cluster-ai "$file" && chmod 0640 "$file"; } || return 1
     done
 }

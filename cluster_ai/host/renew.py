@@ -25,7 +25,7 @@ TIMEOUT = 30  # seconds
 
 def renew(told: RenewSettings, state: Path, *, now: bool) -> str:
     """What was done. state: the folder in which layout.TLS is. now: whatever its age. Raises HostError."""
-    place = state / layout.TLS.name
+    place = state / layout.TLS.relative_to(layout.STATE)
     life = _life(place / layout.CERT)
     at = time.time()
     if life.end <= at:

@@ -102,7 +102,7 @@ def _service(
     """
     lines = [f"Environment={word(f'{name}={value}')}" for name, value in (environment or {}).items()]
     lines += [f"LoadCredential={name}:{layout.CREDENTIALS / name}" for name in credentials]
-    lines += [f"Environment={layout.TLS_VARIABLE}={layout.TLS}"] if tls else [f"InaccessiblePaths=-{layout.TLS}"]
+    lines += [f"Environment={layout.TLS_VARIABLE}={layout.TLS}"] if tls else [f"InaccessiblePaths=-{layout.TLS.parent}"]
     lines += [] if devices else ["PrivateDevices=yes"]
     lines += [] if code_writing else ["MemoryDenyWriteExecute=yes"]
     return (

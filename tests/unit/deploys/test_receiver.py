@@ -259,7 +259,7 @@ def test_what_tls_needs_is_a_new_folder_behind_a_link_and_for_a_group(push: Push
     push.state.mkdir(parents=True, exist_ok=True)
     first = {"tls/ca.pem": "root", "tls/cert.pem": "one", "tls/key.pem": "k1", "tls/hosts": "a\n"}
     receiver.credentials(push.order(files=first, group=group))
-    link = push.state / "tls"
+    link = push.state / "tls/current"
     before = link.resolve()
     receiver.credentials(push.order(files={"tls/cert.pem": "two", "tls/key.pem": "k2"}, group=group))
     assert {path.name: path.read_text() for path in link.iterdir()} == {

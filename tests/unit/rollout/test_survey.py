@@ -74,7 +74,8 @@ def answers(config: Config, running: Mapping[str, Release]) -> dict[str, str]:
 
 
 def path_of(name: str) -> str:
-    return str((layout.STATE if name.startswith(layout.IN_TLS) else layout.CREDENTIALS) / name)
+    folder = layout.TLS if name.startswith(layout.IN_TLS) else layout.CREDENTIALS
+    return str(folder / name.removeprefix(layout.IN_TLS))
 
 
 def planned(config: Config, told: Mapping[str, str]) -> Plan:
