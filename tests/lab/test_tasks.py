@@ -1,16 +1,11 @@
-"""The scheduler, its task manager and every worker are updated while tasks come in, wait and run: none is lost.
-
-A batch is under way meanwhile, and ends with each of its lines answered once.
-"""
+"""The scheduler, its task manager and every worker are updated while tasks come in, wait and run: none is lost."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 import threading
 import urllib.request
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +20,7 @@ MODEL = "smollm2:135m"
 
 
 def test_an_update_of_the_scheduler_loses_no_task_and_repeats_none(
-    cluster: Cluster, edited: Callable[[str, str], None], tmp_path: Path
+    cluster: Cluster, edited: Callable[[str, str], None]
 ) -> None:
     token = cluster.run("status", "--token", check=True).stdout.strip()
     url = f"http://{cluster.lab.address('h1')}:11435/api/v1/tasks"
@@ -45,14 +40,6 @@ def test_an_update_of_the_scheduler_loses_no_task_and_repeats_none(
         found: str = ask(f"/{task_id}")["state"]
         return found
 
-    prompts, out = tmp_path / "prompts.jsonl", tmp_path / "answers.jsonl"
-    prompts.write_text("".join(f'{{"id": {number}, "prompt": "{number} and"}}\n' for number in range(24)))
-    running: list[subprocess.CompletedProcess[str]] = []
-
-    def batch() -> None:
-        said = ("batch", "run", str(prompts), "--out", str(out), "--model", MODEL, "--max-tokens", "8")
-        running.append(cluster.run(*said))
-
     ids: list[str] = ask("/bulk", {"tasks": [task(number) for number in range(12)]})["ids"]
     failed: list[str] = []
     over = threading.Event()
@@ -67,9 +54,8 @@ def test_an_update_of_the_scheduler_loses_no_task_and_repeats_none(
                 failed.append(repr(e))
 
     edited("  workers:\n", "    dashboard_port: 8797\n  workers:\n")
-    submitting, batching = threading.Thread(target=submit), threading.Thread(target=batch)
+    submitting = threading.Thread(target=submit)
     submitting.start()
-    batching.start()
     try:
         done = cluster.run("apply", "--yes")
     finally:
@@ -82,6 +68,3 @@ def test_an_update_of_the_scheduler_loses_no_task_and_repeats_none(
     ended = [ask(f"/{it}") for it in ids]
     assert [t["error"] for t in ended if t["state"] != "done"] == []
     assert {t["attempt"] for t in ended} == {1}
-    batching.join(300)
-    assert running[0].returncode == ExitCode.OK, running[0].stderr
-    assert [json.loads(line)["id"] for line in out.read_text().splitlines()] == list(range(24))
