@@ -33,7 +33,7 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def fetch(lock: Path, facts: HostFacts, store: Store, into: Path) -> list[Path]:
         asked.append(lock.stem)
         with zipfile.ZipFile(into / "x-1-py3-none-any.whl", "w") as wheel:
-            wheel.writestr("x.py", f"NAME = {lock.stem!r}\n")
+            wheel.writestr(zipfile.ZipInfo("x.py"), f"NAME = {lock.stem!r}\n")
         return [into / "x-1-py3-none-any.whl"]
 
     monkeypatch.setattr(wheels, "fetch", fetch)
