@@ -37,7 +37,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
 
     def fetch(lock: Path, facts: HostFacts, store: Store, into: Path) -> list[Path]:
         with zipfile.ZipFile(into / "x-1-py3-none-any.whl", "w") as wheel:
-            wheel.writestr("x.py", f"NAME = {lock.stem!r}\n")
+            wheel.writestr(zipfile.ZipInfo("x.py"), f"NAME = {lock.stem!r}\n")
         return [into / "x-1-py3-none-any.whl"]
 
     monkeypatch.setattr(wheels, "fetch", fetch)
