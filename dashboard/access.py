@@ -5,11 +5,12 @@ Default deny: while the gateway is away nobody new is let in, unless it is known
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import streamlit as st
 
-from cluster_ai.errors import UnavailableError
+from cluster_ai.errors import ClusterAIError, UnavailableError
 from dashboard import view
 from dashboard.gateway import Caller, UnauthorizedError
 from dashboard.live import REFRESH, Sources
@@ -31,8 +32,9 @@ def gate(sources: Sources) -> Callable[[Sources], None] | None:
         if anonymous:
             _open_gateways().discard(url)
         if caller.token:
-            state["refused"] = True
+            state["refused"] = "The cluster does not know this token. Check that it is whole, or sign in anew."
             del state["token"]
+            state.pop("login", None)
         state.pop("admitted", None)
         return _sign_in
     if reading.problem is None:
@@ -45,6 +47,9 @@ def gate(sources: Sources) -> Callable[[Sources], None] | None:
 def sidebar(sources: Sources) -> None:
     st.caption(f"Cluster **{sources.settings.cluster}**")
     if sources.caller.token and st.button("Sign out", icon=":material/logout:", type="tertiary"):
+        if "login" in st.session_state:
+            with contextlib.suppress(ClusterAIError):  # its token ends by itself in some minutes
+                sources.gateway.log_out(sources.caller)
         st.session_state.clear()
         st.rerun()
 
@@ -53,20 +58,35 @@ def _sign_in(sources: Sources) -> None:
     _, middle, _ = st.columns([1, 1.2, 1])
     with middle, st.form("sign-in"):
         st.subheader(f"Sign in to {sources.settings.cluster}")
-        token = st.text_input(
-            "Access token",
+        user = st.text_input("User", help="Empty: what you enter below is a key, or an access token.")
+        secret = st.text_input(
+            "Password, or access token",
             type="password",
-            help="The one that clients of this cluster use, as its operator gave it to you.",
+            help="Your own password, or the key that the cluster's operator gave you.",
         )
-        if st.session_state.pop("refused", False):
-            st.error(
-                "The cluster does not know this token. Check that it is whole, or ask the operator for a new one.",
-                icon=":material/key_off:",
-            )
-        if st.form_submit_button("Sign in", type="primary", width="stretch") and token.strip():
-            st.session_state["token"] = token.strip()
+        refused = st.session_state.pop("refused", "")
+        if refused:
+            st.error(refused, icon=":material/key_off:")
+        if st.form_submit_button("Sign in", type="primary", width="stretch") and secret.strip():
+            _enter(sources, user.strip(), secret)
             st.rerun()
         st.caption("It is kept in the memory of this session only, and gone when you close the page.")
+
+
+def _enter(sources: Sources, user: str, secret: str) -> None:
+    """Keeps a token in the session, or why there is none."""
+    state = st.session_state
+    if not user:
+        state["token"] = secret.strip()
+        return
+    try:
+        login = sources.gateway.log_in(user, secret, Caller(address=sources.caller.address))
+    except UnauthorizedError:
+        state["refused"] = "This user and password don't belong together."
+    except ClusterAIError as error:
+        state["refused"] = error.what
+    else:
+        state["login"], state["token"] = login, login.token
 
 
 @st.fragment(run_every=REFRESH)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -73,6 +74,15 @@ class Answer:
     tokens: int | None  # generated
 
 
+@dataclass(frozen=True, slots=True)
+class Login:
+    """ends: of the token, seconds since 1970; refresh gets the next one, once."""
+
+    token: str
+    ends: float
+    refresh: str
+
+
 class Gateway:
     """One gateway. Who asks is told with each call, since each person has their own token."""
 
@@ -89,6 +99,22 @@ class Gateway:
             ),
             scheduler=None if status["scheduler_connected"] else status["scheduler_reason"] or "it does not answer",
         )
+
+    def log_in(self, user: str, password: str, caller: Caller) -> Login:
+        """Raises UnauthorizedError."""
+        return self._login("/api/v1/login", {"user": user, "password": password}, caller)
+
+    def renew(self, refresh: str, caller: Caller) -> Login:
+        """Raises UnauthorizedError."""
+        return self._login("/api/v1/login/refresh", {"refresh": refresh}, caller)
+
+    def log_out(self, caller: Caller) -> None:
+        self._request("POST", "/api/v1/logout", caller, timeout=TIMEOUT).close()
+
+    def _login(self, path: str, body: Mapping[str, str], caller: Caller) -> Login:
+        with self._request("POST", path, caller, json=body, timeout=TIMEOUT) as response:
+            said = response.json()
+        return Login(said["token"], time.time() + said["expires_in"], said["refresh"])
 
     def generate(self, model: str, prompt: str, caller: Caller) -> Generator[str | Answer]:
         """The answer's text piece by piece, then one Answer. Closing the iterator hangs up, which frees the worker."""

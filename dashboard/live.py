@@ -12,14 +12,15 @@ from typing import Any, Generic, TypeVar
 
 import streamlit as st
 
-from cluster_ai.errors import ClusterAIError
+from cluster_ai.errors import ClusterAIError, UnavailableError
 from cluster_ai.settings import DashboardSettings
 from dashboard import prometheus, queries
-from dashboard.gateway import Caller, Gateway, Served, UnauthorizedError
+from dashboard.gateway import Caller, Gateway, Login, Served, UnauthorizedError
 
 T = TypeVar("T")
 
 REFRESH = 5  # seconds between two readings
+EARLY = 60  # seconds before a token's end in which the next one is got
 KEEP = REFRESH - 1  # a refresh must find the last one's reading gone
 SPANS = {"15 min": 900, "1 h": 3600, "6 h": 21600, "24 h": 86400}
 
@@ -40,8 +41,22 @@ class Sources:
     @property
     def caller(self) -> Caller:
         """The viewer. Their token lives in this browser session's memory and nowhere else."""
+        login = st.session_state.get("login")
+        if isinstance(login, Login) and time.time() > login.ends - EARLY:
+            self._renew(login)
         token = st.session_state.get("token")
         return Caller(str(token) if token else None, st.context.ip_address)
+
+    def _renew(self, login: Login) -> None:
+        """A gateway that is away for a moment is asked again with the next reading."""
+        try:
+            new = self.gateway.renew(login.refresh, Caller(address=st.context.ip_address))
+        except UnauthorizedError:
+            del st.session_state["login"]  # its token is refused soon, and then one signs in anew
+        except UnavailableError:
+            pass
+        else:
+            st.session_state["login"], st.session_state["token"] = new, new.token
 
     @property
     def gateway(self) -> Gateway:

@@ -51,6 +51,7 @@ class FakeGateway:
 
     port: int = 0
     token: str | None = None  # what it asks for; None: answers everybody
+    password: str | None = None  # of anna, who gets the token for it
     pieces: tuple[str, ...] = ("Blue light ", "is scattered ", "most.")
     breaks_after: int | None = None  # pieces
     worker: str = "cpu-worker-01"
@@ -103,8 +104,22 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(200 if body else 404, body or {"error": {"message": "no such path"}})
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"] or 0)) or b"{}")
+        if self.path == "/api/v1/login":
+            if body == {"user": "anna", "password": self.gateway.password}:
+                self._json(200, {"token": self.gateway.token, "expires_in": 0, "refresh": "first"})
+            else:
+                self._json(401, {"error": {"message": "this user and password don't belong together"}})
+            return
+        if self.path == "/api/v1/login/refresh":  # the first token is at its end, the next one is another
+            self.gateway.token = "renewed"
+            self._json(200, {"token": "renewed", "expires_in": 900, "refresh": "second"})
+            return
         if not self._let_in():
+            return
+        if self.path == "/api/v1/logout":
+            self.gateway.token = "gone"
+            self._json(200, {})
             return
         self.gateway.prompts.append(body["prompt"])
         self.send_response(200)

@@ -179,6 +179,27 @@ def test_a_token_is_asked_for_refused_when_wrong_and_forgotten_on_signing_out(
         assert [e for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []
 
 
+def test_a_user_signs_in_with_a_password_stays_so_and_signs_out_at_the_gateway_too(
+    browser: Any, shots: ModuleType, dashboard: Dashboard, prometheus: RealPrometheus
+) -> None:
+    with FakeGateway(token="short-lived", password="four words are good") as fake:
+        url = dashboard(fake.url, prometheus.url)
+        browser.get(url)
+        sees(browser, "Sign in to test-cluster")
+        shots.element(browser, 'input[type="text"]').send_keys("anna")
+        shots.element(browser, 'input[type="password"]').send_keys("wrong", Keys.ENTER)
+        sees(browser, "don't belong together")
+        browser.get(url)
+        sees(browser, "Sign in to test-cluster")
+        shots.element(browser, 'input[type="text"]').send_keys("anna")
+        shots.element(browser, 'input[type="password"]').send_keys("four words are good", Keys.ENTER)
+        sees(browser, "2 of 3")
+        assert fake.token == "renewed"
+        browser.find_element(By.XPATH, "//button[contains(., 'Sign out')]").click()
+        sees(browser, "Sign in to test-cluster")
+        assert fake.token == "gone"
+
+
 def test_a_token_that_is_withdrawn_is_asked_for_again(
     browser: Any, shots: ModuleType, dashboard: Dashboard, prometheus: RealPrometheus
 ) -> None:
