@@ -57,7 +57,8 @@ class Logins:
         self.passwords = Passwords()
         self.throttle = Throttle(time.monotonic)
         self._tokens = Tokens(issuer_of(cluster), self.store.keys, clock)
-        self.store.rotate(clock())
+        with contextlib.suppress(Refusal):  # keys and the cluster's token work without; a login tries again
+            self.store.rotate(clock())
 
     async def __aenter__(self) -> Logins:
         self._upkeep = asyncio.create_task(self._rotate(), name="signing keys")
