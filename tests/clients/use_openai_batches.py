@@ -20,7 +20,7 @@ def main(address: str, model: str) -> None:
 
     def upload(*lines: dict[str, Any]) -> str:
         text = "".join(json.dumps(line) + "\n" for line in lines).encode()
-        return client.files.create(file=("requests.jsonl", io.BytesIO(text)), purpose="batch").id
+        return str(client.files.create(file=("requests.jsonl", io.BytesIO(text)), purpose="batch").id)
 
     def run(endpoint: Any, *lines: dict[str, Any]) -> Any:
         batch = client.batches.create(
