@@ -300,7 +300,7 @@ export interface NewKey {
 
 export interface PasswordRequest {
   old: string;
-  /** At least 10 characters; only a slow hash of it is kept. */
+  /** Only a slow hash of it is kept. */
   new: string;
 }
 
@@ -535,7 +535,7 @@ export interface UserList {
 export interface UserRequest {
   /** Stands in logs and usage. */
   name: string;
-  /** At least 10 characters; only a slow hash of it is kept. */
+  /** Only a slow hash of it is kept. */
   password: string;
   role?: "viewer" | "user" | "operator" | "admin";
   /** Of requests that wait, a higher one goes first. */

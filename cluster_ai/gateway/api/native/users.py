@@ -15,6 +15,7 @@ from cluster_ai.gateway.api.native.body import Body
 from cluster_ai.gateway.api.native.keys import LIMITS, NAME, KeyLimits, limits_info
 from cluster_ai.gateway.api.native.parts import PREFIX, Asking, Parts, Tracing, refusals
 from cluster_ai.gateway.api.native.sessions import when
+from cluster_ai.gateway.identity.passwords import LONGEST, SHORTEST
 from cluster_ai.gateway.identity.roles import Role
 from cluster_ai.gateway.identity.store import Account
 
@@ -28,7 +29,7 @@ EXAMPLE: JsonDict = {
     "logins": 1,
 }
 UserName = Annotated[str, Path(pattern=NAME, examples=["anna"])]
-Password = Annotated[str, Field(max_length=1024, description="At least 10 characters; only a slow hash of it is kept.")]
+Password = Annotated[str, Field(min_length=SHORTEST, max_length=LONGEST, description="Only a slow hash of it is kept.")]
 ModelNames = Annotated[list[Annotated[str, Field(min_length=1, max_length=500)]], Field(max_length=1000)]
 
 
