@@ -186,7 +186,6 @@ def test_a_stolen_certificate_of_a_host_that_left_is_refused_within_a_minute(clu
         cluster.config_path.write_text(text[:begin] + text[text.index("  models:") :])
         cluster.run("certs", "rotate", "issuing", check=True)
         assert {it[2] for it in asked(cluster, "h3", "/root/stolen", doors).values()} == {"refused"}
-        until(lambda: "h4" not in active(cluster), within=60)  # what it was connected by is closed, too
     finally:
         cluster.config_path.write_text(text)
         cluster.run("certs", "rotate", "issuing", check=True)
