@@ -192,7 +192,9 @@ def test_the_ollama_cli_pulls_onto_every_worker(site: Site) -> None:
         body = json.dumps({"model": name, "insecure": True}).encode()
         pull = urllib.request.Request(f"{site.url}/api/pull", body, headers)
         lines = [json.loads(line) for line in rig.fetch(pull, timeout=120)[1].splitlines()]
-        assert (lines[0], lines[-1]) == ({"status": "pulling manifest"}, {"status": "success"})
+        # Workers' progress is told as one: that of the manifest may be over before anything was told.
+        assert lines[0]["status"].startswith("pulling ")
+        assert lines[-1] == {"status": "success"}
         assert any(line.get("completed") == line.get("total", -1) > 50_000_000 for line in lines)
         pulled = site.cli("pull", "--insecure", name)
         assert pulled.returncode == 0, pulled.stderr
@@ -238,7 +240,7 @@ def test_only_an_administrator_changes_models(site: Site) -> None:
     for asked in (["rm", MODEL], ["cp", MODEL, "mine"], ["pull", MODEL], ["create", "mine", "-f", str(modelfile)]):
         refused = site.cli(*asked, key=key)
         assert refused.returncode == 1
-        assert "may not administer" in refused.stderr
+        assert "that takes operator or admin" in refused.stderr
 
 
 def test_a_context_that_is_set_later_holds_for_every_api(site: Site) -> None:

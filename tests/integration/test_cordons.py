@@ -52,7 +52,7 @@ class Site:
     @contextlib.contextmanager
     def worker(self, name: str) -> Iterator[Process]:
         told = settings.WorkerSettings(name, self.address, "http://127.0.0.1:9", 1, 2 * 1024**3, 0, ())
-        with rig.dask_worker(self.folder / name, self.keys, told) as process:
+        with rig.dask_worker(self.folder / name, self.keys, told, slots=0) as process:
             yield process
 
     @contextlib.asynccontextmanager
