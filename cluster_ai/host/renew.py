@@ -21,6 +21,7 @@ from cluster_ai.tls.live import Live, worded
 from cluster_ai.tls.validity import Validity, validity
 
 TIMEOUT = 30  # seconds
+RESTART = 60.0  # seconds within which an issuer that restarts, as with a new key of its own, listens again
 
 
 def renew(told: RenewSettings, state: Path, *, now: bool) -> str:
@@ -48,9 +49,7 @@ def renew(told: RenewSettings, state: Path, *, now: bool) -> str:
 def _ask(told: RenewSettings, place: Path) -> dict[str, str]:
     where = f"{told.issuer}:{told.port}"
     try:
-        connection = http.client.HTTPSConnection(
-            told.issuer, told.port, timeout=TIMEOUT, context=Live(place, server=False)
-        )
+        connection = _connected(told, place)
         try:
             connection.request("GET", layout.ISSUER_PATH)
             reply = connection.getresponse()
@@ -68,6 +67,22 @@ def _ask(told: RenewSettings, place: Path) -> dict[str, str]:
     if reply.status != HTTPStatus.OK:
         raise HostError(f"gives no certificate: {said.get('error', reply.status)}", where=where)
     return said
+
+
+def _connected(told: RenewSettings, place: Path) -> http.client.HTTPSConnection:
+    end = time.monotonic() + RESTART
+    while True:
+        connection = http.client.HTTPSConnection(
+            told.issuer, told.port, timeout=TIMEOUT, context=Live(place, server=False)
+        )
+        try:
+            connection.connect()
+        except ConnectionRefusedError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.5)
+        else:
+            return connection
 
 
 def _life(cert: Path) -> Validity:

@@ -170,7 +170,8 @@ def test_all_certificates_and_both_cas_change_under_load_and_no_request_fails(cl
     assert all(it["current"] and not it["note"] for it in after["hosts"])
     assert cluster.lab.run_on("h2", restarts) == ran  # nothing was started anew
     until(lambda: nodes_up(cluster) == len(cluster.hosts), within=60)
-    assert cluster.run("plan").returncode == ExitCode.OK
+    planned = cluster.run("plan")
+    assert planned.returncode == ExitCode.OK, planned.stdout
 
 
 def test_a_stolen_certificate_of_a_host_that_left_is_refused_within_a_minute(cluster: Cluster) -> None:
@@ -191,4 +192,5 @@ def test_a_stolen_certificate_of_a_host_that_left_is_refused_within_a_minute(clu
         cluster.run("certs", "rotate", "issuing", check=True)
         cluster.lab.run_on("h3", "rm -rf /root/stolen")
     until(lambda: active(cluster) == {"h2", "h3", "h4"}, within=120)
-    assert cluster.run("plan").returncode == ExitCode.OK
+    planned = cluster.run("plan")
+    assert planned.returncode == ExitCode.OK, planned.stdout

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -83,6 +86,21 @@ def test_a_young_certificate_is_left_and_one_past_its_half_is_renewed(site: Site
     assert (
         len([it for it in (site.worker / "tls").iterdir() if not it.is_symlink()]) == 2
     )  # and the one before, which somebody may still read
+
+
+def test_an_issuer_that_just_restarts_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[int] = []
+    connect = socket.create_connection
+
+    def restarting(address: tuple[str, int], *given: Any, **named: Any) -> socket.socket:
+        tries.append(address[1])
+        if len(tries) < 3:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+        return connect(address, *given, **named)
+
+    monkeypatch.setattr(socket, "create_connection", restarting)
+    assert "renewed" in renew(site.told, site.worker, now=True)
+    assert len(tries) == 3
 
 
 def test_a_host_gets_the_names_of_the_cluster_and_a_certificate_for_itself_alone(site: Site) -> None:
