@@ -57,10 +57,12 @@ def finds(folder: Path, url: str, token: str, *, seconds: int, phases: str) -> s
 
 
 def test_nothing_is_found_by_an_administrator(url: str, tmp_path: Path) -> None:
-    assert finds(tmp_path, url, TOKEN, seconds=20, phases="examples,coverage,fuzzing,stateful") == ""
+    found = finds(tmp_path, url, TOKEN, seconds=20, phases="examples,coverage,fuzzing,stateful")
+    assert not found, found
 
 
 def test_nothing_is_found_by_one_who_may_not_administer(url: str, tmp_path: Path) -> None:
     with Client(url, TOKEN) as client:
         key = client.create_key("someone-else").key
-    assert finds(tmp_path, url, key, seconds=10, phases="examples,coverage,fuzzing") == ""
+    found = finds(tmp_path, url, key, seconds=10, phases="examples,coverage,fuzzing")
+    assert not found, found
