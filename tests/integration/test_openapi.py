@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,3 +68,16 @@ def test_nothing_is_found_by_one_who_may_not_administer(url: str, tmp_path: Path
         key = client.create_key("someone-else").key
     found = finds(tmp_path, url, key, seconds=10, phases="examples,coverage,fuzzing")
     assert not found, found
+
+
+@pytest.mark.parametrize(("path", "allowed"), [("/load", "POST"), ("", "GET")])
+def test_a_path_says_which_methods_it_takes_though_a_models_name_may_have_slashes(
+    url: str, path: str, allowed: str
+) -> None:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    asked = urllib.request.Request(f"{url}/api/v1/models/fake:latest{path}", headers=headers, method="OPTIONS")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(asked, timeout=60)
+    assert refused.value.code == 405
+    assert refused.value.headers["Allow"] == allowed
+    refused.value.close()

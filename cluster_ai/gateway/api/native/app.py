@@ -107,12 +107,9 @@ def build(parts: Parts) -> FastAPI:
 
 
 def _methods(request: Request) -> list[str]:
-    """What the path takes, by whichever of the routes that it fits."""
-    found: set[str] = set()
-    for route in request.app.state.endpoints:
-        if route.matches(request.scope)[0] is not Match.NONE:
-            found |= route.methods or set()
-    return sorted(found)
+    """What the path takes, by the first of the routes that it fits: a model's name may have slashes, and fits many."""
+    fitting = [it for it in request.app.state.endpoints if it.matches(request.scope)[0] is not Match.NONE]
+    return sorted(set().union(*(it.methods or () for it in fitting if it.path == fitting[0].path)))
 
 
 def _error(request: Request, refusal: Refusal) -> JSONResponse:
