@@ -56,6 +56,8 @@ class TaskManager:
                         if method != "GET" and not isinstance(e, aiohttp.ClientConnectorError):
                             raise Refusal(503, "tasks_away", "the task manager broke off; ask what became of it") from e
                         await asyncio.sleep(0.2)
+        except (aiohttp.ClientPayloadError, ValueError) as e:
+            raise Refusal(503, "tasks_away", "the task manager broke off; ask what became of it") from e
         except TimeoutError:
             raise Refusal(503, "tasks_away", "the task manager doesn't answer now", [_RETRY_AFTER]) from None
 

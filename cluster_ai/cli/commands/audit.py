@@ -13,7 +13,7 @@ import typer
 from cluster_ai.audit.chain import Head, Verdict, parsed, verify
 from cluster_ai.audit.file import AuditFile, fields_of
 from cluster_ai.cli.auditing import folder_of
-from cluster_ai.cli.commands.chat import Client, find
+from cluster_ai.cli.gateway import Client, GatewayUrl, find
 from cluster_ai.cli.session import Json
 from cluster_ai.errors import ClusterAIError, ExitCode
 
@@ -23,9 +23,6 @@ PATH = "/api/v1/audit"
 _PAGE = 5000
 _HEADS = "heads.json"  # of gateways' logs, as they were when they were last verified here
 Here = Annotated[bool, typer.Option("--here", help="What was done by commands from here, beside cluster.yaml.")]
-Gateway = Annotated[
-    str | None, typer.Option("--gateway", metavar="URL", help="Another gateway than that of cluster.yaml.")
-]
 
 
 @app.command()
@@ -34,7 +31,7 @@ def show(
     last: Annotated[int, typer.Option("--last", min=1, max=10_000, help="How many lines.")] = 50,
     here: Here = False,
     json_: Json = False,
-    gateway: Gateway = None,
+    gateway: GatewayUrl = None,
 ) -> None:
     """Show the last lines of the gateway's audit log, or of this machine's."""
     if here:
@@ -58,7 +55,7 @@ def show(
 
 
 @app.command("verify")
-def verify_(ctx: typer.Context, here: Here = False, json_: Json = False, gateway: Gateway = None) -> None:
+def verify_(ctx: typer.Context, here: Here = False, json_: Json = False, gateway: GatewayUrl = None) -> None:
     """Check every line of the gateway's log, or of this machine's. Exit code 2: it isn't as it was written.
 
     What the gateway's log ended with is remembered here, so that the next check also finds one that was written anew.

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import typer
 
-from cluster_ai.cli.commands.chat import find
+from cluster_ai.cli.gateway import GatewayUrl, find
 from cluster_ai.cli.session import Json
 from cluster_ai.errors import ConfigError, RolloutError
 
@@ -20,9 +20,6 @@ app = typer.Typer(no_args_is_help=True)
 
 PATH = "/v1/batches"
 BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="As `list` shows it.")]
-Gateway = Annotated[
-    str | None, typer.Option("--gateway", metavar="URL", help="Another gateway than that of cluster.yaml.")
-]
 
 
 @app.command()
@@ -37,7 +34,7 @@ def run(
         str | None, typer.Option("--column", help="Of a table: which holds the prompts; else prompt, messages, input.")
     ] = None,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, help="Of each answer, at most.")] = None,
-    gateway: Gateway = None,
+    gateway: GatewayUrl = None,
 ) -> None:
     """Answer every prompt of a file, once each.
 
@@ -105,7 +102,7 @@ def list_(
     ctx: typer.Context,
     limit: Annotated[int, typer.Option("--limit", min=1, max=100, help="How many at most.")] = 30,
     json_: Json = False,
-    gateway: Gateway = None,
+    gateway: GatewayUrl = None,
 ) -> None:
     """Show batches, the newest first."""
     found = find(ctx.obj, gateway).ask("GET", f"{PATH}?limit={limit}")["data"]
@@ -120,13 +117,13 @@ def list_(
 
 
 @app.command()
-def status(ctx: typer.Context, batch: BatchId, gateway: Gateway = None) -> None:
+def status(ctx: typer.Context, batch: BatchId, gateway: GatewayUrl = None) -> None:
     """Show a batch, as JSON."""
     print(json.dumps(find(ctx.obj, gateway).ask("GET", f"{PATH}/{quote(batch, safe='')}"), indent=2))
 
 
 @app.command()
-def cancel(ctx: typer.Context, batch: BatchId, gateway: Gateway = None) -> None:
+def cancel(ctx: typer.Context, batch: BatchId, gateway: GatewayUrl = None) -> None:
     """Cancel a batch; what is answered already is kept."""
     print(find(ctx.obj, gateway).ask("POST", f"{PATH}/{quote(batch, safe='')}/cancel", {})["status"])
 

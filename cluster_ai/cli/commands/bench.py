@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cluster_ai.cli.commands.chat import find
+from cluster_ai.cli.gateway import GatewayUrl, find
 from cluster_ai.cli.session import AskPassword, Json, sudo_password
 from cluster_ai.errors import ExitCode, UsageError
 
@@ -26,9 +26,7 @@ def command(
     ] = None,
     tokens: Annotated[int, typer.Option("--tokens", min=8, help="How many to generate each time.")] = 128,
     json_: Json = False,
-    gateway: Annotated[
-        str | None, typer.Option("--gateway", metavar="URL", help="Another gateway than that of cluster.yaml.")
-    ] = None,
+    gateway: GatewayUrl = None,
     ask_sudo_password: AskPassword = False,
 ) -> None:
     """Measure models on each worker that has them: tokens per second, first token, memory, time to load.
@@ -36,8 +34,8 @@ def command(
     Each is unloaded and loaded anew, and then asked three times, through the gateway and on the worker itself. Results
     are kept beside cluster.yaml in .cluster-ai/bench.jsonl. Best when nobody else asks for anything.
 
-    Exit code 2: a model is more than 15 % slower than when it was last measured there. 5: the gateway, or a worker
-    through it, doesn't answer. 64: no worker has such a model, or there is no such worker.
+    Exit code 2: a model is more than 15 % slower than when it was last measured there. 3: a worker can't be
+    reached by SSH. 5: the gateway, or a worker through it, doesn't answer. 64: no worker has such a model, or there is no such worker.
     """
     from cluster_ai.bench import results
     from cluster_ai.bench.measure import Bench

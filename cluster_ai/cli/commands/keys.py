@@ -9,16 +9,13 @@ from urllib.parse import quote
 
 import typer
 
-from cluster_ai.cli.commands.chat import find
+from cluster_ai.cli.gateway import GatewayUrl, find
 from cluster_ai.cli.session import Json
 
 app = typer.Typer(no_args_is_help=True)
 
 PATH = "/api/v1/keys"
 Name = Annotated[str, typer.Argument(help="Whose key it is; stands in logs and usage.")]
-Gateway = Annotated[
-    str | None, typer.Option("--gateway", metavar="URL", help="Another gateway than that of cluster.yaml.")
-]
 
 
 @app.command()
@@ -45,7 +42,7 @@ def create(
     ] = None,
     days: Annotated[int | None, typer.Option("--days", min=1, help="How long it is good.")] = None,
     json_: Json = False,
-    gateway: Gateway = None,
+    gateway: GatewayUrl = None,
 ) -> None:
     """Make a key and print it: this once, since the gateway keeps nothing that it could be found from."""
     limits = {
@@ -63,7 +60,7 @@ def create(
 
 
 @app.command("list")
-def list_(ctx: typer.Context, json_: Json = False, gateway: Gateway = None) -> None:
+def list_(ctx: typer.Context, json_: Json = False, gateway: GatewayUrl = None) -> None:
     """Show whose keys there are, and their limits; not the keys."""
     keys = find(ctx.obj, gateway).ask("GET", PATH)["keys"]
     if json_:
@@ -77,7 +74,7 @@ def list_(ctx: typer.Context, json_: Json = False, gateway: Gateway = None) -> N
 
 
 @app.command()
-def revoke(ctx: typer.Context, name: Name, gateway: Gateway = None) -> None:
+def revoke(ctx: typer.Context, name: Name, gateway: GatewayUrl = None) -> None:
     """End a key: from now on it is refused."""
     find(ctx.obj, gateway).ask("DELETE", f"{PATH}/{quote(name, safe='')}")
 

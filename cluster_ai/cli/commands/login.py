@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import typer
 
 from cluster_ai.cli import logins
-from cluster_ai.cli.commands.chat import find
+from cluster_ai.cli.gateway import GatewayUrl, find
 
 
 def command(
@@ -20,9 +20,7 @@ def command(
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from standard input, not from the terminal.")
     ] = False,
-    gateway: Annotated[
-        str | None, typer.Option("--gateway", metavar="URL", help="Another gateway than that of cluster.yaml.")
-    ] = None,
+    gateway: GatewayUrl = None,
 ) -> None:
     """Log in at the gateway: every command that asks it does so in your name from now on.
 

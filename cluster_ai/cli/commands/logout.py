@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from cluster_ai.cli import logins
-from cluster_ai.cli.commands.chat import Client, find
+from cluster_ai.cli.gateway import Client, GatewayUrl, find
 from cluster_ai.errors import UnavailableError
 
 
 def command(
     ctx: typer.Context,
-    gateway: Annotated[
-        str | None, typer.Option("--gateway", metavar="URL", help="Another gateway than that of cluster.yaml.")
-    ] = None,
+    gateway: GatewayUrl = None,
 ) -> None:
     """End the login: here, and at the gateway, which refuses its token from now on."""
     client = find(ctx.obj, gateway, own=False)

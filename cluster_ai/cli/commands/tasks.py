@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 
 import typer
 
-from cluster_ai.cli.commands.chat import find
+from cluster_ai.cli.gateway import GatewayUrl, find
 from cluster_ai.cli.session import Json
 from cluster_ai.errors import ConfigError, RolloutError
 
@@ -21,9 +21,6 @@ PATH = "/api/v1/tasks"
 POLL = 0.5  # seconds
 ENDED = ("done", "failed", "cancelled")
 TaskId = Annotated[str, typer.Argument(metavar="TASK", help="As `submit` printed it.")]
-Gateway = Annotated[
-    str | None, typer.Option("--gateway", metavar="URL", help="Another gateway than that of cluster.yaml.")
-]
 
 
 @app.command()
@@ -31,7 +28,7 @@ def submit(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(help="A task, or a list of them, as JSON; - for standard input.")],
     wait: Annotated[bool, typer.Option("--wait", help="Until they have ended.")] = False,
-    gateway: Gateway = None,
+    gateway: GatewayUrl = None,
 ) -> None:
     """Submit tasks and print their names. Once they are printed, they can't be lost any more.
 
@@ -62,7 +59,7 @@ def list_(
     tag: Annotated[str | None, typer.Option("--tag", help="Only those with this tag.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many at most.")] = 30,
     json_: Json = False,
-    gateway: Gateway = None,
+    gateway: GatewayUrl = None,
 ) -> None:
     """Show tasks, the newest first."""
     wanted = {name: value for name, value in (("state", state), ("tag", tag), ("limit", limit)) if value is not None}
@@ -78,19 +75,19 @@ def list_(
 
 
 @app.command()
-def show(ctx: typer.Context, task: TaskId, gateway: Gateway = None) -> None:
+def show(ctx: typer.Context, task: TaskId, gateway: GatewayUrl = None) -> None:
     """Show a task, as JSON."""
     print(json.dumps(find(ctx.obj, gateway).ask("GET", f"{PATH}/{quote(task, safe='')}"), indent=2))
 
 
 @app.command()
-def result(ctx: typer.Context, task: TaskId, gateway: Gateway = None) -> None:
+def result(ctx: typer.Context, task: TaskId, gateway: GatewayUrl = None) -> None:
     """Print what came out of a task, as JSON."""
     print(json.dumps(find(ctx.obj, gateway).ask("GET", f"{PATH}/{quote(task, safe='')}/result")["result"], indent=2))
 
 
 @app.command()
-def cancel(ctx: typer.Context, task: TaskId, gateway: Gateway = None) -> None:
+def cancel(ctx: typer.Context, task: TaskId, gateway: GatewayUrl = None) -> None:
     """Cancel a task; what runs is stopped. One that has ended stays as it is."""
     print(find(ctx.obj, gateway).ask("POST", f"{PATH}/{quote(task, safe='')}/cancel")["state"])
 

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import typer
 
-from cluster_ai.cli.commands.chat import find
+from cluster_ai.cli.gateway import GatewayUrl, find
 from cluster_ai.cli.session import Json
 
 PATH = "/api/v1/usage"
@@ -26,9 +26,7 @@ def command(
         "user,model"
     ),
     json_: Json = False,
-    gateway: Annotated[
-        str | None, typer.Option("--gateway", metavar="URL", help="Another gateway than that of cluster.yaml.")
-    ] = None,
+    gateway: GatewayUrl = None,
 ) -> None:
     """Show what users used: requests, tokens, and seconds in which they held a slot of a model. Days are of UTC."""
     kept = [name.strip() for name in by.split(",") if name.strip()]

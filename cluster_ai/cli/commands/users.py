@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import typer
 
-from cluster_ai.cli.commands.chat import find
+from cluster_ai.cli.gateway import GatewayUrl, find
 from cluster_ai.cli.session import Json
 
 app = typer.Typer(no_args_is_help=True)
@@ -21,9 +21,6 @@ Name = Annotated[str, typer.Argument(help="Stands in logs and usage.")]
 Role = Annotated[str, typer.Argument(help="viewer, user, operator or admin; `cluster-ai roles` shows what each may.")]
 FromStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from standard input, not from the terminal.")
-]
-Gateway = Annotated[
-    str | None, typer.Option("--gateway", metavar="URL", help="Another gateway than that of cluster.yaml.")
 ]
 
 
@@ -48,7 +45,7 @@ def add(
         int | None, typer.Option("--max-concurrent", min=0, help="Requests that run or wait at once; 0: no limit.")
     ] = None,
     password_stdin: FromStdin = False,
-    gateway: Gateway = None,
+    gateway: GatewayUrl = None,
 ) -> None:
     """Make a user. Without a terminal and --password-stdin a password is made, and printed this once."""
     password, made = _password(name, password_stdin)
@@ -63,7 +60,7 @@ def add(
 
 
 @app.command("list")
-def list_(ctx: typer.Context, json_: Json = False, gateway: Gateway = None) -> None:
+def list_(ctx: typer.Context, json_: Json = False, gateway: GatewayUrl = None) -> None:
     """Show the users, their roles, and how often each is logged in."""
     users = find(ctx.obj, gateway).ask("GET", PATH)["users"]
     if json_:
@@ -77,13 +74,13 @@ def list_(ctx: typer.Context, json_: Json = False, gateway: Gateway = None) -> N
 
 
 @app.command()
-def remove(ctx: typer.Context, name: Name, gateway: Gateway = None) -> None:
+def remove(ctx: typer.Context, name: Name, gateway: GatewayUrl = None) -> None:
     """Remove a user: their logins end at once. A key of the same name stays: `cluster-ai keys revoke`."""
     find(ctx.obj, gateway).ask("DELETE", _at(name))
 
 
 @app.command()
-def role(ctx: typer.Context, name: Name, role: Role, gateway: Gateway = None) -> None:
+def role(ctx: typer.Context, name: Name, role: Role, gateway: GatewayUrl = None) -> None:
     """Give a user another role, which counts from their next request on."""
     find(ctx.obj, gateway).ask("PATCH", _at(name), {"role": role})
 
@@ -93,14 +90,14 @@ def models(
     ctx: typer.Context,
     name: Name,
     model: Annotated[list[str] | None, typer.Argument(help="The only ones they may use; none named: all.")] = None,
-    gateway: Gateway = None,
+    gateway: GatewayUrl = None,
 ) -> None:
     """Say which models a user may use."""
     find(ctx.obj, gateway).ask("PATCH", _at(name), {"models": model or None})
 
 
 @app.command()
-def passwd(ctx: typer.Context, name: Name, password_stdin: FromStdin = False, gateway: Gateway = None) -> None:
+def passwd(ctx: typer.Context, name: Name, password_stdin: FromStdin = False, gateway: GatewayUrl = None) -> None:
     """Give a user another password: all their logins end."""
     password, made = _password(name, password_stdin)
     find(ctx.obj, gateway).ask("PATCH", _at(name), {"password": password})
@@ -108,7 +105,7 @@ def passwd(ctx: typer.Context, name: Name, password_stdin: FromStdin = False, ga
 
 
 @app.command()
-def logout(ctx: typer.Context, name: Name, gateway: Gateway = None) -> None:
+def logout(ctx: typer.Context, name: Name, gateway: GatewayUrl = None) -> None:
     """End all logins of a user; with their password they can log in anew."""
     find(ctx.obj, gateway).ask("DELETE", f"{_at(name)}/logins")
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
 
 import typer
 
-from cluster_ai.cli.commands.chat import find
+from cluster_ai.cli.gateway import GatewayUrl, find
 from cluster_ai.cli.session import Json
 
 _OFF = 60.0  # seconds
@@ -17,9 +16,7 @@ _OFF = 60.0  # seconds
 def command(
     ctx: typer.Context,
     json_: Json = False,
-    gateway: Annotated[
-        str | None, typer.Option("--gateway", metavar="URL", help="Another gateway than that of cluster.yaml.")
-    ] = None,
+    gateway: GatewayUrl = None,
 ) -> None:
     """Show who the gateway takes you for, and what you may."""
     client = find(ctx.obj, gateway)
