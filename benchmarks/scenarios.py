@@ -46,7 +46,7 @@ systemd-run --quiet --collect --unit blockade --property=PartOf=cluster-ai-engin
     --property='ExecStopPost=/usr/sbin/nft delete table inet fault' sleep infinity
 nft '{CLOSE_SSH}'
 """
-UNITS = "cluster_ai/release/units.py"
+UNITS = "cluster_ai/release/service.py"
 STARTS = 'f"ExecStart={LAUNCH} '
 
 # The whole of a host's part of the product, on a disk that is about to be full.

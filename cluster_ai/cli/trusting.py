@@ -13,7 +13,7 @@ from cluster_ai.config.model import Config, Host, hosts
 from cluster_ai.errors import ClusterAIError, HostError, HostKeyError
 from cluster_ai.inventory import known_hosts
 from cluster_ai.inventory.known_hosts import HostKey
-from cluster_ai.provision.ssh import CONSOLE
+from cluster_ai.provision.refusals import CONSOLE
 
 # What OpenSSH believed before there was a file of the cluster's own.
 BEFORE = (Path("~/.ssh/known_hosts"), Path("/etc/ssh/ssh_known_hosts"))

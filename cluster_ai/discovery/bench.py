@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from cluster_ai.errors import HostError
 from cluster_ai.provision import ssh
+from cluster_ai.provision.refusals import Reply
 
 SENT = 8 * 2**20  # bytes from the head, for the bandwidth
 
@@ -121,9 +122,9 @@ def link(
     return None if None in found else found
 
 
-def _pair(reply: ssh.Reply | HostError) -> tuple[float | None, float | None]:
+def _pair(reply: Reply | HostError) -> tuple[float | None, float | None]:
     try:
-        one, other = json.loads(reply.text) if isinstance(reply, ssh.Reply) else (None, None)
+        one, other = json.loads(reply.text) if isinstance(reply, Reply) else (None, None)
     except ValueError:
         return None, None
     return one, other

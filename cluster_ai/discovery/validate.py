@@ -19,6 +19,7 @@ from cluster_ai.inventory import known_hosts
 from cluster_ai.inventory.known_hosts import HostKey
 from cluster_ai.inventory.ssh import ssh_argv
 from cluster_ai.provision import ssh
+from cluster_ai.provision.refusals import Reply
 from cluster_ai.rollout import doctor, observe
 from cluster_ai.rollout.doctor import Finding
 
@@ -65,9 +66,7 @@ def check(
         return found
 
 
-def _checked(
-    config: Config, machine: Machine, reply: ssh.Reply | HostError, taken: Iterable[str], now: float
-) -> Checked:
+def _checked(config: Config, machine: Machine, reply: Reply | HostError, taken: Iterable[str], now: float) -> Checked:
     try:
         if isinstance(reply, HostError):
             raise reply

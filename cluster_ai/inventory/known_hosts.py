@@ -116,7 +116,7 @@ def _offered(ssh: Ssh, address: str, timeout: float) -> HostKey | HostError:
         }
         first, *rest = ssh_argv(ssh, address, persist=False)
         argv = [first, *(word for name, value in options.items() for word in ("-o", f"{name}={value}")), *rest, "true"]
-        from cluster_ai.provision.ssh import Reply, refused
+        from cluster_ai.provision.refusals import Reply, refused
 
         try:
             done = subprocess.run(

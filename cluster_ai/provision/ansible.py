@@ -22,7 +22,7 @@ import yaml
 from cluster_ai.config.model import Config
 from cluster_ai.errors import ClusterAIError, HostError, RolloutError
 from cluster_ai.inventory.groups import for_ansible
-from cluster_ai.provision import debs, host_layer, ssh
+from cluster_ai.provision import debs, host_layer, refusals
 
 Status = Literal["running", "ok", "changed", "skipped", "failed", "unreachable"]
 PLAYBOOK = "site.yml"
@@ -196,11 +196,11 @@ def failure(task: TaskEvent) -> ClusterAIError:
     text = task.message
     for signs, canonical in _SUDO:
         if any(sign in text for sign in signs):
-            refused = ssh.refused(ssh.Reply(task.host, 1, b"", canonical))
+            refused = refusals.refused(refusals.Reply(task.host, 1, b"", canonical))
             if refused:
                 return refused
     if task.status == "unreachable":
-        refused = ssh.refused(ssh.Reply(task.host, 255, b"", text))
+        refused = refusals.refused(refusals.Reply(task.host, 255, b"", text))
         return refused or HostError(_first_line(text), where=task.host, remedy=f"try it by hand: ssh {task.host}")
     if _NO_PYTHON.search(text):
         return HostError("has no Python 3", where=task.host, remedy="on the host: apt-get install python3")

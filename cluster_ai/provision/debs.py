@@ -14,9 +14,7 @@ import hashlib
 import importlib.util
 import io
 import json
-import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -32,6 +30,8 @@ from cluster_ai.config.model import hosts as all_hosts
 from cluster_ai.errors import BundleError, ClusterAIError
 from cluster_ai.inventory.ssh import ssh_argv
 from cluster_ai.provision import host_layer, ssh
+from cluster_ai.provision.apt import Apt, Seen, Source, own_sources
+from cluster_ai.provision.refusals import Reply
 
 # Cards are told in the words of `lspci -nn`, out of /sys: a host that lacks packages may lack pciutils too.
 _ASK = r"""
@@ -57,33 +57,6 @@ _MIRROR_SUITES: Mapping[str, tuple[str, ...]] = {
     "debian": ("", "-updates"),
     "ubuntu": ("", "-updates", "-security"),
 }
-_FILE = re.compile(r"^'[^']+' (?P<name>\S+\.deb) (?P<size>\d+) ", re.MULTILINE)
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What a host says of itself: enough to resolve packages for it elsewhere."""
-
-    distribution: str  # "debian"
-    codename: str
-    arch: str
-    kernel: str
-    cards: str  # as `lspci -nn` lists them
-    driver: bool  # an NVIDIA driver works there
-    status: bytes  # /var/lib/dpkg/status
-
-    @property
-    def group(self) -> str:
-        return f"{self.distribution}-{self.codename}-{self.arch}"
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One entry of apt's sources."""
-
-    uri: str
-    suite: str
-    components: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +80,7 @@ def build(config: Config, names: Iterable[str], *, on_step: Callable[[str, str],
     folders: dict[str, Path] = {}
     failed: dict[str, ClusterAIError] = {}
     for name, reply in ssh.run(ssh.calls(argvs, _ASK, as_root=False)).items():
-        if not isinstance(reply, ssh.Reply):
+        if not isinstance(reply, Reply):
             failed[name] = reply
             continue
         try:
@@ -194,7 +167,7 @@ def _bundle(config: Config, host: Host, seen: Seen, read: set[str], step: Callab
     packages = wanted_packages(host, seen)
     if not set(packages) - installed(seen.status):
         return None
-    own, codename, distribution = _own_sources()
+    own, codename, distribution = own_sources()
     entries = sources(seen, config.packages.mirror, own, codename, distribution)
     store = config.path.parent / ".cluster-ai" / "store" / "debs"
     asked = json.dumps([packages, [repr(entry) for entry in entries], seen.group]).encode()
@@ -205,7 +178,7 @@ def _bundle(config: Config, host: Host, seen: Seen, read: set[str], step: Callab
         if _whole(folder):
             return folder
     with _locked(store / "apt" / seen.group):
-        apt = _Apt(store / "apt" / seen.group, seen, entries)
+        apt = Apt(store / "apt" / seen.group, seen, entries)
         if seen.group not in read:
             step("Read package lists")
             apt.update()
@@ -271,123 +244,6 @@ def _stanza(file: Path) -> str:
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-class _Apt:
-    """apt with a configuration, lists, cache and dpkg status of its own."""
-
-    def __init__(self, folder: Path, seen: Seen, entries: Sequence[Source]) -> None:
-        self._folder = folder.resolve()
-        for name in ("lists/partial", "archives/partial", "none/partial", "log"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        keyring = f"/usr/share/keyrings/{seen.distribution}-archive-keyring.gpg"
-        if not Path(keyring).exists():
-            raise BundleError(
-                f"{keyring} is missing on this machine, so packages of {seen.distribution} can't be checked",
-                remedy=f"apt-get install {seen.distribution}-{'archive-' * (seen.distribution == 'debian')}keyring",
-            )
-        (folder / "status").write_bytes(seen.status)
-        (folder / "extended_states").touch()
-        (folder / "cluster-ai.sources").write_text("\n".join(_deb822(entry, keyring) for entry in entries))
-        (folder / "apt.conf").write_text(self._conf(seen.arch))
-        self._title = f"{seen.distribution} {seen.codename}"
-
-    def _conf(self, arch: str) -> str:
-        own = {
-            "Dir::State": self._folder,
-            "Dir::State::lists": self._folder / "lists",
-            "Dir::State::status": self._folder / "status",
-            "Dir::State::extended_states": self._folder / "extended_states",
-            "Dir::Cache": self._folder,
-            "Dir::Cache::archives": self._folder / "archives",
-            "Dir::Etc::sourcelist": self._folder / "cluster-ai.sources",
-            "Dir::Etc::sourceparts": "/dev/null",
-            "Dir::Etc::main": "/dev/null",
-            "Dir::Etc::parts": "/dev/null",
-            "Dir::Etc::preferences": "/dev/null",
-            "Dir::Etc::preferencesparts": "/dev/null",
-            "Dir::Log": self._folder / "log",
-            "APT::Architecture": arch,
-            "Acquire::Languages": "none",
-            "APT::Sandbox::User": "root",  # the folder is the caller's, and closed to apt's own user
-            "APT::Update::Error-Mode": "any",
-            "Debug::NoLocking": "true",
-        }
-        lines = [f'{name} "{value}";' for name, value in own.items()]
-        # How this machine reaches package servers (proxies, certificates, credentials) holds for them too.
-        dump = _run(["apt-config", "dump", "--format", '%f "%v";%n']).stdout.splitlines()
-        return "\n".join(
-            [
-                *(line for line in dump if line.startswith("Acquire::http")),
-                *lines,
-                f'APT::Architectures {{ "{arch}"; }};\n',
-            ]
-        )
-
-    def update(self) -> None:
-        done = self._apt("update", "-qq")
-        if done.returncode:
-            raise BundleError(
-                f"can't read the package lists of {self._title}: {_complaint(done)}",
-                remedy="see that this machine reaches its package sources (apt-get update), has the distribution's "
-                "keyring, and that packages.mirror is right",
-            )
-
-    def fetch(self, packages: Sequence[str]) -> list[Path]:
-        """The files that `packages` need beside what the status has, fetched and checked by apt."""
-        argv = ("install", "--yes", "--no-install-recommends", "-qq")
-        # Into an empty archive: what is there already would not be listed.
-        listed = self._apt(*argv, "--print-uris", "-o", f"Dir::Cache::archives={self._folder}/none", *packages)
-        if listed.returncode:
-            raise BundleError(
-                f"can't resolve packages of {self._title}: {_complaint(listed)}",
-                remedy="repair the host's packages (apt-get --fix-broken install), or the sources of this machine",
-            )
-        done = self._apt(*argv, "--download-only", *packages)
-        if done.returncode:
-            raise BundleError(f"can't fetch packages of {self._title}: {_complaint(done)}", remedy="try again")
-        return [self._folder / "archives" / match["name"] for match in _FILE.finditer(listed.stdout)]
-
-    def _apt(self, *argv: str) -> subprocess.CompletedProcess[str]:
-        return _run(["apt-get", *argv], APT_CONFIG=str(self._folder / "apt.conf"), DEBIAN_FRONTEND="noninteractive")
-
-
-def _own_sources() -> tuple[tuple[Source, ...], str, str]:
-    """This machine's package sources, the codename and the name of its distribution."""
-    release = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
-    plain = {name: "".join(shlex.split(value)) for name, value in release.items() if name in ("ID", "VERSION_CODENAME")}
-    form = "$(REPO_URI)\t$(RELEASE)\t$(COMPONENT)"
-    rows = _run(["apt-get", "indextargets", "--format", form, "Created-By: Packages"]).stdout.splitlines()
-    fields = (row.split("\t") for row in rows)
-    found = [Source(uri, suite, (component,)) for uri, suite, component in fields if component]
-    return tuple(dict.fromkeys(found)), plain.get("VERSION_CODENAME", ""), plain.get("ID", "")
-
-
-def _deb822(source: Source, keyring: str) -> str:
-    lines = {
-        "Types": "deb",
-        "URIs": source.uri,
-        "Suites": source.suite,
-        "Components": " ".join(source.components),
-        "Signed-By": keyring,
-    }
-    return "".join(f"{name}: {value}\n" for name, value in lines.items())
-
-
-def _complaint(done: subprocess.CompletedProcess[str]) -> str:
-    lines = [line for line in (done.stdout + "\n" + done.stderr).splitlines() if line.startswith(("E:", "W:", "Err:"))]
-    return "; ".join(line.partition(":")[2].strip() for line in lines[:3]) or f"apt-get ended with {done.returncode}"
-
-
-def _run(argv: Sequence[str], **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        argv,
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, "LC_ALL": "C", **env},
-    )
 
 
 @functools.cache

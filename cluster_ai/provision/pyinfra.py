@@ -19,7 +19,7 @@ from cluster_ai.deploys import data
 from cluster_ai.deploys.data import Event, HostTarget
 from cluster_ai.errors import HostError, RolloutError
 from cluster_ai.inventory.ssh import ssh_argv
-from cluster_ai.provision import ssh
+from cluster_ai.provision import refusals
 
 __all__ = ["Event", "HostOutcome", "HostTarget", "push", "renew", "switch"]
 
@@ -121,7 +121,7 @@ def _worded(host: str, said: str) -> HostError | None:
     if not said:
         return None
     for code in (255, 1):
-        error = ssh.refused(ssh.Reply(host, code, b"", said))
+        error = refusals.refused(refusals.Reply(host, code, b"", said))
         if error and error.remedy != f"try it by hand: ssh -v {host}":
             return error
     return None

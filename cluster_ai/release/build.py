@@ -12,8 +12,9 @@ from cluster_ai.release import manifest, parts
 from cluster_ai.release.engine import Progress
 from cluster_ai.release.model import Blob, HostFacts, Release
 from cluster_ai.release.render import File, render
+from cluster_ai.release.service import Unit
 from cluster_ai.release.store import Built, Store, canonical, digest
-from cluster_ai.release.units import Unit, units
+from cluster_ai.release.units import units
 
 if TYPE_CHECKING:
     from cluster_ai.placement import Placement

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from cluster_ai.release.service import Unit
 from cluster_ai.release.store import Tree, digest
-from cluster_ai.release.units import Unit
 
 FORMAT = 1
 

@@ -12,7 +12,7 @@ from cluster_ai import layout, settings
 from cluster_ai.config.model import Config, Host, Model, Worker, hosts
 from cluster_ai.metrics.rules import rules
 from cluster_ai.release.ports import ports
-from cluster_ai.release.units import Unit, address, url
+from cluster_ai.release.service import Unit, address, url
 
 if TYPE_CHECKING:
     from cluster_ai.placement import Placement

@@ -5,15 +5,10 @@ Every unit has a user of its own, sees no other's state, and may do only what it
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
 from cluster_ai import layout
 from cluster_ai.config.model import Config, Host, Worker
-
-LAUNCH = str(layout.CURRENT / "bin/launch")
-MIB = 1 << 20
+from cluster_ai.release import timers
+from cluster_ai.release.service import MIB, SANDBOX, Unit, service, url
 
 # What a component of the head host may use: bounds for a fault, far above what is seen.
 HEAD_MEMORY = {
@@ -23,100 +18,6 @@ HEAD_MEMORY = {
     "prometheus": 4096 * MIB,
     "dashboard": 2048 * MIB,
 }
-
-_SANDBOX = """\
-UMask=0077
-NoNewPrivileges=yes
-CapabilityBoundingSet=
-AmbientCapabilities=
-ProtectSystem=strict
-ProtectHome=yes
-PrivateTmp=yes
-ProtectProc=invisible
-ProtectClock=yes
-ProtectControlGroups=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
-LockPersonality=yes
-RemoveIPC=yes
-RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-SystemCallArchitectures=native
-SystemCallErrorNumber=EPERM
-SystemCallFilter=@system-service
-SystemCallFilter=~@privileged
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    name: str
-    text: str
-    etc: tuple[str, ...] = ()  # files of the release, besides bin/launch, that it reads
-    parts: tuple[str, ...] = ()  # parts that it runs from
-    launched: bool = True  # by bin/launch
-
-
-def address(host: str) -> str:
-    """A host as it stands in a URL."""
-    return f"[{host}]" if ":" in host else host
-
-
-def url(scheme: str, host: str, port: int) -> str:
-    return f"{scheme}://{address(host)}:{port}"
-
-
-def word(text: str) -> str:
-    """An argument of ExecStart=, or an assignment of Environment=, as systemd reads it; %d/ stays a specifier."""
-    text = re.sub(r"%(?!d/)", "%%", text.replace("\\", "\\\\").replace('"', '\\"'))
-    return f'"{text}"' if re.search(r"""[\s"';\\]""", text) or not text else text
-
-
-def _service(
-    component: str,
-    description: str,
-    command: Sequence[str],
-    *,
-    memory: int,
-    weight: int = 100,
-    tls: bool = False,
-    credentials: Sequence[str] = (),
-    environment: Mapping[str, str] | None = None,
-    after: str = "network.target",
-    unit: str = "",
-    devices: bool = False,
-    code_writing: bool = False,
-    kind: str = "exec",
-    stop: int = 30,
-    service: str = "",
-) -> str:
-    """devices: it needs graphics cards. code_writing: it makes code at run time. stop: seconds to end in.
-
-    tls: it may read this host's certificate and key.
-
-    kind: how systemd knows that it has started (Type=).
-    """
-    lines = [f"Environment={word(f'{name}={value}')}" for name, value in (environment or {}).items()]
-    lines += [f"LoadCredential={name}:{layout.CREDENTIALS / name}" for name in credentials]
-    lines += [f"Environment={layout.TLS_VARIABLE}={layout.TLS}"] if tls else [f"InaccessiblePaths=-{layout.TLS.parent}"]
-    lines += [] if devices else ["PrivateDevices=yes"]
-    lines += [] if code_writing else ["MemoryDenyWriteExecute=yes"]
-    return (
-        f"[Unit]\nDescription=Cluster AI: {description}\nPartOf={layout.TARGET}\nAfter={after} {layout.GUARD}\n"
-        f"StartLimitIntervalSec=0\n{unit}\n"
-        f"[Service]\nType={kind}\nUser=cluster-ai-{component}\n"
-        f"ExecStart={LAUNCH} {' '.join(word(w.replace('$', '$$')) for w in command)}\n"
-        f"Restart=always\nRestartSec=1\nTimeoutStopSec={stop}\n"
-        f"StateDirectory=cluster-ai/{component}\nStateDirectoryMode=0700\nCacheDirectory=cluster-ai/{component}\n"
-        f"Environment=HOME={layout.STATE / component}\n"
-        f"LimitNOFILE=65536\nMemoryMax={memory}\nCPUWeight={weight}\n{service}"
-        + "".join(f"{line}\n" for line in lines)
-        + f"{_SANDBOX}\n[Install]\nWantedBy={layout.TARGET}\n"
-    )
 
 
 def _dask_tls() -> dict[str, str]:
@@ -145,7 +46,7 @@ def units(config: Config, host: Host) -> tuple[Unit, ...]:
         found += [_dashboard(config)] if config.interface.dashboard else []
     if host.worker is not None:
         found += [_engine(config, host.worker), _front(host.worker), _worker(config, host.worker)]
-    found += [_verify(), _verify_timer(), _renew(), _renew_timer()]
+    found += [timers.verify(), timers.verify_timer(), timers.renew(), timers.renew_timer()]
     names = [unit.name for unit in found]
     wanted = (name for name in names if name not in layout.triggered(names) and "@" not in name)
     return (*found, _target(tuple(wanted)))
@@ -167,7 +68,7 @@ def _scheduler(config: Config) -> Unit:
         *("--dashboard-address", f"127.0.0.1:{config.scheduler.dashboard_port}"),
         *("--preload", DASK_TLS, "--preload", "cluster_ai.cluster.scheduler_plugin"),
     ]
-    text = _service(
+    text = service(
         *("scheduler", "Dask scheduler", command),
         memory=HEAD_MEMORY["scheduler"],
         tls=True,
@@ -177,7 +78,7 @@ def _scheduler(config: Config) -> Unit:
 
 
 def _issuer() -> Unit:
-    text = _service(
+    text = service(
         *("issuer", "renews certificates", ["python3", "-m", "cluster_ai.host", "issue", "etc/issuer.json"]),
         memory=256 * MIB,
         tls=True,
@@ -188,7 +89,7 @@ def _issuer() -> Unit:
 
 def _tasks() -> Unit:
     """Ends before the scheduler that it uses, and with it: what runs then is waited for, the rest is sent again."""
-    text = _service(
+    text = service(
         *("tasks", "tasks", ["python3", "-m", "cluster_ai.tasks", "etc/tasks.json"]),
         memory=HEAD_MEMORY["tasks"],
         tls=True,
@@ -224,13 +125,13 @@ def _gateway_holder() -> Unit:
         f"[Unit]\nDescription=Cluster AI: holds the gateway's socket\nPartOf={layout.TARGET}\n"
         f"Requires={layout.GATEWAY_SOCKET}\nAfter={layout.GATEWAY_SOCKET} {layout.GUARD}\n\n"
         "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\nUser=cluster-ai-gateway\n"
-        f"PrivateDevices=yes\nMemoryDenyWriteExecute=yes\n{_SANDBOX}\n[Install]\nWantedBy={layout.TARGET}\n"
+        f"PrivateDevices=yes\nMemoryDenyWriteExecute=yes\n{SANDBOX}\n[Install]\nWantedBy={layout.TARGET}\n"
     )
     return Unit(layout.GATEWAY_HOLDER, text, launched=False)
 
 
 def _gateway() -> Unit:
-    text = _service(
+    text = service(
         *("gateway", "gateway", ["python3", "-m", "cluster_ai.gateway", "etc/gateway.json"]),
         memory=HEAD_MEMORY["gateway"],
         weight=400,
@@ -258,7 +159,7 @@ def _prometheus(config: Config) -> Unit:
             f"--storage.tsdb.retention.time={round(monitoring.retention)}s",
         ),
     ]
-    text = _service(
+    text = service(
         *("prometheus", "Prometheus", command),
         memory=HEAD_MEMORY["prometheus"],
         tls=True,
@@ -280,7 +181,7 @@ def _dashboard(config: Config) -> Unit:
     }
     command = ["python3", "-m", "streamlit", "run", "app/dashboard/app.py"]
     command += [f"--{name}={value}" for name, value in options.items()]
-    text = _service(
+    text = service(
         *("dashboard", "dashboard", command),
         memory=HEAD_MEMORY["dashboard"],
         environment={"CLUSTER_AI_DASHBOARD_SETTINGS": "etc/dashboard.json"},
@@ -302,7 +203,7 @@ def _engine(config: Config, worker: Worker) -> Unit:
         # Ollama quantizes the cache only with flash attention; without, it falls back to f16 and doesn't say so.
         **({} if engine.kv_cache_type == "f16" else {"OLLAMA_FLASH_ATTENTION": "1"}),
     }
-    text = _service(
+    text = service(
         *("engine", "Ollama", ["engine/bin/ollama", "serve"]),
         memory=worker.resources.memory,
         environment=environment,
@@ -314,7 +215,7 @@ def _engine(config: Config, worker: Worker) -> Unit:
 
 def _front(worker: Worker) -> Unit:
     command = ["/usr/sbin/nginx", "-e", "stderr", "-p", ".", "-c", "etc/nginx.conf", "-g", "daemon off;"]
-    text = _service(
+    text = service(
         *("front", "TLS front of the engine", command),
         memory=min(512 * MIB, worker.resources.memory),
         weight=400,
@@ -349,7 +250,7 @@ def _worker(config: Config, worker: Worker) -> Unit:
             "cluster_ai.cluster.worker_plugin",
         ),
     ]
-    text = _service(
+    text = service(
         *("worker", "Dask worker", command),
         memory=resources.memory,
         weight=50,
@@ -360,52 +261,3 @@ def _worker(config: Config, worker: Worker) -> Unit:
         service="KillMode=mixed\n",  # the nanny ends its worker
     )
     return Unit(layout.WORKER, text, ("etc/worker.json",), ("app", "lib"))
-
-
-def _verify() -> Unit:
-    """As root, since it reads what is every component's; it may write what it found, and nothing else."""
-    text = (
-        f"[Unit]\nDescription=Cluster AI: look for drift\nAfter={layout.TARGET}\n\n"
-        f"[Service]\nType=oneshot\nExecStart={LAUNCH} python3 -m cluster_ai.host verify etc/host.json\n"
-        "SuccessExitStatus=2\n"  # it found some
-        "TimeoutStartSec=30min\nNice=19\nCPUSchedulingPolicy=idle\nIOSchedulingClass=idle\nCPUWeight=1\n"
-        f"IOWeight=1\nMemoryMax={512 * MIB}\nCacheDirectory=cluster-ai/verify\nPrivateDevices=yes\n"
-        f"MemoryDenyWriteExecute=yes\n{_SANDBOX}"
-        "ProtectProc=default\nCapabilityBoundingSet=CAP_DAC_READ_SEARCH CAP_SYS_PTRACE\n"  # whose a socket is
-        "RestrictAddressFamilies=\nRestrictAddressFamilies=AF_UNIX\n"  # to systemd
-        f"ReadWritePaths={layout.STATE} -{layout.TEXTFILES}\n"
-    )
-    return Unit(layout.VERIFY, text)  # what it runs from restarts nothing: each run of it is a new one
-
-
-def _verify_timer() -> Unit:
-    text = (
-        f"[Unit]\nDescription=Cluster AI: look for drift every hour\nPartOf={layout.TARGET}\n\n"
-        "[Timer]\nOnBootSec=5min\nOnUnitActiveSec=1h\nRandomizedDelaySec=10min\nAccuracySec=1min\n\n"
-        f"[Install]\nWantedBy={layout.TARGET}\n"
-    )
-    return Unit(layout.VERIFY_TIMER, text, launched=False)
-
-
-def _renew() -> Unit:
-    """As root, since only root may write what all components read."""
-    text = (
-        f"[Unit]\nDescription=Cluster AI: renew this host's certificate\nAfter={layout.TARGET}\n\n"
-        f"[Service]\nType=oneshot\nExecStart={LAUNCH} python3 -m cluster_ai.host renew etc/renew.json\n"
-        f"TimeoutStartSec=2min\nMemoryMax={256 * MIB}\nCacheDirectory=cluster-ai/renew\nPrivateDevices=yes\n"
-        f"Environment={layout.TLS_VARIABLE}={layout.TLS}\n"
-        f"MemoryDenyWriteExecute=yes\n{_SANDBOX}SystemCallFilter=@chown\n"
-        "CapabilityBoundingSet=CAP_CHOWN\n"
-        f"ReadWritePaths={layout.STATE}\n"
-    )
-    return Unit(layout.RENEW, text)
-
-
-def _renew_timer() -> Unit:
-    """Often against half a certificate's life: a head host that is away for days costs nobody a certificate."""
-    text = (
-        f"[Unit]\nDescription=Cluster AI: renew this host's certificate in time\nPartOf={layout.TARGET}\n\n"
-        "[Timer]\nOnBootSec=2min\nOnUnitActiveSec=6h\nRandomizedDelaySec=20min\nAccuracySec=1min\n\n"
-        f"[Install]\nWantedBy={layout.TARGET}\n"
-    )
-    return Unit(layout.RENEW_TIMER, text, launched=False)

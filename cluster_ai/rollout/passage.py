@@ -13,6 +13,7 @@ from cluster_ai.deploys.data import Event
 from cluster_ai.deploys.outcomes import OUTCOMES
 from cluster_ai.errors import ClusterAIError, HostError, RolloutError, UnavailableError
 from cluster_ai.provision import ssh
+from cluster_ai.provision.refusals import Reply
 from cluster_ai.rollout import credentials
 from cluster_ai.rollout.gate import Gateway
 from cluster_ai.rollout.records import Record
@@ -129,7 +130,7 @@ class Passage:
             calls.append(ssh.Call(name, argv[name], shlex.join(words)))
         found: dict[str, ClusterAIError | None] = {}
 
-        def told(name: str, reply: ssh.Reply | HostError) -> None:
+        def told(name: str, reply: Reply | HostError) -> None:
             found[name] = error = _outcome(name, reply)
             self.on_event(Event(name, title, "failed" if error else "changed", releases[name][:12]))
 
@@ -138,7 +139,7 @@ class Passage:
         return found
 
 
-def _outcome(name: str, reply: ssh.Reply | HostError) -> ClusterAIError | None:
+def _outcome(name: str, reply: Reply | HostError) -> ClusterAIError | None:
     if isinstance(reply, HostError) or reply.returncode == 0:
         return reply if isinstance(reply, HostError) else None
     what, remedy = OUTCOMES.get(

@@ -16,6 +16,7 @@ from cluster_ai.config.groups import policies
 from cluster_ai.config.model import Host
 from cluster_ai.errors import HostError
 from cluster_ai.provision import ssh
+from cluster_ai.provision.refusals import Reply
 from cluster_ai.release.model import HostFacts, Release
 from cluster_ai.release.store import Store
 from cluster_ai.rollout import credentials
@@ -169,7 +170,7 @@ def _befores(scope: Scope, store: Store, running: Mapping[str, str]) -> dict[str
     ]
     for host, reply in ssh.run(calls, sudo_password=scope.sudo_password).items():
         found[host] = Before(ours=(store.root / "releases" / f"{missing[host]}.json").exists())
-        if isinstance(reply, ssh.Reply):
+        if isinstance(reply, Reply):
             try:
                 texts = _texts(reply.stdout)
                 manifest = Manifest.read(texts["manifest.json"].encode())

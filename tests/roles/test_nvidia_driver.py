@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster_ai.provision import debs, host_layer
+from cluster_ai.provision import apt, debs, host_layer
 
 driver = debs._driver()
 LSPCI = Path(__file__).parent / "lspci"
@@ -150,7 +150,7 @@ def resolves(env: dict[str, str], packages: tuple[str, ...]) -> None:
 @pytest.mark.integration
 @pytest.mark.parametrize("codename", ["bookworm", "trixie"])
 def test_every_debian_package_is_in_its_real_index(tmp_path: Path, codename: str) -> None:
-    own, here, distribution = debs._own_sources()
+    own, here, distribution = apt.own_sources()
     main = next((source.uri for source in own if source.suite == here), None)
     if distribution != "debian" or main is None:
         pytest.skip("this machine has no Debian sources")

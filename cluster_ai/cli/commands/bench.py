@@ -35,7 +35,8 @@ def command(
     are kept beside cluster.yaml in .cluster-ai/bench.jsonl. Best when nobody else asks for anything.
 
     Exit code 2: a model is more than 15 % slower than when it was last measured there. 3: a worker can't be
-    reached by SSH. 5: the gateway, or a worker through it, doesn't answer. 64: no worker has such a model, or there is no such worker.
+    reached by SSH. 5: the gateway, or a worker through it, doesn't answer. 64: no worker has
+    such a model, or there is no such worker.
     """
     from cluster_ai.bench import results
     from cluster_ai.bench.measure import Bench

@@ -14,7 +14,7 @@ from cluster_ai.cli.session import AskPassword, Json, Limit, names, say, sudo_pa
 from cluster_ai.errors import ExitCode, HostError
 
 if TYPE_CHECKING:
-    from cluster_ai.provision.ssh import Reply
+    from cluster_ai.provision.refusals import Reply
     from cluster_ai.rollout.observe import Observed
 
 TIMEOUT = 300.0  # seconds; every file of a release is read
@@ -34,7 +34,8 @@ def command(
     """
     config = ctx.obj.config()
     from cluster_ai import layout
-    from cluster_ai.provision.ssh import Batch, Call, Reply
+    from cluster_ai.provision.refusals import Reply
+    from cluster_ai.provision.ssh import Batch, Call
     from cluster_ai.rollout import observe
     from cluster_ai.rollout.scope import Scope
 

@@ -14,7 +14,7 @@ from cluster_ai.cli.progress import Plain
 from cluster_ai.cli.render import FEW, alike, lines, plan_json, print_plan, schedule, size, summary
 from cluster_ai.cli.session import names
 from cluster_ai.errors import HostError
-from cluster_ai.provision.ssh import Reply
+from cluster_ai.provision.refusals import Reply
 from cluster_ai.rollout.observe import UnitState
 from cluster_ai.rollout.plan import FileChange, HostPlan, Plan, Transfer, UnitChange
 from cluster_ai.rollout.waves import Wave

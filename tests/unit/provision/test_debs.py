@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cluster_ai.errors import BundleError, HostError
 from cluster_ai.provision import debs, host_layer
-from cluster_ai.provision.debs import Seen, Source
+from cluster_ai.provision.apt import Seen, Source
 
 from .test_host_layer import HEAD, ONE
 

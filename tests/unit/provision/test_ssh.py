@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from cluster_ai.errors import HostError
-from cluster_ai.provision.ssh import Batch, Call, Reply, refused, run
+from cluster_ai.provision.refusals import Reply, refused
+from cluster_ai.provision.ssh import Batch, Call, run
 
 LOCAL = ("sh", "-c")
 

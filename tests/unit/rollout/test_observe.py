@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from cluster_ai import layout
 from cluster_ai.errors import HostError
-from cluster_ai.provision.ssh import Call, Reply, run
+from cluster_ai.provision.refusals import Reply
+from cluster_ai.provision.ssh import Call, run
 from cluster_ai.rollout.observe import SCRIPT, Observed, parse
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
