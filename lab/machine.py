@@ -10,6 +10,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -111,10 +112,27 @@ def kill(host: str) -> None:
         for pid in (leader(host), child(supervisor)):  # neither exits 133, so the loop ends too
             end(pid, signal.SIGKILL)
     freeze(host, False)
-    groups = [CGROUPS / c / TAG / host / "cgroup.procs" for c in ("memory", "systemd", "unified")]
-    if not wait(lambda: not any(group.read_text() for group in groups if group.exists()), 10):
+    if not wait(lambda: not kill_strays(host), 10):
         sys.exit(f"lab: {host} would not die")
     (HOSTS / host / "pid").unlink(missing_ok=True)
+
+
+def kill_strays(host: str) -> bool:
+    """Kill what runs in the host's cgroups, its folder here or not; whether there was anything."""
+    alive: set[int] = set()
+    for listed in CGROUPS.glob(f"*/{TAG}/{host}/**/cgroup.procs"):
+        with suppress(OSError):  # a group that goes meanwhile
+            alive |= {int(pid) for pid in listed.read_text().split()} - {0}
+    for pid in alive:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return bool(alive)
+
+
+def stray() -> set[str]:
+    """Hosts of this lab's name that have a cgroup or a network, though perhaps no folder here."""
+    spaces = (path.name.removeprefix(f"{TAG}-") for path in Path("/run/netns").glob(f"{TAG}-h*"))
+    return {path.name for path in CGROUPS.glob(f"*/{TAG}/h*")} | set(spaces)
 
 
 def freeze(host: str, on: bool) -> None:
@@ -146,7 +164,7 @@ def destroy(host: str, keep_disk: bool) -> None:
     run("ip", "link", "delete", f"{TAG}-{host}", check=False)
     for group in CGROUPS.glob(f"*/{TAG}/{host}"):
         wait(partial(remove_group, group), 3)
-    if not keep_disk:
+    if not keep_disk and (HOSTS / host).exists():
         shutil.rmtree(HOSTS / host)
 
 
