@@ -15,6 +15,7 @@ from cluster_ai.audit.file import AuditFile, fields_of
 from cluster_ai.cli.auditing import folder_of
 from cluster_ai.cli.gateway import Client, GatewayUrl, find
 from cluster_ai.cli.session import Json
+from cluster_ai.cli.tables import table
 from cluster_ai.errors import ClusterAIError, ExitCode
 
 app = typer.Typer(no_args_is_help=True)
@@ -45,8 +46,6 @@ def show(
         for text in lines:
             print(text.decode(errors="replace"))
     elif lines:
-        from cluster_ai.cli.commands.status import table
-
         table("Audit log", [row(fields_of(text)) for text in lines])
     else:
         print("Nothing was done yet.")

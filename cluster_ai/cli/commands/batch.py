@@ -14,6 +14,7 @@ import typer
 
 from cluster_ai.cli.gateway import GatewayUrl, find
 from cluster_ai.cli.session import Json
+from cluster_ai.cli.tables import show_list
 from cluster_ai.errors import ConfigError, RolloutError
 
 app = typer.Typer(no_args_is_help=True)
@@ -106,14 +107,7 @@ def list_(
 ) -> None:
     """Show batches, the newest first."""
     found = find(ctx.obj, gateway).ask("GET", f"{PATH}?limit={limit}")["data"]
-    if json_:
-        print(json.dumps(found, indent=2))
-    elif found:
-        from cluster_ai.cli.commands.status import table
-
-        table("Batches", [row(batch) for batch in found])
-    else:
-        print("There are no batches.")
+    show_list("Batches", found, row, "There are no batches.", json_)
 
 
 @app.command()

@@ -12,6 +12,7 @@ import typer
 
 from cluster_ai.cli.gateway import GatewayUrl, find
 from cluster_ai.cli.session import AskPassword, Json, sudo_password
+from cluster_ai.cli.tables import table
 from cluster_ai.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -57,8 +58,6 @@ def command(
     if json_:
         print(json.dumps({"format": 1, "results": [asdict(it) for it in found], "slower": slower}, indent=2))
     else:
-        from cluster_ai.cli.commands.status import table
-
         names = dict.fromkeys(it.model for it in found)
         references = [row for name in names if (row := results.reference(name))]
         table("Median of three answers each", [*(results.row(it, earlier) for it in found), *references])

@@ -11,6 +11,7 @@ import typer
 
 from cluster_ai.cli.gateway import GatewayUrl, find
 from cluster_ai.cli.session import Json
+from cluster_ai.cli.tables import show_list
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -63,14 +64,7 @@ def create(
 def list_(ctx: typer.Context, json_: Json = False, gateway: GatewayUrl = None) -> None:
     """Show whose keys there are, and their limits; not the keys."""
     keys = find(ctx.obj, gateway).ask("GET", PATH)["keys"]
-    if json_:
-        print(json.dumps(keys, indent=2))
-    elif keys:
-        from cluster_ai.cli.commands.status import table
-
-        table("Keys", [row(key) for key in keys])
-    else:
-        print("There are no keys.")
+    show_list("Keys", keys, row, "There are no keys.", json_)
 
 
 @app.command()

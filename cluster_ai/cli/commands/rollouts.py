@@ -10,6 +10,7 @@ import typer
 
 from cluster_ai.cli.rolling import Yes, leave, must_ask, print_report, report_json, showing, step
 from cluster_ai.cli.session import AskPassword, Json, look, say, sudo_password
+from cluster_ai.cli.tables import table
 from cluster_ai.errors import ErrorGroup
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ def list_(
     if as_json:
         print(json.dumps([it.as_dict() for it in found], indent=2))
         return
-    from cluster_ai.cli.commands.status import table
-
     table("Rollouts", [_row(it) for it in found])
     if not found:
         print("There has been no rollout yet.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cluster_ai.cli.session import AskPassword, Json, say, sudo_password
+from cluster_ai.cli.tables import table
 from cluster_ai.errors import ClusterAIError, ExitCode, HostError, UnavailableError
 
 if TYPE_CHECKING:
@@ -124,26 +124,6 @@ def worker_row(worker: Mapping[str, Any]) -> dict[str, str]:
         "requests": f"{worker['in_flight']} of {worker['slots']}",
         "cpu": cpu,
     }
-
-
-def table(title: str, rows: list[dict[str, str]]) -> None:
-    """Boxes on a terminal; elsewhere columns that grep and awk can read."""
-    if not rows:
-        return
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        drawn = Table(*(heading.capitalize() for heading in rows[0]), title=title, title_justify="left")
-        for values in rows:
-            drawn.add_row(*(Text(value) for value in values.values()))
-        Console().print(drawn)
-        return
-    lines = [tuple(heading.upper() for heading in rows[0]), *(tuple(line.values()) for line in rows)]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(rows[0]))]
-    for line in lines:
-        print("  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True)).rstrip())
 
 
 def _json(

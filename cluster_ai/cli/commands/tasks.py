@@ -13,6 +13,7 @@ import typer
 
 from cluster_ai.cli.gateway import GatewayUrl, find
 from cluster_ai.cli.session import Json
+from cluster_ai.cli.tables import show_list
 from cluster_ai.errors import ConfigError, RolloutError
 
 app = typer.Typer(no_args_is_help=True)
@@ -64,14 +65,7 @@ def list_(
     """Show tasks, the newest first."""
     wanted = {name: value for name, value in (("state", state), ("tag", tag), ("limit", limit)) if value is not None}
     tasks = find(ctx.obj, gateway).ask("GET", f"{PATH}?{urlencode(wanted)}")["tasks"]
-    if json_:
-        print(json.dumps(tasks, indent=2))
-    elif tasks:
-        from cluster_ai.cli.commands.status import table
-
-        table("Tasks", [row(task) for task in tasks])
-    else:
-        print("There are no such tasks.")
+    show_list("Tasks", tasks, row, "There are no such tasks.", json_)
 
 
 @app.command()

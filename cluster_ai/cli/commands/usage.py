@@ -10,6 +10,7 @@ import typer
 
 from cluster_ai.cli.gateway import GatewayUrl, find
 from cluster_ai.cli.session import Json
+from cluster_ai.cli.tables import table
 
 PATH = "/api/v1/usage"
 _BY = ("day", "user", "model")
@@ -42,8 +43,6 @@ def command(
     if not told["lines"]:
         print(f"Nobody used anything from {told['first']} to {told['last']}.")
         return
-    from cluster_ai.cli.commands.status import table
-
     names = [name for name in _BY if name in kept]
     rows = [row(line, names) for line in told["lines"]]
     nothing = dict.fromkeys(names, "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import json
 import secrets
 import sys
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ import typer
 
 from cluster_ai.cli.gateway import GatewayUrl, find
 from cluster_ai.cli.session import Json
+from cluster_ai.cli.tables import show_list
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -63,14 +63,7 @@ def add(
 def list_(ctx: typer.Context, json_: Json = False, gateway: GatewayUrl = None) -> None:
     """Show the users, their roles, and how often each is logged in."""
     users = find(ctx.obj, gateway).ask("GET", PATH)["users"]
-    if json_:
-        print(json.dumps(users, indent=2))
-    elif users:
-        from cluster_ai.cli.commands.status import table
-
-        table("Users", [row(user) for user in users])
-    else:
-        print("There are no users: `cluster-ai users add NAME` makes one.")
+    show_list("Users", users, row, "There are no users: `cluster-ai users add NAME` makes one.", json_)
 
 
 @app.command()

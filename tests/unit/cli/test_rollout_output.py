@@ -8,11 +8,12 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from cluster_ai.cli.commands.status import row, table, worker_row
+from cluster_ai.cli.commands.status import row, worker_row
 from cluster_ai.cli.commands.verify import drift
 from cluster_ai.cli.progress import Plain
 from cluster_ai.cli.render import FEW, alike, lines, plan_json, print_plan, schedule, size, summary
 from cluster_ai.cli.session import names
+from cluster_ai.cli.tables import table
 from cluster_ai.errors import HostError
 from cluster_ai.provision.refusals import Reply
 from cluster_ai.rollout.observe import UnitState
