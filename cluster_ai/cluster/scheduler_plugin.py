@@ -1,6 +1,7 @@
-"""Loaded into the Dask scheduler (`--preload cluster_ai.cluster.scheduler_plugin`): counts tasks, cordons workers.
+"""Loaded into the Dask scheduler (`--preload cluster_ai.cluster.scheduler_plugin`): counts, cordons, spreads.
 
-Dask itself forgets a task with its last client. Both are asked for by membership.py over Dask's own protocol.
+Dask itself forgets a task with its last client. Counts and cordons are asked for by membership.py over Dask's own
+protocol.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 
 from cluster_ai.cluster.cordons import Cordons
 from cluster_ai.cluster.report import CORDON, TASKS
+from cluster_ai.cluster.spreading import Spreading
 
 
 class TaskCounter(SchedulerPlugin):  # type: ignore[misc]  # distributed has no types
@@ -38,6 +40,7 @@ def dask_setup(scheduler: Any) -> None:
     counter, cordons = TaskCounter(), Cordons(scheduler)
     scheduler.add_plugin(counter)
     scheduler.add_plugin(cordons)
+    scheduler.add_plugin(Spreading(scheduler))
 
     def tasks() -> dict[str, Any]:
         return {**counter.counts(), "cordoned": cordons.left()}

@@ -25,12 +25,6 @@ PYTHON = os.environ.get("CLUSTER_AI_CLIENTS", "")
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with rig.engine(tmp_path_factory.mktemp("engine")) as url:
-        yield url
-
-
 @pytest.fixture
 def served(tmp_path: Path, engine: str) -> Iterator[Served]:
     with site(tmp_path, engine) as found:

@@ -89,12 +89,6 @@ class Site:
         return rig.scheduler(self.folder / "scheduler", self.keys, int(self.told.scheduler.rpartition(":")[2]))
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with rig.engine(tmp_path_factory.mktemp("engine")) as url:
-        yield url
-
-
 @pytest.fixture
 def site(tmp_path: Path, engine: str) -> Iterator[Site]:
     """One worker, w1, with its front."""

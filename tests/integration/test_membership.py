@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,12 +22,6 @@ pytestmark = pytest.mark.integration
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return rig.authority().credentials(tmp_path_factory.mktemp("keys"), "head", "head")
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with rig.engine(tmp_path_factory.mktemp("engine")) as url:
-        yield url
 
 
 def _tls(keys: Path) -> Tls:

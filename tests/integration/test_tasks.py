@@ -16,12 +16,6 @@ from tests.rig.tasks import Site, site
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with rig.engine(tmp_path_factory.mktemp("engine")) as url:
-        yield url
-
-
 @pytest.fixture
 def here(tmp_path: Path, engine: str) -> Iterator[Site]:
     with site(tmp_path, engine) as found:
@@ -129,6 +123,18 @@ def test_a_task_that_may_not_repeat_stays_with_its_worker_though_another_is_free
         assert here.task(other)["state"] == "done"
     assert sorted(evidence(tmp_path))[:2] == ["running 0", "running 1"]
     assert len(evidence(tmp_path)) == 4
+
+
+def test_a_worker_that_joins_takes_what_waits_on_another(here: Site, tmp_path: Path) -> None:
+    both = tmp_path / "both"
+    with here.scheduler(), here.worker("w1"), here.manager("w1", "w2"):
+        ids = here.submit(*(note(tmp_path, f"there {n}", until=both, idempotent=True) for n in range(2)))
+        until(lambda: len(evidence(tmp_path)) == 1, what="one runs, the other waits on the same worker")
+        with here.worker("w2"):
+            until(lambda: len(evidence(tmp_path)) == 2, within=60, what="the new worker has the other")
+            both.touch()
+            until(lambda: here.ended(*ids), within=60)
+            assert {here.task(it)["worker"] for it in ids} == {"w1", "w2"}
 
 
 def test_tasks_for_a_worker_that_is_away_keep_no_others_waiting(here: Site, tmp_path: Path) -> None:
