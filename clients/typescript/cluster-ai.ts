@@ -410,6 +410,10 @@ export interface TaskInfo {
   attempt: number;
   worker: string | null;
   error: string | null;
+  /** A share of 0 to 1, as the task says itself while it runs; 1 when it is done; null: it says none. */
+  progress: number | null;
+  /** What it does just now. */
+  progress_text: string | null;
   submitted: string;
   ended: string | null;
   cpu: number;

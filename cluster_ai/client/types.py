@@ -320,6 +320,8 @@ class TaskInfo:
     attempt: int
     worker: str | None
     error: str | None
+    progress: float | None
+    progress_text: str | None
     submitted: str
     ended: str | None
     cpu: int

@@ -24,6 +24,7 @@ from cluster_ai.settings import TaskWorker
 from cluster_ai.tasks import placing, work
 from cluster_ai.tasks.journal import Journal, Outcome
 from cluster_ai.tasks.model import State, Task
+from cluster_ai.tasks.progress import TOPIC, Progress
 
 TICK = 1.0  # seconds between looks at who is there
 SLOWEST = 5.0  # seconds between tries to find a scheduler
@@ -39,6 +40,7 @@ class _Sent:
     future: Future
     places: frozenset[str]  # addresses that it may run at
     collector: asyncio.Task[None]
+    progress: Progress | None = None
 
 
 class LostError(Exception):
@@ -97,6 +99,11 @@ class Dispatcher:
                     await self._client.run(work.stop, task_id, on_error="ignore")
         return True
 
+    def progress(self, task_id: str) -> Progress | None:
+        """What it said last, while it runs."""
+        sent = self._sent.get(task_id)
+        return sent.progress if sent is not None else None
+
     def yield_to(self, people: Mapping[str, int]) -> None:
         """So many slots of these workers are people's for now: their tasks are told at the next look."""
         self._people = dict(people)
@@ -133,6 +140,7 @@ class Dispatcher:
 
     async def _serve(self, client: Client) -> None:
         self._client, self._lost = client, False
+        client.subscribe_topic(TOPIC, self._heard)
         await self._look(client)
         self._told("")
         self._again = dict.fromkeys(await self.journal(self._had))
@@ -243,6 +251,12 @@ class Dispatcher:
             return
         self._outcomes.append(outcome(task, said))
         self._wake.set()
+
+    def _heard(self, event: tuple[float, dict[str, Any]]) -> None:
+        said = event[1]
+        sent = self._sent.get(said["id"])
+        if sent is not None and sent.task.attempt == said["attempt"]:
+            sent.progress = Progress(said["share"], said["text"])
 
     async def _flush(self) -> None:
         outcomes, self._outcomes = self._outcomes, []

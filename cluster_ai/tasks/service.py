@@ -19,6 +19,7 @@ from cluster_ai.tasks.batches.service import BatchService
 from cluster_ai.tasks.dispatcher import Dispatcher
 from cluster_ai.tasks.journal import Journal
 from cluster_ai.tasks.model import ENDED, Spec, State, Task, WrongError, spec_of
+from cluster_ai.tasks.progress import Progress
 from cluster_ai.tasks.refused import Refused
 
 MOST = 10_000  # tasks of one request
@@ -75,11 +76,11 @@ class Service:
         found: list[Task] = await self._dispatcher.journal(
             self._journal.newest, user=asked.get("user"), state=state, tag=asked.get("tag"), most=int(asked["most"])
         )
-        return JSONResponse({"tasks": [task.public() for task in found]})
+        return JSONResponse({"tasks": [self._told(task) for task in found]})
 
     async def _get(self, request: Request) -> JSONResponse:
         task = await self._found(request)
-        return JSONResponse(task.public())
+        return JSONResponse(self._told(task))
 
     async def _result(self, request: Request) -> JSONResponse:
         task = await self._found(request)
@@ -92,7 +93,7 @@ class Service:
     async def _cancel(self, request: Request) -> JSONResponse:
         task = await self._found(request)
         await self._dispatcher.cancel(task.id)
-        return JSONResponse((await self._found(request)).public())
+        return JSONResponse(self._told(await self._found(request)))
 
     async def _counts(self, request: Request) -> JSONResponse:
         counts: dict[State, int] = await self._dispatcher.journal(self._journal.counts)
@@ -103,6 +104,15 @@ class Service:
         """{worker: requests of people that it had lately}."""
         self._dispatcher.yield_to(json.loads(await request.body()))
         return JSONResponse({})
+
+    def _told(self, task: Task) -> dict[str, Any]:
+        """progress: null where it hasn't said any, or isn't running."""
+        now = Progress(1.0, "") if task.state is State.DONE else self._dispatcher.progress(task.id)
+        return {
+            **task.public(),
+            "progress": now.share if now is not None else None,
+            "progress_text": now.text or None if now is not None else None,
+        }
 
     async def _found(self, request: Request) -> Task:
         """Another user's is as good as none."""

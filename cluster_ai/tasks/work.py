@@ -8,13 +8,11 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,7 +20,10 @@ from urllib.parse import urlsplit
 from distributed import get_worker
 
 from cluster_ai import settings
+from cluster_ai.tasks import process
 from cluster_ai.tasks.ledger import BegunError, Ledger
+from cluster_ai.tasks.process import FinalError
+from cluster_ai.tasks.progress import TOPIC, Progress
 from cluster_ai.tasks.turns import Turns
 
 RESULT_LIMIT = 8 << 20  # bytes of JSON
@@ -73,8 +74,8 @@ def _slots() -> int:
 
 def _do(order: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        result = _infer(order) if order["kind"] == "ai_inference" else _custom(order)
-    except _FinalError as e:
+        result = _infer(order) if order["kind"] == "ai_inference" else _own_process(order)
+    except FinalError as e:
         return {"error": str(e), "final": True}
     except Exception as e:
         return {"error": f"{type(e).__name__}: {e}", "final": False}
@@ -82,10 +83,6 @@ def _do(order: Mapping[str, Any]) -> dict[str, Any]:
     if size > RESULT_LIMIT:
         return {"error": f"the result has {size} bytes of JSON; at most {RESULT_LIMIT} are kept", "final": True}
     return {"result": result}
-
-
-class _FinalError(Exception):
-    pass
 
 
 def _infer(order: Mapping[str, Any]) -> Any:
@@ -106,7 +103,7 @@ def _infer(order: Mapping[str, Any]) -> Any:
         error = said.get("error")
         error = error.get("message") if isinstance(error, Mapping) else error  # OpenAI's manner
         text = f"the engine answered {reply.status}: {error}"
-        raise _FinalError(text) if reply.status < 500 else OSError(text)
+        raise FinalError(text) if reply.status < 500 else OSError(text)
     return said
 
 
@@ -130,41 +127,25 @@ def _connect(connection: http.client.HTTPConnection) -> None:
             time.sleep(0.5)
 
 
-def _custom(order: Mapping[str, Any]) -> Any:
-    """A plugin's function, in a process of its own, which can be stopped and whose memory has a limit."""
-    child = subprocess.Popen(
-        [sys.executable, "-m", "cluster_ai.tasks.child"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    told = json.dumps({"payload": order["payload"], "memory": order["memory"]}).encode()
-    with _stoppable(order["id"], child.kill):
-        try:
-            out, err = child.communicate(told, timeout=order["timeout"])
-        except subprocess.TimeoutExpired:
-            raise _FinalError(f"stopped after {order['timeout']:.0f} s, its timeout") from None
-        finally:
-            child.kill()
-            child.communicate()
-    if child.returncode:
-        last = err.decode(errors="replace").strip().splitlines()[-1:] or [f"exit status {child.returncode}"]
-        error = f"{order['payload']['function']}: {last[0]}"
-        raise _FinalError(error) if child.returncode == 2 else RuntimeError(error)
-    return json.loads(out)
+def _own_process(order: Mapping[str, Any]) -> Any:
+    worker = get_worker()
+
+    def tell(progress: Progress) -> None:
+        said = {"id": order["id"], "attempt": order["attempt"], "share": progress.share, "text": progress.text}
+        worker.log_event(TOPIC, said)
+
+    return process.run(order, tell, partial(_stoppable, order["id"]))
 
 
-class _stoppable:  # noqa: N801 (reads as a function)
-    def __init__(self, task_id: str, end: Callable[[], None]) -> None:
-        self._id, self._end = task_id, end
-
-    def __enter__(self) -> None:
+@contextmanager
+def _stoppable(task_id: str, end: Callable[[], None]) -> Iterator[None]:
+    with _lock:
+        _running[task_id] = end
+    try:
+        yield
+    finally:
         with _lock:
-            _running[self._id] = self._end
-
-    def __exit__(self, *_: object) -> None:
-        with _lock:
-            _running.pop(self._id, None)
+            _running.pop(task_id, None)
 
 
 @cache

@@ -168,9 +168,11 @@ def test_an_orderly_end_waits_for_what_runs_and_leaves_the_rest_for_later(here: 
 def test_a_cancelled_task_never_begins_and_a_running_one_is_stopped(here: Site, tmp_path: Path) -> None:
     with here.scheduler(), here.worker("w1"), here.manager("w1"):
         (running,) = here.submit(note(tmp_path, "running", until=tmp_path / "never"))
-        until(lambda: evidence(tmp_path) == ["running"])
+        until(lambda: here.task(running)["progress"] == 0.5)
+        assert here.task(running)["progress_text"] == "has written"
         waiting, following = here.submit(note(tmp_path, "waiting"), note(tmp_path, "following"))
         assert here.ask("POST", f"/tasks/{waiting}/cancel")["state"] == "cancelled"
         assert here.ask("POST", f"/tasks/{running}/cancel")["state"] == "cancelled"
         until(lambda: here.ended(following), within=60)
+        assert [here.task(it)["progress"] for it in (running, waiting, following)] == [None, None, 1.0]
         assert evidence(tmp_path) == ["running", "following"]

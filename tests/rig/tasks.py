@@ -21,11 +21,13 @@ from tests.rig.processes import REPOSITORY, Process, free_port, running
 
 PLUGIN = '''
 import os, time
+from cluster_ai.tasks.progress import report
 
 def note(path, text, until=None):
     """Appends a line, and waits until a file is there."""
     with open(path, "a") as file:
         file.write(text + "\\n")
+    report(0.5, "has written")
     while until and not os.path.exists(until):
         time.sleep(0.02)
     return {"said": text}

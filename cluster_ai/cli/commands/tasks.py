@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 
 import typer
 
-from cluster_ai.cli.gateway import GatewayUrl, find
+from cluster_ai.cli.gateway import Client, GatewayUrl, find
 from cluster_ai.cli.session import Json
 from cluster_ai.cli.tables import show_list
 from cluster_ai.errors import ConfigError, RolloutError
@@ -43,11 +43,8 @@ def submit(
         print(it, flush=True)
     if not wait:
         return
-    left = list(ids)
-    while left:
-        time.sleep(POLL)
-        left = [it for it in left if there.ask("GET", f"{PATH}/{it}")["state"] not in ENDED]
-    failed = [it for it in ids if there.ask("GET", f"{PATH}/{it}")["state"] != "done"]
+    tasks = awaited(there, ids)
+    failed = [it["id"] for it in tasks if it["state"] != "done"]
     if failed:
         remedy = f"cluster-ai tasks show {failed[0]}"
         raise RolloutError(f"{len(failed)} of {len(ids)} tasks didn't come to a result", where="tasks", remedy=remedy)
@@ -86,6 +83,26 @@ def cancel(ctx: typer.Context, task: TaskId, gateway: GatewayUrl = None) -> None
     print(find(ctx.obj, gateway).ask("POST", f"{PATH}/{quote(task, safe='')}/cancel")["state"])
 
 
+def awaited(there: Client, ids: list[str]) -> list[dict[str, Any]]:
+    """All of them, ended. Meanwhile people see how far they are."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    tasks = dict[str, dict[str, Any]]()
+    with Progress(*columns, console=Console(file=sys.stderr)) as bar:
+        shown = bar.add_task("", total=len(ids))
+        while len(tasks) < len(ids) or not all(it["state"] in ENDED for it in tasks.values()):
+            time.sleep(POLL)
+            for it in ids:
+                if it not in tasks or tasks[it]["state"] not in ENDED:
+                    tasks[it] = there.ask("GET", f"{PATH}/{it}")
+            ended = sum(it["state"] in ENDED for it in tasks.values())
+            texts = [text for it in tasks.values() if (text := progress(it))]
+            bar.update(shown, completed=ended, description=texts[0] if texts else "")
+    return [tasks[it] for it in ids]
+
+
 def read(file: Path) -> list[Any]:
     """Raises ConfigError for a file that holds neither a task nor a list of them."""
     where = "standard input" if str(file) == "-" else str(file)
@@ -108,9 +125,17 @@ def row(task: dict[str, Any]) -> dict[str, str]:
         "task": task["id"],
         "kind": task["kind"],
         "state": task["state"],
+        "progress": progress(task),
         "worker": task["worker"] or "",
         "submitted": task["submitted"],
         "user": task["user"],
         "tags": ", ".join(task["tags"]),
         "error": task["error"] or "",
     }
+
+
+def progress(task: dict[str, Any]) -> str:
+    """Of a task that runs and says how far it is."""
+    if task["progress"] is None or task["state"] in ENDED:
+        return ""
+    return f"{task['progress']:.0%} {task['progress_text'] or ''}".rstrip()

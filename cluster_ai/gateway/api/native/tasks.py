@@ -23,6 +23,8 @@ EXAMPLE: JsonDict = {
     "attempt": 1,
     "worker": "gpu-worker-01",
     "error": None,
+    "progress": 1.0,
+    "progress_text": None,
     "submitted": "2026-11-24T09:30:00Z",
     "ended": "2026-11-24T09:30:02Z",
     "cpu": 1,
@@ -117,6 +119,10 @@ class TaskInfo(BaseModel):
     attempt: int = Field(description="Which one it is, or was; 0: none yet.")
     worker: str | None
     error: str | None
+    progress: float | None = Field(
+        description="A share of 0 to 1, as the task says itself while it runs; 1 when it is done; null: it says none."
+    )
+    progress_text: str | None = Field(description="What it does just now.")
     submitted: str
     ended: str | None
     cpu: int
