@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from cluster_ai.audit.chain import Event
+from cluster_ai.gateway import spending
 from cluster_ai.gateway.admission.gate import Gate
 from cluster_ai.gateway.admission.users import NOBODY, not_allowed
 from cluster_ai.gateway.api.batches import Batches
@@ -65,7 +66,7 @@ class Gateway:
 
     def __init__(self, around: Surroundings) -> None:
         fleet, settings = around.fleet, around.settings
-        self._tasks = around.tasks
+        self._tasks, self._account = around.tasks, around.books.account
         self._audit, self._logins = around.audit, around.logins
         self._fleet, self._guard, self._log, self._tracing = fleet, around.guard, around.log, around.tracing
         self.ending = False  # set when this process is to end
@@ -190,6 +191,7 @@ class Gateway:
             group.create_task(self._native.upkeep(), name="native API")
             if self._tasks.there:
                 group.create_task(tell(self._fleet, self._tasks), name="people's slots")
+                group.create_task(spending.keep(self._account, self._tasks), name="what tasks used")
 
     def _handler(self, method: str, path: str) -> Handler:
         if path.startswith(PREFIX + "/") and self._routes.name(path) is None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from cluster_ai.tasks.model import ENDED, Spec, State, Task
 
-FORMAT = 2
+FORMAT = 3
 _SCHEMA = """
 CREATE TABLE tasks (
     id TEXT PRIMARY KEY, user TEXT NOT NULL, key TEXT, spec TEXT NOT NULL, priority INTEGER NOT NULL,
@@ -39,13 +39,32 @@ CREATE INDEX files_by_user ON files (user, number);
 CREATE TABLE batches (
     id TEXT PRIMARY KEY, user TEXT NOT NULL, key TEXT, endpoint TEXT NOT NULL, input TEXT NOT NULL,
     metadata TEXT NOT NULL, state TEXT NOT NULL, total INTEGER NOT NULL, times TEXT NOT NULL, expires REAL NOT NULL,
-    output TEXT, errors TEXT, wrong TEXT NOT NULL, counts TEXT, number INTEGER NOT NULL
+    output TEXT, errors TEXT, wrong TEXT NOT NULL, counts TEXT, number INTEGER NOT NULL, models TEXT
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX batches_by_key ON batches (user, key) WHERE key IS NOT NULL;
 CREATE INDEX batches_by_user ON batches (user, number);
 """
+# Who reads it keeps the last number: a journal that was begun anew must go on above those of the one before.
+_SPENT = """
+CREATE TABLE spent (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, ended REAL NOT NULL, user TEXT NOT NULL, model TEXT NOT NULL,
+    prompt_tokens INTEGER NOT NULL, tokens INTEGER NOT NULL, seconds REAL NOT NULL
+);
+INSERT INTO sqlite_sequence VALUES ('spent', strftime('%s', 'now') * 100000);
+"""
 _FROM_1 = "ALTER TABLE tasks ADD COLUMN batch TEXT; ALTER TABLE tasks ADD COLUMN line INTEGER;"
+_FROM_2 = "ALTER TABLE batches ADD COLUMN models TEXT;"
 _COLUMNS = "id, user, spec, state, attempt, submitted, ended, worker, error"
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Of an engine, in tokens, and seconds for which the task held one of its slots. model: canonical."""
+
+    model: str
+    prompt_tokens: int
+    tokens: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +76,7 @@ class Outcome:
     worker: str | None = None
     error: str | None = None
     result: Any = None
+    spent: Spent | None = None
 
 
 class Journal:
@@ -72,10 +92,9 @@ class Journal:
         if found > FORMAT:
             self._db.close()
             raise ValueError(f"the journal of tasks is of format {found}; this version knows {FORMAT}")
-        if found == 0:
-            self._db.executescript(f"BEGIN; {_SCHEMA} {_BATCHES} PRAGMA user_version = {FORMAT}; COMMIT;")
-        if found == 1:
-            self._db.executescript(f"BEGIN; {_FROM_1} {_BATCHES} PRAGMA user_version = {FORMAT}; COMMIT;")
+        steps = {0: (_SCHEMA, _BATCHES, _SPENT), 1: (_FROM_1, _BATCHES, _SPENT), 2: (_FROM_2, _SPENT)}
+        if found in steps:
+            self._db.executescript(f"BEGIN; {' '.join(steps[found])} PRAGMA user_version = {FORMAT}; COMMIT;")
         (self._number,) = self._db.execute("SELECT coalesce(max(number), 0) FROM tasks").fetchone()
 
     def close(self) -> None:
@@ -156,7 +175,16 @@ class Journal:
 
     def end(self, outcomes: Iterable[Outcome]) -> None:
         """What has ended before stays as it was."""
+        outcomes = list(outcomes)
         with Transaction(self._db):
+            self._db.executemany(
+                "INSERT INTO spent SELECT NULL, ?, user, ?, ?, ?, ? FROM tasks WHERE id = ? AND state = 'sent'",
+                [
+                    (self._clock(), it.spent.model, it.spent.prompt_tokens, it.spent.tokens, it.spent.seconds, it.id)
+                    for it in outcomes
+                    if it.spent is not None
+                ],
+            )
             self._db.executemany(
                 "UPDATE tasks SET state = ?, worker = ?, error = ?, result = ?, ended = ?"
                 " WHERE id = ? AND state = 'sent'",

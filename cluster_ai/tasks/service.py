@@ -21,6 +21,7 @@ from cluster_ai.tasks.journal import Journal
 from cluster_ai.tasks.model import ENDED, Spec, State, Task, WrongError, spec_of
 from cluster_ai.tasks.progress import Progress
 from cluster_ai.tasks.refused import Refused
+from cluster_ai.tasks.spent import Spendings
 
 MOST = 10_000  # tasks of one request
 
@@ -32,6 +33,7 @@ class Service:
         self, journal: Journal, dispatcher: Dispatcher, workers: tuple[TaskWorker, ...], batches: BatchService
     ) -> None:
         self._journal, self._dispatcher, self._workers, self._batches = journal, dispatcher, workers, batches
+        self._spent = Spendings(journal)
 
     def app(self) -> Starlette:
         routes = [
@@ -40,6 +42,7 @@ class Service:
             Route("/tasks/{id}", self._get, methods=["GET"]),
             Route("/tasks/{id}/result", self._result, methods=["GET"]),
             Route("/tasks/{id}/cancel", self._cancel, methods=["POST"]),
+            Route("/spent", self._spent_after, methods=["GET"]),
             Route("/counts", self._counts, methods=["GET"]),
             Route("/people", self._people, methods=["POST"]),
             *self._batches.routes(),
@@ -99,6 +102,11 @@ class Service:
         counts: dict[State, int] = await self._dispatcher.journal(self._journal.counts)
         told = {state.value: count for state, count in counts.items()}
         return JSONResponse({"counts": told, "scheduler": self._dispatcher.reason or None})
+
+    async def _spent_after(self, request: Request) -> JSONResponse:
+        """What engines did for tasks that ended after ?after=, a number of this list; up to there it is forgotten."""
+        rows = await self._dispatcher.journal(self._spent.after, int(request.query_params["after"]))
+        return JSONResponse({"spent": rows})
 
     async def _people(self, request: Request) -> JSONResponse:
         """{worker: requests of people that it had lately}."""

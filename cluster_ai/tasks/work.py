@@ -74,24 +74,28 @@ def _slots() -> int:
 
 def _do(order: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        result = _infer(order) if order["kind"] == "ai_inference" else _own_process(order)
+        outcome = _infer(order) if order["kind"] == "ai_inference" else {"result": _own_process(order)}
     except FinalError as e:
         return {"error": str(e), "final": True}
     except Exception as e:
         return {"error": f"{type(e).__name__}: {e}", "final": False}
-    size = len(json.dumps(result))
+    size = len(json.dumps(outcome["result"]))
     if size > RESULT_LIMIT:
         return {"error": f"the result has {size} bytes of JSON; at most {RESULT_LIMIT} are kept", "final": True}
-    return {"result": result}
+    return outcome
 
 
-def _infer(order: Mapping[str, Any]) -> Any:
-    """By this worker's own engine, whole. Raises OSError, TimeoutError where the engine is away or too slow."""
+def _infer(order: Mapping[str, Any]) -> dict[str, Any]:
+    """By this worker's own engine: its whole answer, and the seconds for which it had a slot.
+
+    Raises OSError, TimeoutError where the engine is away or too slow.
+    """
     payload = order["payload"]
     path, asked = question(payload)
     place = urlsplit(_settings().engine_url)
     connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=order["timeout"])
     with _turns.taking(_slots()), _stoppable(order["id"], connection.close):
+        began = time.monotonic()
         try:
             _connect(connection)
             connection.request("POST", path, json.dumps(asked), {"content-type": "application/json"})
@@ -104,7 +108,7 @@ def _infer(order: Mapping[str, Any]) -> Any:
         error = error.get("message") if isinstance(error, Mapping) else error  # OpenAI's manner
         text = f"the engine answered {reply.status}: {error}"
         raise FinalError(text) if reply.status < 500 else OSError(text)
-    return said
+    return {"result": said, "seconds": time.monotonic() - began}
 
 
 def question(payload: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -80,6 +80,25 @@ def test_a_batch_outlives_the_end_of_everything_and_each_line_is_answered_once(s
         answers = served.lines(told["output_file_id"])
         assert [it["custom_id"] for it in answers] == [f"line {n}" for n in range(16)]
         assert served.ask("/api/v1/tasks")["tasks"] == []
+        until(lambda: served.ask("/api/v1/usage")["total"]["completion_tokens"], what="the account has them")
+        until(lambda: served.ask("/api/v1/usage")["total"]["requests"] == 16)
+
+
+def test_who_may_use_some_models_makes_batches_of_those_alone(served: Served) -> None:
+    with served.site.manager("w1"), served.gateway():
+        tokens = {
+            model: served.ask("/api/v1/keys", {"name": name, "models": [model]})["key"]
+            for name, model in (("ada", rig.MODEL), ("bob", "other"))
+        }
+        batches = {}
+        for model, token in tokens.items():
+            file = served.upload(chat("a"), token=token)
+            asked = {"endpoint": CHAT, "completion_window": "24h", "input_file_id": file}
+            batches[model] = served.ask("/v1/batches", asked, token=token)["id"]
+        until(lambda: served.ask(f"/v1/batches/{batches[rig.MODEL]}")["status"] == "in_progress")
+        until(lambda: served.ask(f"/v1/batches/{batches['other']}")["status"] == "failed")
+        (wrong,) = served.ask(f"/v1/batches/{batches['other']}")["errors"]["data"]
+        assert (wrong["code"], wrong["line"]) == ("model_not_allowed", 1)
 
 
 def test_users_see_their_own_files_and_batches_alone(served: Served) -> None:

@@ -10,12 +10,12 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from cluster_ai.gateway.admission.store import opened
+from cluster_ai.gateway.admission.store import opened, transaction
 from cluster_ai.gateway.api.http import Refusal
 
 FILE = "usage.sqlite"
@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS usage (
     day TEXT NOT NULL, user TEXT NOT NULL, model TEXT NOT NULL, requests INTEGER NOT NULL,
     prompt_tokens INTEGER NOT NULL, tokens INTEGER NOT NULL, seconds REAL NOT NULL, PRIMARY KEY (day, user, model)
 );
+CREATE TABLE IF NOT EXISTS settled (number INTEGER NOT NULL);
 """
 _ADD = """
 INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (day, user, model) DO UPDATE SET
@@ -93,7 +94,7 @@ class Account:
     def add(self, user: str, model: str, used: Used) -> None:
         now = self._clock()
         if now >= self._day_ends:
-            self._day = datetime.fromtimestamp(now, UTC).date().isoformat()
+            self._day = day_of(now)
             self._day_ends = (now // 86400 + 1) * 86400
         key = (self._day, user, model)
         known = self._pending.get(key)
@@ -101,6 +102,20 @@ class Account:
             self._pending[key] = used
         else:
             known.add(used)
+
+    def settled(self) -> int:
+        """Up to which number of the task manager's list it has what tasks used. Blocks; raises sqlite3.Error."""
+        with self._lock:
+            return int(self._connection.execute("SELECT coalesce(max(number), 0) FROM settled").fetchone()[0])
+
+    def settle(self, before: int, number: int, sums: Mapping[Key, Used]) -> None:
+        """What tasks used up to this number, unless another gateway has it already. Blocks; raises sqlite3.Error."""
+        with self._lock, transaction(self._connection):
+            found = self._connection.execute("SELECT coalesce(max(number), 0) FROM settled").fetchone()[0]
+            if found == before:
+                self._connection.executemany(_ADD, _rows(sums))
+                self._connection.execute("DELETE FROM settled")
+                self._connection.execute("INSERT INTO settled VALUES (?)", (number,))
 
     async def read(self, first: date, last: date, user: str | None) -> list[Line]:
         """Of those days, of one user or of all. Raises Refusal (503)."""
@@ -123,10 +138,9 @@ class Account:
                 self._unwritten.setdefault(key, Used()).add(used)
             if not self._unwritten:
                 return
-            rows = [(*k, u.requests, u.prompt_tokens, u.tokens, u.seconds) for k, u in self._unwritten.items()]
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
-                self._connection.executemany(_ADD, rows)
+                self._connection.executemany(_ADD, _rows(self._unwritten))
                 self._connection.execute("COMMIT")
                 self._unwritten = {}
             except sqlite3.Error as e:
@@ -145,3 +159,12 @@ class Account:
                 text = f"the gateway's storage doesn't work: {e}"
                 raise Refusal(503, "storage_failed", text, [(b"retry-after", b"5")]) from e
         return [Line(day, who, model, Used(*numbers)) for day, who, model, *numbers in found]
+
+
+def day_of(seconds: float) -> str:
+    """seconds: since 1970."""
+    return datetime.fromtimestamp(seconds, UTC).date().isoformat()
+
+
+def _rows(sums: Mapping[Key, Used]) -> list[tuple[object, ...]]:
+    return [(*key, used.requests, used.prompt_tokens, used.tokens, used.seconds) for key, used in sums.items()]

@@ -87,12 +87,15 @@ class Batches:
             said = json.loads(body)
         except ValueError as e:
             raise Refusal(400, "invalid_json", f"the request body is no JSON: {e}") from None
-        if trace.user.models is not None:
-            text = "a batch's models are known when it runs: who may use some models alone can't make one"
-            raise Refusal(403, "model_not_allowed", text)
         key = dict(scope["headers"]).get(b"idempotency-key", b"").decode("latin-1")
         whose = _whose(trace.user)
-        asked = {"batch": said, "key": key[:200] or None, "owner": owner(trace.user)}
+        models = trace.user.models
+        asked = {
+            "batch": said,
+            "key": key[:200] or None,
+            "owner": owner(trace.user),
+            "models": sorted(models) if models is not None else None,  # its lines are looked at when it is validated
+        }
         await _answer(send, await self._tasks.ask("POST", "/batches", whose, asked))
 
     async def _cancel(self, scope: Scope, receive: Receive, send: Send, trace: Trace) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cluster_ai.engine.client import canonical
 from cluster_ai.tasks.model import Spec, State, Task, WrongError, spec_of
 
 MOST = 50_000  # requests of one batch
@@ -33,15 +34,21 @@ class LineError(ValueError):
         self.code, self.message = code, message
 
 
-def check(lines: Iterable[bytes], endpoint: str) -> tuple[int, list[Wrong]]:
-    """How many requests they are, and what is wrong with them: the first so many faults."""
+def check(lines: Iterable[bytes], endpoint: str, models: frozenset[str] | None = None) -> tuple[int, list[Wrong]]:
+    """How many requests they are, and what is wrong with them: the first so many faults.
+
+    models: canonical names of those that may be asked; None: all.
+    """
     count, wrong, seen = 0, list[Wrong](), dict[str, int]()
     for number, line in filled(lines):
         count += 1
         if count > MOST:
             return count, [*wrong, Wrong("too_many_tasks", f"there are more than {MOST} requests")]
         try:
-            custom_id, _ = request(line, endpoint)
+            custom_id, spec = request(line, endpoint)
+            if models is not None and (model := canonical(spec.payload["model"])) not in models:
+                allowed = ", ".join(sorted(models)) or "none"
+                raise LineError("model_not_allowed", f"body.model: {model} may not be used, only: {allowed}")
             if custom_id in seen:
                 raise LineError("duplicate_custom_id", f"custom_id {custom_id!r} stands in line {seen[custom_id]} too")
             seen[custom_id] = number

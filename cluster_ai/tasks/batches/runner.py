@@ -64,7 +64,7 @@ class Runner:
             await self._fail(batch, [lines.Wrong("file_not_found", "the input file was deleted")])
             return
         path = self._files.path(file)
-        total, wrong = await asyncio.to_thread(_checked, path, batch.endpoint)
+        total, wrong = await asyncio.to_thread(_checked, path, batch)
         if wrong:
             await self._fail(batch, wrong)
             return
@@ -129,9 +129,9 @@ class Runner:
         await self._dispatcher.journal(self._store.forget)
 
 
-def _checked(path: Path, endpoint: str) -> tuple[int, list[lines.Wrong]]:
+def _checked(path: Path, batch: Batch) -> tuple[int, list[lines.Wrong]]:
     with path.open("rb") as file:
-        return lines.check(file, endpoint)
+        return lines.check(file, batch.endpoint, batch.models)
 
 
 def _specs(path: Path, batch: Batch) -> Iterator[tuple[int, Spec]]:

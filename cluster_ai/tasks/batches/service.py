@@ -80,7 +80,7 @@ class BatchService:
         return FileResponse(self._files.path(file), media_type="application/octet-stream")
 
     async def _create(self, request: Request) -> JSONResponse:
-        """{"batch": what the client said, "key": text or null, "owner": name}."""
+        """{"batch": what the client said, "key": text or null, "owner": name, "models": those they may use or null}."""
         asked = json.loads(await request.body())
         said = asked["batch"]
         if not isinstance(said, dict):
@@ -97,7 +97,13 @@ class BatchService:
         if file.purpose != "batch":
             raise Refused(400, "invalid_file", f"file '{file.id}' has the purpose {file.purpose}, not batch")
         batch: Batch = await self._ask(
-            self._store.add_batch, asked["owner"], asked["key"], said["endpoint"], file.id, metadata
+            self._store.add_batch,
+            asked["owner"],
+            asked["key"],
+            said["endpoint"],
+            file.id,
+            metadata,
+            asked["models"],
         )
         self._runner.wake()
         return JSONResponse(await self._told(batch))

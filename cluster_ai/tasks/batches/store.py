@@ -73,6 +73,7 @@ class Batch:
     errors: str | None
     wrong: list[dict[str, Any]]
     counts: tuple[int, int] | None  # done and failed, once it has ended
+    models: frozenset[str] | None  # canonical names of those that its user may use; None: all
 
     def public(self, done: int, failed: int) -> dict[str, Any]:
         """As OpenAI tells of it."""
@@ -97,7 +98,7 @@ class Batch:
 
 
 _FILE = "id, user, name, purpose, bytes, sha256, created, expires"
-_BATCH = "id, user, endpoint, input, metadata, state, total, times, expires, output, errors, wrong, counts"
+_BATCH = "id, user, endpoint, input, metadata, state, total, times, expires, output, errors, wrong, counts, models"
 
 
 class Store:
@@ -137,7 +138,13 @@ class Store:
         return [File(*row) for row in rows]
 
     def add_batch(
-        self, user: str, key: str | None, endpoint: str, file_id: str, metadata: dict[str, str] | None
+        self,
+        user: str,
+        key: str | None,
+        endpoint: str,
+        file_id: str,
+        metadata: dict[str, str] | None,
+        models: Sequence[str] | None,
     ) -> Batch:
         """A key that this user gave before names the batch of then."""
         now = self._journal.now
@@ -154,10 +161,10 @@ class Store:
             batch_id = f"batch_{secrets.token_hex(12)}"
             db.execute(
                 "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, 'validating', 0, ?, ?, NULL, NULL, '[]', NULL,"
-                " (SELECT coalesce(max(number), 0) + 1 FROM batches))",
+                " (SELECT coalesce(max(number), 0) + 1 FROM batches), ?)",
                 (
                     *(batch_id, user, key, endpoint, file_id, json.dumps(metadata)),
-                    *(json.dumps({Stage.VALIDATING: now}), now + WINDOW),
+                    *(json.dumps({Stage.VALIDATING: now}), now + WINDOW, json.dumps(models)),
                 ),
             )
         made = self.batch(batch_id)
@@ -251,11 +258,14 @@ def _insert(db: sqlite3.Connection, file: File) -> None:
 
 
 def _batch(row: Sequence[Any]) -> Batch:
-    batch_id, user, endpoint, file_id, metadata, stage, total, times, expires, output, errors, wrong, counts = row
+    batch_id, user, endpoint, file_id, metadata, stage, total, times, expires, output, errors, wrong, counts, models = (
+        row
+    )
     told = json.loads(counts) if counts else None
     return Batch(
         *(batch_id, user, endpoint, file_id, json.loads(metadata), Stage(stage), total, json.loads(times), expires),
         *(output, errors, json.loads(wrong), (told[0], told[1]) if told else None),
+        frozenset(allowed) if models and (allowed := json.loads(models)) is not None else None,
     )
 
 

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster_ai.tasks.batches.store import Store
 from cluster_ai.tasks.journal import Journal, Outcome
 from cluster_ai.tasks.model import Spec, State
+from cluster_ai.tasks.spent import Spendings
 
 
 class Clock:
@@ -163,3 +165,16 @@ def test_a_journal_of_before_batches_is_taken_on(tmp_path: Path) -> None:
         assert [task.id for task in now.take(1)] == ["task-1"]
         assert [line for line, _ in now.of_batch("batch_1", 0, 10)] == [1]
         assert len(now.newest()) == 2
+
+
+def test_a_journal_of_before_the_account_is_taken_on(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.sqlite"
+    with contextlib.closing(Journal(path)) as made:
+        Store(made).add_batch("ada", None, "/v1/embeddings", "file-1", None, None)
+    with contextlib.closing(sqlite3.connect(path)) as before:
+        before.executescript("ALTER TABLE batches DROP COLUMN models; DROP TABLE spent; PRAGMA user_version = 2;")
+    with contextlib.closing(Journal(path)) as now:
+        assert [batch.models for batch in Store(now).alive()] == [None]
+        batch = Store(now).add_batch("ada", None, "/v1/embeddings", "file-1", None, ["m:latest"])
+        assert batch.models == {"m:latest"}
+        assert Spendings(now).after(0) == []

@@ -52,6 +52,14 @@ def test_a_file_without_requests_is_wrong() -> None:
     assert [it.code for it in lines.check([b"\n"], CHAT)[1]] == ["empty_file"]
 
 
+def test_models_that_the_user_may_not_use_are_told_with_their_lines() -> None:
+    other = line("b", body={"model": "other", "messages": []})
+    assert lines.check([line("a"), other], CHAT, frozenset(("m:latest", "other:latest"))) == (2, [])
+    ((wrong),) = lines.check([line("a"), other], CHAT, frozenset(("m:latest",)))[1]
+    assert (wrong.code, wrong.line) == ("model_not_allowed", 2)
+    assert wrong.message == "body.model: other:latest may not be used, only: m:latest"
+
+
 def test_so_many_faults_are_told_and_no_more() -> None:
     assert len(lines.check([b"{"] * 1000, CHAT)[1]) == lines.TOLD
 

@@ -42,7 +42,7 @@ class Here:
                 writing.write(json.dumps(asked).encode() + b"\n")
             file = writing.finish("ada", "in.jsonl", "batch", self.clock())
         self.store.add_file(file)
-        made = self.store.add_batch("ada", None, CHAT, file.id, None)
+        made = self.store.add_batch("ada", None, CHAT, file.id, None, None)
         self.runner.wake()
         return made
 

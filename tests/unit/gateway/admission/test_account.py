@@ -58,3 +58,14 @@ async def test_what_cant_be_written_now_is_written_later(tmp_path: Path) -> None
         beside.execute("ALTER TABLE other RENAME TO usage")
         beside.close()
         assert await used(account) == [("1970-01-01", "anna", "m", 1, 5)]
+
+
+async def test_what_tasks_used_counts_once_whichever_of_two_gateways_takes_it(tmp_path: Path) -> None:
+    async with Account(tmp_path) as one, Account(tmp_path) as other:
+        sums = {("1970-01-01", "anna", "m"): Used(2, 20, 10, 1.0)}
+        assert (one.settled(), other.settled()) == (0, 0)
+        one.settle(0, 7, sums)
+        other.settle(0, 7, sums)  # it had asked in the same moment
+        assert (one.settled(), other.settled()) == (7, 7)
+        other.settle(7, 8, {("1970-01-01", "anna", "m"): Used(1, 1, 1, 1.0)})
+        assert await used(one) == [("1970-01-01", "anna", "m", 3, 11)]
