@@ -176,5 +176,5 @@ def test_a_journal_of_before_the_account_is_taken_on(tmp_path: Path) -> None:
     with contextlib.closing(Journal(path)) as now:
         assert [batch.models for batch in Store(now).alive()] == [None]
         batch = Store(now).add_batch("ada", None, "/v1/embeddings", "file-1", None, ["m:latest"])
-        assert batch.models == {"m:latest"}
+        assert batch.models == frozenset(("m:latest",))
         assert Spendings(now).after(0) == []
