@@ -34,21 +34,38 @@ class Sample:
     value: float
 
 
+@dataclass(frozen=True, slots=True)
+class Course:
+    """A series over time: seconds since 1970, and the value then."""
+
+    labels: Mapping[str, str]
+    points: tuple[tuple[float, float], ...]
+
+
 class Prometheus:
-    """Instant queries of one server. Raises UnavailableError, and what `ask` raises."""
+    """Queries of one server. Raises UnavailableError, and what `ask` raises."""
 
     def __init__(self, ask: Ask, *, where: str = "") -> None:
         self._ask, self._where = ask, where
 
     def query(self, text: str, at: float | None = None) -> list[Sample]:
         """at: as of when; None: now."""
-        found = self._data({"query": text} if at is None else {"query": text, "time": f"{at:.3f}"})
+        found = self._data("query", {"query": text} if at is None else {"query": text, "time": f"{at:.3f}"})
         if found["resultType"] == "scalar":
             return [Sample({}, float(found["result"][1]))]
         return [Sample(series["metric"], float(series["value"][1])) for series in found["result"]]
 
-    def _data(self, parameters: Mapping[str, str]) -> dict[str, Any]:
-        status, text = self._ask(f"/api/v1/query?{urlencode(parameters)}")
+    def over(self, text: str, span: Span, step: float) -> list[Course]:
+        """A value every `step` seconds."""
+        begin, end = span
+        parameters = {"query": text, "start": f"{begin:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"}
+        return [
+            Course(series["metric"], tuple((float(at), float(value)) for at, value in series["values"]))
+            for series in self._data("query_range", parameters)["result"]
+        ]
+
+    def _data(self, kind: str, parameters: Mapping[str, str]) -> dict[str, Any]:
+        status, text = self._ask(f"/api/v1/{kind}?{urlencode(parameters)}")
         try:
             answer = json.loads(text)
             if answer["status"] == "success":
@@ -59,6 +76,17 @@ class Prometheus:
         raise UnavailableError(
             f"Prometheus refused a query: {said}", where=self._where, remedy=f"on it: journalctl -u {layout.PROMETHEUS}"
         )
+
+
+def of_head(scope: Scope) -> Prometheus:
+    """The cluster's own, asked by SSH."""
+    head, port = scope.head.name, scope.config.monitoring.port
+    on_head = OnHead(head, scope.argv([head])[head], scope.sudo_password)
+
+    def ask(path: str) -> tuple[int, str]:
+        return on_head.ask("GET", port, path, what="Prometheus", unit=layout.PROMETHEUS)
+
+    return Prometheus(ask, where=head)
 
 
 def measured(prometheus: Prometheus, span: Span) -> dict[str, Measured]:
@@ -106,13 +134,7 @@ def analyse(
 
     A Prometheus that can't be asked says nothing, which is inconclusive.
     """
-    head, port = scope.head.name, scope.config.monitoring.port
-    on_head = OnHead(head, scope.argv([head])[head], scope.sudo_password)
-
-    def ask(path: str) -> tuple[int, str]:
-        return on_head.ask("GET", port, path, what="Prometheus", unit=layout.PROMETHEUS)
-
-    prometheus = Prometheus(ask, where=head)
+    head, prometheus = scope.head.name, of_head(scope)
     try:
         asked = time.time()
         (now,) = prometheus.query("time()")
