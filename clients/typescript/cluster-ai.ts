@@ -318,6 +318,16 @@ export interface Rendered {
   system: string | null;
 }
 
+/** One of the user's files: `/v1/files/{id}/content` has it. */
+export interface ResultFile {
+  id: string;
+  filename: string;
+  bytes: number;
+  sha256: string;
+  /** Seconds since 1970. */
+  expires_at: number;
+}
+
 export interface Routing {
   mode: "local" | "distributed";
   reason: string;
@@ -414,6 +424,8 @@ export interface TaskInfo {
   progress: number | null;
   /** What it does just now. */
   progress_text: string | null;
+  /** The id of the file with what came out, where that is large. */
+  result_file: string | null;
   submitted: string;
   ended: string | null;
   cpu: number;
@@ -446,8 +458,10 @@ export interface TaskRequest {
 
 export interface TaskResult {
   id: string;
-  /** What the engine, or the function, answered. */
+  /** What the engine, or the function, answered; null where that is in the file. */
   result: unknown;
+  /** What came out, where that is large. */
+  file: ResultFile | null;
 }
 
 export interface Tasks {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import os
@@ -10,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
@@ -101,6 +102,19 @@ class Client:
         kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
         with self._request("POST", "/v1/files", whole, kind) as reply:
             return str(json.loads(reply.read())["id"])
+
+    def download(self, file: Mapping[str, Any], out: IO[bytes]) -> None:
+        """What is in a file. Raises UnavailableError where it breaks off, or isn't what its digest says."""
+        digest = hashlib.sha256()
+        with self._request("GET", f"/v1/files/{file['id']}/content") as reply:
+            try:
+                while piece := reply.read(1 << 20):
+                    digest.update(piece)
+                    out.write(piece)
+            except (OSError, http.client.HTTPException) as error:
+                raise self._broken() from error
+        if digest.hexdigest() != file["sha256"]:
+            raise self._broken()
 
     def lines(self, path: str) -> Iterator[Any]:
         """Of an answer that is JSON, line by line. Raises UnavailableError where it breaks off."""

@@ -322,6 +322,7 @@ class TaskInfo:
     error: str | None
     progress: float | None
     progress_text: str | None
+    result_file: str | None
     submitted: str
     ended: str | None
     cpu: int
@@ -335,6 +336,20 @@ class TaskInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ResultFile:
+    """`GET /v1/files/{id}/content` has it. expires_at: seconds since 1970."""
+
+    id: str
+    filename: str
+    bytes: int
+    sha256: str
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class TaskResult:
+    """Of result and file one is None where the other is enough."""
+
     id: str
     result: Any
+    file: ResultFile | None

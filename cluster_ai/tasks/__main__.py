@@ -27,6 +27,7 @@ from cluster_ai.tasks.batches.service import BatchService
 from cluster_ai.tasks.batches.store import Store
 from cluster_ai.tasks.dispatcher import Dispatcher
 from cluster_ai.tasks.journal import Journal
+from cluster_ai.tasks.results import Results
 from cluster_ai.tasks.service import Service
 from cluster_ai.tls.dask import security
 from cluster_ai.tls.live import folder
@@ -68,12 +69,13 @@ async def _serve(told: settings.TasksSettings, journal: Journal, security: Secur
     def changed(reason: str) -> None:
         logging.getLogger("cluster_ai.tasks").warning(reason or "the scheduler is there")
 
-    dispatcher = Dispatcher(told.scheduler, security, told.workers, journal, changed)
     store, files = Store(journal), Files((journal.folder or Path()) / "files")
+    files.keep(store.ids())
+    dispatcher = Dispatcher(told.scheduler, security, told.workers, journal, Results(store, files), changed)
     runner = Runner(journal, store, files, dispatcher)
     batches = BatchService(journal, store, files, runner, dispatcher)
     config = uvicorn.Config(
-        Service(journal, dispatcher, told.workers, batches).app(),
+        Service(journal, store, dispatcher, told.workers, batches).app(),
         loop="none",
         http="httptools",
         ws="none",

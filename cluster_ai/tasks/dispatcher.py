@@ -25,6 +25,7 @@ from cluster_ai.tasks import placing, work
 from cluster_ai.tasks.journal import Journal, Outcome
 from cluster_ai.tasks.model import State, Task
 from cluster_ai.tasks.progress import TOPIC, Progress
+from cluster_ai.tasks.results import NoRoomError, Results
 from cluster_ai.tasks.spent import spent
 
 TICK = 1.0  # seconds between looks at who is there
@@ -57,10 +58,11 @@ class Dispatcher:
         security: Security | None,
         workers: Sequence[TaskWorker],
         journal: Journal,
+        results: Results,
         on_change: Callable[[str], None],
     ) -> None:
         self._address, self._security, self._workers = scheduler, security, tuple(workers)
-        self._journal, self._on_change = journal, on_change
+        self._journal, self._results, self._on_change = journal, results, on_change
         self._writing = asyncio.Lock()
         self._wake = asyncio.Event()
         self._sent: dict[str, _Sent] = {}
@@ -250,8 +252,18 @@ class Dispatcher:
             self._faults.append((task.id, f"{type(e).__name__}: {e}"))
             self._wake.set()
             return
-        self._outcomes.append(outcome(task, said))
+        self._outcomes.append(await self._outcome(task, said))
         self._wake.set()
+
+    async def _outcome(self, task: Task, said: dict[str, Any]) -> Outcome:
+        found = outcome(task, said)
+        if found.state is not State.DONE:
+            return found
+        try:
+            result, file = await self.journal(self._results.kept, task, said, self._journal.now)
+        except NoRoomError as e:
+            return Outcome(task.id, State.FAILED, found.worker, str(e))
+        return replace(found, result=result, file=file)
 
     def _heard(self, event: tuple[float, dict[str, Any]]) -> None:
         said = event[1]

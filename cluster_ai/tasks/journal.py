@@ -14,14 +14,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster_ai.tasks.batches.file import File, insert
 from cluster_ai.tasks.model import ENDED, Spec, State, Task
 
-FORMAT = 3
+FORMAT = 4
 _SCHEMA = """
 CREATE TABLE tasks (
     id TEXT PRIMARY KEY, user TEXT NOT NULL, key TEXT, spec TEXT NOT NULL, priority INTEGER NOT NULL,
     state TEXT NOT NULL, attempt INTEGER NOT NULL, submitted REAL NOT NULL, ended REAL,
-    worker TEXT, error TEXT, result TEXT, number INTEGER NOT NULL, batch TEXT, line INTEGER
+    worker TEXT, error TEXT, result TEXT, number INTEGER NOT NULL, batch TEXT, line INTEGER, file TEXT
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX by_key ON tasks (user, key) WHERE key IS NOT NULL;
 CREATE INDEX waiting ON tasks (priority DESC, number) WHERE state = 'queued';
@@ -54,7 +55,8 @@ INSERT INTO sqlite_sequence VALUES ('spent', strftime('%s', 'now') * 100000);
 """
 _FROM_1 = "ALTER TABLE tasks ADD COLUMN batch TEXT; ALTER TABLE tasks ADD COLUMN line INTEGER;"
 _FROM_2 = "ALTER TABLE batches ADD COLUMN models TEXT;"
-_COLUMNS = "id, user, spec, state, attempt, submitted, ended, worker, error"
+_FROM_3 = "ALTER TABLE tasks ADD COLUMN file TEXT;"
+_COLUMNS = "id, user, spec, state, attempt, submitted, ended, worker, error, file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class Outcome:
     error: str | None = None
     result: Any = None
     spent: Spent | None = None
+    file: File | None = None  # with the result
 
 
 class Journal:
@@ -92,7 +95,12 @@ class Journal:
         if found > FORMAT:
             self._db.close()
             raise ValueError(f"the journal of tasks is of format {found}; this version knows {FORMAT}")
-        steps = {0: (_SCHEMA, _BATCHES, _SPENT), 1: (_FROM_1, _BATCHES, _SPENT), 2: (_FROM_2, _SPENT)}
+        steps = {
+            0: (_SCHEMA, _BATCHES, _SPENT),
+            1: (_FROM_1, _FROM_3, _BATCHES, _SPENT),
+            2: (_FROM_2, _FROM_3, _SPENT),
+            3: (_FROM_3,),
+        }
         if found in steps:
             self._db.executescript(f"BEGIN; {' '.join(steps[found])} PRAGMA user_version = {FORMAT}; COMMIT;")
         (self._number,) = self._db.execute("SELECT coalesce(max(number), 0) FROM tasks").fetchone()
@@ -126,7 +134,8 @@ class Journal:
                 self._number += 1
                 ids.append(f"task-{secrets.token_hex(8)}")
                 self._db.execute(
-                    "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, 'queued', 0, ?, NULL, NULL, NULL, NULL, ?, NULL, NULL)",
+                    "INSERT INTO tasks"
+                    " VALUES (?, ?, ?, ?, ?, 'queued', 0, ?, NULL, NULL, NULL, NULL, ?, NULL, NULL, NULL)",
                     (ids[-1], user, key, _dump(asdict(spec)), spec.priority, self._clock(), self._number),
                 )
         return ids
@@ -138,7 +147,7 @@ class Journal:
                 self._number += 1
                 self._db.execute(
                     "INSERT OR IGNORE INTO tasks"
-                    " VALUES (?, ?, NULL, ?, ?, 'queued', 0, ?, NULL, NULL, NULL, NULL, ?, ?, ?)",
+                    " VALUES (?, ?, NULL, ?, ?, 'queued', 0, ?, NULL, NULL, NULL, NULL, ?, ?, ?, NULL)",
                     (
                         *(f"task-{secrets.token_hex(8)}", user, _dump(asdict(spec)), spec.priority),
                         *(self._clock(), self._number, batch, line),
@@ -176,7 +185,10 @@ class Journal:
     def end(self, outcomes: Iterable[Outcome]) -> None:
         """What has ended before stays as it was."""
         outcomes = list(outcomes)
-        with Transaction(self._db):
+        with Transaction(self._db) as db:
+            for it in outcomes:
+                if it.file is not None and self._select("WHERE id = ? AND state = 'sent'", it.id):
+                    insert(db, it.file)
             self._db.executemany(
                 "INSERT INTO spent SELECT NULL, ?, user, ?, ?, ?, ? FROM tasks WHERE id = ? AND state = 'sent'",
                 [
@@ -186,7 +198,7 @@ class Journal:
                 ],
             )
             self._db.executemany(
-                "UPDATE tasks SET state = ?, worker = ?, error = ?, result = ?, ended = ?"
+                "UPDATE tasks SET state = ?, worker = ?, error = ?, result = ?, file = ?, ended = ?"
                 " WHERE id = ? AND state = 'sent'",
                 [
                     (
@@ -194,6 +206,7 @@ class Journal:
                         it.worker,
                         it.error,
                         None if it.result is None else _dump(it.result),
+                        it.file.id if it.file is not None else None,
                         self._clock() if it.state in ENDED else None,
                         it.id,
                     )
@@ -260,7 +273,7 @@ class Journal:
 
     @staticmethod
     def _task(row: Sequence[Any], result: str | None = None) -> Task:
-        task_id, user, spec, state, attempt, submitted, ended, worker, error = row
+        task_id, user, spec, state, attempt, submitted, ended, worker, error, file = row
         said = json.loads(spec)
         return Task(
             task_id,
@@ -273,6 +286,7 @@ class Journal:
             worker,
             error,
             None if result is None else json.loads(result),
+            file,
         )
 
 

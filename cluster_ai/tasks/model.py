@@ -62,11 +62,13 @@ class Task:
     worker: str | None
     error: str | None
     result: Any = field(repr=False)
+    file: str | None = None  # with what came out
 
     def public(self) -> dict[str, Any]:
         """As the API tells of it, without its payload and result."""
         told = asdict(self)
         told.pop("result")
+        told["result_file"] = told.pop("file")
         spec = told.pop("spec")
         spec.pop("payload")
         return {**told, **spec}

@@ -15,7 +15,9 @@ from starlette.routing import Route
 
 from cluster_ai.settings import TaskWorker
 from cluster_ai.tasks import placing
+from cluster_ai.tasks.batches.file import File
 from cluster_ai.tasks.batches.service import BatchService
+from cluster_ai.tasks.batches.store import Store
 from cluster_ai.tasks.dispatcher import Dispatcher
 from cluster_ai.tasks.journal import Journal
 from cluster_ai.tasks.model import ENDED, Spec, State, Task, WrongError, spec_of
@@ -30,10 +32,15 @@ class Service:
     """Each request has the user's name in ?user=; without one it is an administrator's, who sees everybody's tasks."""
 
     def __init__(
-        self, journal: Journal, dispatcher: Dispatcher, workers: tuple[TaskWorker, ...], batches: BatchService
+        self,
+        journal: Journal,
+        store: Store,
+        dispatcher: Dispatcher,
+        workers: tuple[TaskWorker, ...],
+        batches: BatchService,
     ) -> None:
         self._journal, self._dispatcher, self._workers, self._batches = journal, dispatcher, workers, batches
-        self._spent = Spendings(journal)
+        self._store, self._spent = store, Spendings(journal)
 
     def app(self) -> Starlette:
         routes = [
@@ -91,7 +98,12 @@ class Service:
             raise Refused(409, "task_not_ended", f"task {task.id} is {task.state.value}; it has no result yet")
         if task.state is not State.DONE:
             raise Refused(409, f"task_{task.state.value}", task.error or f"task {task.id} was {task.state.value}")
-        return JSONResponse({"id": task.id, "result": task.result})
+        file: File | None = None
+        if task.file is not None:
+            file = await self._dispatcher.journal(self._store.file, task.file)
+            if file is None:
+                raise Refused(410, "result_deleted", f"the file with the result of task {task.id} was deleted")
+        return JSONResponse({"id": task.id, "result": task.result, "file": file.public() if file else None})
 
     async def _cancel(self, request: Request) -> JSONResponse:
         task = await self._found(request)

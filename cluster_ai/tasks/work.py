@@ -26,7 +26,7 @@ from cluster_ai.tasks.process import FinalError
 from cluster_ai.tasks.progress import TOPIC, Progress
 from cluster_ai.tasks.turns import Turns
 
-RESULT_LIMIT = 8 << 20  # bytes of JSON
+ANSWER_LIMIT, RESULT_LIMIT = 8 << 20, 200 << 20  # bytes of JSON: of an engine's answer, and of other results
 ENGINE_AWAY = 60.0  # seconds in which an engine that isn't there is asked again
 _PATHS = {"prompt": "/api/generate", "messages": "/api/chat", "input": "/api/embed"}
 _running: dict[str, Callable[[], None]] = {}  # task -> how to stop it
@@ -79,9 +79,9 @@ def _do(order: Mapping[str, Any]) -> dict[str, Any]:
         return {"error": str(e), "final": True}
     except Exception as e:
         return {"error": f"{type(e).__name__}: {e}", "final": False}
-    size = len(json.dumps(outcome["result"]))
-    if size > RESULT_LIMIT:
-        return {"error": f"the result has {size} bytes of JSON; at most {RESULT_LIMIT} are kept", "final": True}
+    size, most = len(json.dumps(outcome["result"])), ANSWER_LIMIT if "seconds" in outcome else RESULT_LIMIT
+    if size > most:
+        return {"error": f"the result has {size} bytes of JSON; at most {most} are kept", "final": True}
     return outcome
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -41,12 +43,20 @@ def test_tasks_come_to_their_results_and_say_who_had_them(here: Site, tmp_path: 
         }
         ids = here.submit(infer, note(tmp_path, "one"), {**failing, "retries": 2}, note(tmp_path, "two", tags=["t"]))
         unknown = here.submit({"kind": "custom", "payload": {"function": "nothing"}})
-        until(lambda: here.ended(*ids, *unknown), within=60)
+        (large,) = here.submit({"kind": "custom", "payload": {"function": "much", "arguments": {"size": 1 << 20}}})
+        until(lambda: here.ended(*ids, *unknown, large), within=60)
         assert [here.task(it)["state"] for it in ids] == ["done"] * 4
         assert here.ask("GET", f"/tasks/{ids[0]}/result")["result"]["response"]
         assert here.ask("GET", f"/tasks/{ids[1]}/result")["result"] == {"said": "one"}
         assert (here.task(ids[2])["attempt"], here.task(ids[2])["worker"]) == (3, "w1")
-        assert "no installed plugin has this function; there are: fail, note" in here.task(unknown[0])["error"]
+        assert "no installed plugin has this function; there are: fail, much, note" in here.task(unknown[0])["error"]
+        said = here.ask("GET", f"/tasks/{large}/result")
+        assert (said["result"], here.task(large)["result_file"]) == (None, said["file"]["id"])
+        content = here.read(f"/files/{said['file']['id']}/content")
+        assert json.loads(content) == {"text": "x" * (1 << 20)}
+        assert said["file"]["sha256"] == hashlib.sha256(content).hexdigest()
+        here.ask("DELETE", f"/files/{said['file']['id']}")
+        assert here.ask("GET", f"/tasks/{large}/result")["code"] == "result_deleted"
         assert [t["id"] for t in here.ask("GET", "/tasks?user=ada&tag=t&most=10")["tasks"]] == [ids[3]]
         assert here.ask("GET", f"/tasks/{ids[1]}?user=bob")["code"] == "task_not_found"
 

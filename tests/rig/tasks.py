@@ -32,6 +32,9 @@ def note(path, text, until=None):
         time.sleep(0.02)
     return {"said": text}
 
+def much(size):
+    return {"text": "x" * size}
+
 def fail(path, times):
     with open(path, "a") as file:
         file.write("x\\n")
@@ -48,7 +51,9 @@ def plugin(folder: Path) -> str:
     told = folder / "evidence-1.dist-info"
     told.mkdir()
     (told / "METADATA").write_text("Metadata-Version: 2.1\nName: evidence\nVersion: 1\n")
-    (told / "entry_points.txt").write_text("[cluster_ai.tasks]\nnote = evidence:note\nfail = evidence:fail\n")
+    (told / "entry_points.txt").write_text(
+        "[cluster_ai.tasks]\nnote = evidence:note\nfail = evidence:fail\nmuch = evidence:much\n"
+    )
     return f"{REPOSITORY}:{folder}"
 
 
@@ -104,10 +109,12 @@ class Site:
         )
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
+        return json.loads(self.read(path, method, body))
+
+    def read(self, path: str, method: str = "GET", body: Any = None) -> bytes:
         with contextlib.closing(_Connection(self.socket)) as connection:
             connection.request(method, path, json.dumps(body) if body is not None else None)
-            reply = connection.getresponse()
-            return json.loads(reply.read())
+            return connection.getresponse().read()
 
     def submit(self, *specs: dict[str, Any], keys: list[str | None] | None = None, user: str = "ada") -> list[str]:
         said = self.ask("POST", "/tasks", {"tasks": specs, "keys": keys or [None] * len(specs), "user": user})

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 from urllib.parse import quote, urlencode
 
 import typer
@@ -72,15 +72,40 @@ def show(ctx: typer.Context, task: TaskId, gateway: GatewayUrl = None) -> None:
 
 
 @app.command()
-def result(ctx: typer.Context, task: TaskId, gateway: GatewayUrl = None) -> None:
-    """Print what came out of a task, as JSON."""
-    print(json.dumps(find(ctx.obj, gateway).ask("GET", f"{PATH}/{quote(task, safe='')}/result")["result"], indent=2))
+def result(
+    ctx: typer.Context,
+    task: TaskId,
+    out: Annotated[Path | None, typer.Option("--out", help="Into this file, rather than to standard output.")] = None,
+    gateway: GatewayUrl = None,
+) -> None:
+    """Print what came out of a task: JSON, or what is in the file of a large result."""
+    there = find(ctx.obj, gateway)
+    said = there.ask("GET", f"{PATH}/{quote(task, safe='')}/result")
+    if out is None:
+        put(there, said, sys.stdout.buffer)
+        return
+    beside = out.with_name(f".{out.name}.part")
+    try:
+        with beside.open("wb") as file:
+            put(there, said, file)
+        beside.replace(out)
+    except OSError as e:
+        raise ConfigError(f"can't be written: {e.strerror}", where=str(out)) from e
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 @app.command()
 def cancel(ctx: typer.Context, task: TaskId, gateway: GatewayUrl = None) -> None:
     """Cancel a task; what runs is stopped. One that has ended stays as it is."""
     print(find(ctx.obj, gateway).ask("POST", f"{PATH}/{quote(task, safe='')}/cancel")["state"])
+
+
+def put(there: Client, said: dict[str, Any], out: IO[bytes]) -> None:
+    if said["file"] is not None:
+        there.download(said["file"], out)
+    else:
+        out.write(json.dumps(said["result"], indent=2).encode() + b"\n")
 
 
 def awaited(there: Client, ids: list[str]) -> list[dict[str, Any]]:

@@ -6,14 +6,15 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Container, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from cluster_ai.tasks.batches.store import KEPT, File
+from cluster_ai.tasks.batches.file import File
+from cluster_ai.tasks.batches.store import KEPT
 
 LIMIT = 200 << 20  # bytes of a file
 QUOTA = 5 << 30  # bytes of all files of one user
@@ -28,13 +29,17 @@ class UploadError(ValueError):
 
 
 class Files:
-    """folder: made here. What an upload or a batch that was cut off has left there goes at once."""
+    """folder: made here."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(mode=0o700, exist_ok=True)
-        for path in folder.glob(".*"):
-            path.unlink()
+
+    def keep(self, ids: Container[str]) -> None:
+        """Only these: what was written, but not told of before everything died, nobody knows."""
+        for path in self._folder.iterdir():
+            if path.name not in ids:
+                path.unlink()
 
     def path(self, file: File) -> Path:
         return self._folder / file.id

@@ -10,8 +10,9 @@ from itertools import islice
 from pathlib import Path
 
 from cluster_ai.tasks.batches import lines
+from cluster_ai.tasks.batches.file import File
 from cluster_ai.tasks.batches.files import Files
-from cluster_ai.tasks.batches.store import ALIVE, Batch, File, Stage, Store
+from cluster_ai.tasks.batches.store import ALIVE, Batch, Stage, Store
 from cluster_ai.tasks.dispatcher import Dispatcher
 from cluster_ai.tasks.journal import Journal
 from cluster_ai.tasks.model import Spec, State

@@ -10,9 +10,10 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from cluster_ai.tasks.batches import files as uploads
+from cluster_ai.tasks.batches.file import File
 from cluster_ai.tasks.batches.files import Files, Form, UploadError
 from cluster_ai.tasks.batches.runner import Runner
-from cluster_ai.tasks.batches.store import ALIVE, Batch, File, Stage, Store
+from cluster_ai.tasks.batches.store import ALIVE, Batch, Stage, Store
 from cluster_ai.tasks.dispatcher import Dispatcher
 from cluster_ai.tasks.journal import Journal
 from cluster_ai.tasks.model import ENDPOINTS, State

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import secrets
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from cluster_ai.tasks.batches.file import COLUMNS, File, insert
 from cluster_ai.tasks.journal import Journal
 from cluster_ai.tasks.model import State
 
@@ -29,31 +29,6 @@ class Stage(StrEnum):
 
 
 ALIVE = (Stage.VALIDATING, Stage.IN_PROGRESS, Stage.FINALIZING, Stage.CANCELLING)
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    id: str
-    user: str
-    name: str
-    purpose: str
-    bytes: int
-    sha256: str
-    created: float
-    expires: float
-
-    def public(self) -> dict[str, Any]:
-        return {
-            "id": self.id,
-            "object": "file",
-            "bytes": self.bytes,
-            "created_at": int(self.created),
-            "expires_at": int(self.expires),
-            "filename": self.name,
-            "purpose": self.purpose,
-            "status": "processed",
-            "sha256": self.sha256,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +72,6 @@ class Batch:
         }
 
 
-_FILE = "id, user, name, purpose, bytes, sha256, created, expires"
 _BATCH = "id, user, endpoint, input, metadata, state, total, times, expires, output, errors, wrong, counts, models"
 
 
@@ -107,17 +81,17 @@ class Store:
 
     def add_file(self, file: File) -> None:
         with self._journal.transaction() as db:
-            _insert(db, file)
+            insert(db, file)
 
     def file(self, file_id: str) -> File | None:
-        rows = self._journal.rows(f"SELECT {_FILE} FROM files WHERE id = ?", file_id)  # noqa: S608
+        rows = self._journal.rows(f"SELECT {COLUMNS} FROM files WHERE id = ?", file_id)  # noqa: S608
         return File(*rows[0]) if rows else None
 
     def files(self, user: str | None, purpose: str | None, after: str | None, most: int) -> list[File]:
         """The newest first. user None: everybody's."""
         where, values = _page("files", {"user": user, "purpose": purpose}, after)
         rows = self._journal.rows(
-            f"SELECT {_FILE} FROM files {where} ORDER BY number DESC LIMIT ?",  # noqa: S608
+            f"SELECT {COLUMNS} FROM files {where} ORDER BY number DESC LIMIT ?",  # noqa: S608
             *values,
             most,
         )
@@ -127,6 +101,10 @@ class Store:
         with self._journal.transaction() as db:
             db.execute("DELETE FROM files WHERE id = ?", (file_id,))
 
+    def ids(self) -> set[str]:
+        """Of everybody's files."""
+        return {row[0] for row in self._journal.rows("SELECT id FROM files")}
+
     def used(self, user: str) -> int:
         """Bytes of this user's files."""
         ((found,),) = self._journal.rows("SELECT coalesce(sum(bytes), 0) FROM files WHERE user = ?", user)
@@ -134,7 +112,7 @@ class Store:
 
     def over(self) -> list[File]:
         """Files whose time is over."""
-        rows = self._journal.rows(f"SELECT {_FILE} FROM files WHERE expires < ?", self._journal.now)  # noqa: S608
+        rows = self._journal.rows(f"SELECT {COLUMNS} FROM files WHERE expires < ?", self._journal.now)  # noqa: S608
         return [File(*row) for row in rows]
 
     def add_batch(
@@ -209,7 +187,7 @@ class Store:
             times = {**json.loads(found[1]), stage.value: self._journal.now}
             for file in (output, errors):
                 if file is not None:
-                    _insert(db, file)
+                    insert(db, file)
             db.execute(
                 "UPDATE batches SET state = ?, times = ?, total = coalesce(?, total), wrong = ?, counts = ?,"
                 " output = ?, errors = ? WHERE id = ?",
@@ -248,13 +226,6 @@ class Store:
                 f"DELETE FROM batches WHERE state IN ({ended}) AND expires < ?",  # noqa: S608
                 (self._journal.now - KEPT,),
             )
-
-
-def _insert(db: sqlite3.Connection, file: File) -> None:
-    db.execute(
-        "INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(number), 0) + 1 FROM files))",
-        (file.id, file.user, file.name, file.purpose, file.bytes, file.sha256, file.created, file.expires),
-    )
 
 
 def _batch(row: Sequence[Any]) -> Batch:

@@ -172,7 +172,10 @@ def test_a_journal_of_before_the_account_is_taken_on(tmp_path: Path) -> None:
     with contextlib.closing(Journal(path)) as made:
         Store(made).add_batch("ada", None, "/v1/embeddings", "file-1", None, None)
     with contextlib.closing(sqlite3.connect(path)) as before:
-        before.executescript("ALTER TABLE batches DROP COLUMN models; DROP TABLE spent; PRAGMA user_version = 2;")
+        before.executescript(
+            "ALTER TABLE batches DROP COLUMN models; ALTER TABLE tasks DROP COLUMN file; DROP TABLE spent;"
+            "PRAGMA user_version = 2;"
+        )
     with contextlib.closing(Journal(path)) as now:
         assert [batch.models for batch in Store(now).alive()] == [None]
         batch = Store(now).add_batch("ada", None, "/v1/embeddings", "file-1", None, ["m:latest"])

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from cluster_ai.tasks.batches.file import File
 from cluster_ai.tasks.batches.files import Files
 from cluster_ai.tasks.batches.runner import Runner
-from cluster_ai.tasks.batches.store import KEPT, WINDOW, Batch, File, Stage, Store
+from cluster_ai.tasks.batches.store import KEPT, WINDOW, Batch, Stage, Store
 from cluster_ai.tasks.dispatcher import Dispatcher
 from cluster_ai.tasks.journal import Journal, Outcome
 from cluster_ai.tasks.model import State
+from cluster_ai.tasks.results import Results
 
 CHAT = "/v1/chat/completions"
 
@@ -69,8 +71,8 @@ async def here(tmp_path: Path) -> AsyncIterator[Here]:
     clock = Clock()
     journal = Journal(None, clock)
     ignore: Callable[[str], None] = lambda reason: None  # noqa: E731
-    dispatcher = Dispatcher("tls://127.0.0.1:1", None, (), journal, ignore)
     store, files = Store(journal), Files(tmp_path / "files")
+    dispatcher = Dispatcher("tls://127.0.0.1:1", None, (), journal, Results(store, files), ignore)
     runner = Runner(journal, store, files, dispatcher)
     running = asyncio.create_task(runner.run())
     yield Here(clock, journal, store, files, runner)

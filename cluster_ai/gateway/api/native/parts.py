@@ -41,6 +41,7 @@ _REFUSALS = {
     404: "There is no such thing",
     405: "The path doesn't take this method",
     409: "It doesn't fit what is there now",
+    410: "It was there, and was deleted",
     413: "The body is too large",
     429: "Too much for this user now; see Retry-After",
     500: "A fault of the gateway; its log has it under `request_id`",

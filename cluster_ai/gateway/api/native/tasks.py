@@ -25,6 +25,7 @@ EXAMPLE: JsonDict = {
     "error": None,
     "progress": 1.0,
     "progress_text": None,
+    "result_file": None,
     "submitted": "2026-11-24T09:30:00Z",
     "ended": "2026-11-24T09:30:02Z",
     "cpu": 1,
@@ -123,6 +124,7 @@ class TaskInfo(BaseModel):
         description="A share of 0 to 1, as the task says itself while it runs; 1 when it is done; null: it says none."
     )
     progress_text: str | None = Field(description="What it does just now.")
+    result_file: str | None = Field(description="The id of the file with what came out, where that is large.")
     submitted: str
     ended: str | None
     cpu: int
@@ -141,13 +143,26 @@ class Tasks(BaseModel):
     tasks: list[TaskInfo]
 
 
+class ResultFile(BaseModel):
+    """One of the user's files: `/v1/files/{id}/content` has it."""
+
+    id: str
+    filename: str
+    bytes: int
+    sha256: str
+    expires_at: int = Field(description="Seconds since 1970.")
+
+
 class TaskResult(BaseModel):
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"id": "task-0f3c9a51b7e2d846", "result": {"response": "It scatters."}}]}
+        json_schema_extra={
+            "examples": [{"id": "task-0f3c9a51b7e2d846", "result": {"response": "It scatters."}, "file": None}]
+        }
     )
 
     id: str
-    result: Any = Field(description="What the engine, or the function, answered.")
+    result: Any = Field(description="What the engine, or the function, answered; null where that is in the file.")
+    file: ResultFile | None = Field(description="What came out, where that is large.")
 
 
 def _info(said: dict[str, Any]) -> TaskInfo:
@@ -215,7 +230,7 @@ def routes(parts: Parts) -> APIRouter:
         "/{id}/result",
         summary="What came out of a task that is done",
         operation_id="getTaskResult",
-        responses=refusals(404, 409, 500, 503),
+        responses=refusals(404, 409, 410, 500, 503),
     )
     async def result(id: TaskId, user: Asking) -> TaskResult:  # noqa: A002 (the path's name for it)
         return TaskResult(**await ask("GET", f"/tasks/{_segment(id)}/result", _whose(user)))
