@@ -17,6 +17,7 @@ BLOBS = STATE / "blobs"  # <sha256>: GGUF files
 INCOMING = STATE / "incoming"  # archives on their way in
 HOST_STAMP = STATE / "host-layer"  # digest of roles, variables and distribution that the host was converged to
 DRIFTED = "drift: "  # how the stamp begins instead, after the host's own check found that it isn't so any more
+ROLLOUTS = STATE / "rollouts"  # on the head: a copy of each rollout's record
 PACKAGES = STATE / "packages"  # what the host layer installed: a name and a version a line
 VERIFIED = STATE / "verify.json"  # what the host's own check found, for people
 DRIFT = STATE / "drift"  # of that, what a push and a switch put right, one a line; absent where there is nothing

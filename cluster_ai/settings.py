@@ -67,6 +67,7 @@ class GatewaySettings:
     limits: LimitSettings = LimitSettings()
     traces: str | None = None  # base URL of an OTLP receiver; None: no tracing
     tasks: str | None = None  # path of the task manager's Unix socket; None: no tasks
+    rollouts: str | None = None  # the folder of rollouts' records; None: there are none
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,16 +9,18 @@ from pathlib import Path
 import streamlit as st
 
 from cluster_ai import settings
-from dashboard import access, live
+from dashboard import access, acting, live
 from dashboard.app_pages import models, overview, playground, workers
 
 HERE = Path(__file__).parent
-PAGES = (
-    ("Overview", "overview", ":material/monitoring:", overview.draw),
-    ("Workers", "workers", ":material/dns:", workers.draw),
-    ("Models", "models", ":material/neurology:", models.draw),
-    ("Playground", "playground", ":material/chat:", playground.draw),
-)
+PAGES = {
+    "Cluster": (
+        ("Overview", "overview", ":material/monitoring:", overview.draw),
+        ("Workers", "workers", ":material/dns:", workers.draw),
+        ("Models", "models", ":material/neurology:", models.draw),
+    ),
+    "Work": (("Playground", "playground", ":material/chat:", playground.draw),),
+}
 
 
 @st.cache_resource(show_spinner=False)
@@ -36,13 +38,17 @@ def main() -> None:
             [st.Page(partial(gate, sources), title="Sign in", url_path="sign-in", default=True)], position="hidden"
         ).run()
         return
-    pages = [
-        st.Page(partial(draw, sources), title=title, icon=icon, url_path=path, default=path == "overview")
-        for title, path, icon, draw in PAGES
-    ]
+    pages = {
+        section: [
+            st.Page(partial(draw, sources), title=title, icon=icon, url_path=path, default=path == "overview")
+            for title, path, icon, draw in drawn
+        ]
+        for section, drawn in PAGES.items()
+    }
     page = st.navigation(pages)
     with st.sidebar:
         access.sidebar(sources)
+    acting.outcome()
     page.run()
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dashboard import units
-from dashboard.gateway import Served
 from dashboard.queries import Overview
+from dashboard.served import Served
 
 STALE = 60.0  # seconds without a scrape before the data is called old
 FULL = 0.9  # share of memory or disk in use
@@ -35,6 +35,21 @@ def notices(overview: Overview, served: Served | None, *, now: float | None = No
         *_monitoring(overview, now),
     ]
     return sorted(found, key=lambda n: n.level != "error")
+
+
+def well(overview: Overview, served: Served) -> str:
+    """What was looked at and found in order, for when there is no notice."""
+    found = [
+        units.answering(overview.workers_up, "worker"),
+        f"{units.counted(len(served.models), 'model')} ready" if served.models else "no model yet",
+        f"{units.share(overview.failed / overview.finished if overview.finished else 0)} of requests failed",
+    ]
+    checked = [h for h in overview.hosts if h.checked is not None]
+    if checked:
+        found.append(f"no drift on {units.counted(len(checked), 'host')}")
+    if overview.rollout in ("done", "undone"):
+        found.append(f"the last rollout is {overview.rollout}")
+    return f"**All is well.** {', '.join(found).capitalize()}."
 
 
 def _workers(o: Overview, served: Served | None) -> list[Notice]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from types import FunctionType
 from typing import Any, Generic, TypeVar
 
 import streamlit as st
@@ -15,7 +16,8 @@ import streamlit as st
 from cluster_ai.errors import ClusterAIError, UnavailableError
 from cluster_ai.settings import DashboardSettings
 from dashboard import prometheus, queries
-from dashboard.gateway import Caller, Gateway, Login, Served, UnauthorizedError
+from dashboard.gateway import Caller, Gateway, Login, UnauthorizedError
+from dashboard.served import Served, served
 
 T = TypeVar("T")
 
@@ -73,7 +75,19 @@ class Sources:
 
     def served(self) -> Reading[Served]:
         """What the gateway knows. Raises UnauthorizedError."""
-        return _served(self.settings.gateway_url, self.caller)
+        return self.told(served)
+
+    def told(self, read: Callable[..., T], *asked: Any) -> Reading[T]:
+        """What one of the functions that ask the gateway returns, read(gateway, caller, *asked).
+
+        Raises UnauthorizedError.
+        """
+        reading: Reading[T] = _told(read, self.settings.gateway_url, self.caller, asked)
+        return reading
+
+    def forget(self) -> None:
+        """Reads anew what the gateway told, since something was changed."""
+        _told.clear()
 
 
 _ASK: dict[str, Callable[[prometheus.Prometheus, prometheus.Span], Any]] = {
@@ -117,10 +131,14 @@ def _remembering(what: str, url: str, seconds: int) -> Reading[Any]:
     return replace(last, problem=reading.problem) if last else reading
 
 
-@st.cache_data(ttl=KEEP, show_spinner=False, max_entries=1000)
-def _served(url: str, caller: Caller) -> Reading[Served]:
+def _name(read: Callable[..., Any]) -> str:
+    return f"{read.__module__}.{read.__qualname__}"
+
+
+@st.cache_data(ttl=KEEP, show_spinner=False, max_entries=1000, hash_funcs={FunctionType: _name})
+def _told(read: Callable[..., Any], url: str, caller: Caller, asked: tuple[Any, ...]) -> Reading[Any]:
     try:
-        return Reading(Gateway(url).served(caller), time.time(), None)
+        return Reading(read(Gateway(url), caller, *asked), time.time(), None)
     except UnauthorizedError:
         raise
     except ClusterAIError as problem:

@@ -66,6 +66,8 @@ class Model:
     p50: float | None  # seconds of inference
     p95: float | None
     load_time: float | None  # seconds, mean within what Prometheus keeps
+    first_token: float | None  # seconds, 95 % of the streamed answers within
+    hits: float | None  # share of the last requests that found it in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,7 @@ def workers(prometheus: Prometheus, span: Span) -> Workers:
                 ("cpu", "max by (worker) (worker_cpu_usage)", _worker),
                 ("memory", "max by (worker) (worker_memory_usage)", _worker),
                 ("gpu_memory", "sum by (worker, gpu) (worker_gpu_memory)", _card),
+                ("heat", "max by (worker, gpu) (worker_gpu_temperature_celsius)", _card),
                 ("tasks", f"sum by (worker) (avg_over_time(worker_active_tasks[{w}]))", _worker),
                 ("tokens", tokens_rate, _worker),
             )
@@ -196,7 +199,7 @@ def _card(labels: Mapping[str, str]) -> str:
 def models(prometheus: Prometheus, span: Span) -> Models:
     w, whole = span.rate_window, f"{span.seconds}s"
     inference = "model_inference_time_seconds"
-    requests_, tokens, generated, p50, p95, load = (
+    requests_, tokens, generated, p50, p95, load, first, hits = (
         by_label(prometheus.instant(query), "model")
         for query in (
             total_rate(f"{inference}_count", w, ["model"]),
@@ -205,6 +208,8 @@ def models(prometheus: Prometheus, span: Span) -> Models:
             quantile(0.5, inference, whole, ["model"]),
             quantile(0.95, inference, whole, ["model"]),
             "sum by (model) (model_load_time_seconds_sum) / sum by (model) (model_load_time_seconds_count)",
+            quantile(0.95, "gateway_time_to_first_token_seconds", whole, ["model"]),
+            "avg by (model) (model_cache_hit_rate)",
         )
     )
     return Models(
@@ -218,6 +223,8 @@ def models(prometheus: Prometheus, span: Span) -> Models:
                 p50.get(name),
                 p95.get(name),
                 load.get(name),
+                first.get(name),
+                hits.get(name),
             )
             for name in sorted({*requests_, *tokens})
         ),
@@ -228,7 +235,9 @@ def models(prometheus: Prometheus, span: Span) -> Models:
             "first_token": prometheus.over(
                 quantile(0.95, "gateway_time_to_first_token_seconds", w, ["model"]), span, lambda m: m["model"]
             ),
-            "hits": prometheus.over("avg by (model) (model_cache_hit_rate)", span, lambda m: m["model"]),
+            "queue": prometheus.over(
+                f"sum by (model) (avg_over_time(gateway_queue_length[{w}]))", span, lambda m: m["model"]
+            ),
             "inference": prometheus.over(quantile(0.95, inference, w, ["model"]), span, lambda m: m["model"]),
         },
     )

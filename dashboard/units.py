@@ -25,6 +25,15 @@ def count(value: float | None) -> str:
     return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}") if value is not None and _known(value) else NOTHING
 
 
+def counted(number: int, one: str) -> str:
+    """Such as "1 request", "3 requests"."""
+    return f"{count(number)} {one}{'' if number == 1 else 's'}"
+
+
+def answering(number: int, one: str) -> str:
+    return f"{counted(number, one)} answer{'s' if number == 1 else ''}"
+
+
 def rate(value: float | None) -> str:
     return f"{significant(value)} /s" if value is not None and _known(value) else NOTHING
 

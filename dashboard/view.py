@@ -14,21 +14,24 @@ from streamlit.delta_generator import DeltaGenerator
 
 from cluster_ai.errors import ClusterAIError
 from dashboard import units
-from dashboard.gateway import Served, UnauthorizedError
+from dashboard.gateway import UnauthorizedError
 from dashboard.live import SPANS, Reading, Sources
+from dashboard.served import Served
 
 Unit = Literal["per_second", "seconds", "share", "gib", "count"]
 
 # How each unit's axis and tooltip write a number (d3's formats), and the least top of the axis: an idle cluster's line
 # lies at the bottom, instead of noise filling the height.
 _UNITS: dict[Unit, tuple[str, str, float]] = {
-    "per_second": ("~g", ".3~g", 0.1),
-    "seconds": ("~g", ".3~g", 0.1),
+    "per_second": ("~r", ".3~r", 0.1),
+    "seconds": ("~r", ".3~r", 0.1),
     "share": (".0%", ".1%", 1),
     "gib": (".3~r", ".2f", 1),
     "count": ("~r", ".2~r", 2),
 }
 CHART_HEIGHT = 180
+# Vega writes hours as 11:55 before midnight and before noon; people of a cluster work by 23:55.
+_HOURS = "timeFormat(datum.value, hours(datum.value) + minutes(datum.value) == 0 ? '%b %d' : '%H:%M')"
 
 
 def heading(title: str) -> tuple[int, DeltaGenerator]:
@@ -113,7 +116,7 @@ def lines(frame: pd.DataFrame, unit: Unit) -> alt.LayerChart | alt.FacetChart:
     axis, exact, least = _UNITS[unit]
     names = sorted(frame["series"].unique())
     base = alt.Chart(frame).encode(
-        x=alt.X("time:T", title=None, axis=alt.Axis(grid=False, tickCount=6, labelOverlap=True)),
+        x=alt.X("time:T", title=None, axis=alt.Axis(grid=False, tickCount=6, labelOverlap=True, labelExpr=_HOURS)),
         y=alt.Y("value:Q", title=None, axis=alt.Axis(format=axis, tickCount=4), scale=alt.Scale(domainMin=0)),
         color=alt.Color("series:N", scale=alt.Scale(domain=names), legend=_legend(names), title=None),
     )
@@ -123,7 +126,7 @@ def lines(frame: pd.DataFrame, unit: Unit) -> alt.LayerChart | alt.FacetChart:
         .encode(
             opacity=alt.condition(nearest, alt.value(1), alt.value(0)),
             tooltip=[
-                alt.Tooltip("time:T", title="Time", format="%H:%M:%S"),
+                alt.Tooltip("time:T", title="Time", format="%b %d, %H:%M:%S"),
                 alt.Tooltip("series:N", title="Of"),
                 alt.Tooltip("value:Q", title="Value", format=exact),
             ],

@@ -144,6 +144,16 @@ export interface GpuInfo {
   memory_used: number;
   memory_total: number;
   usage: number | null;
+  /** Degrees Celsius; null where the card doesn't tell. */
+  temperature: number | null;
+}
+
+export interface HostChange {
+  host: string;
+  /** The release that it ran; null: none yet. */
+  before: string | null;
+  /** The release that it is to run. */
+  wanted: string;
 }
 
 export interface Ids {
@@ -326,6 +336,65 @@ export interface ResultFile {
   sha256: string;
   /** Seconds since 1970. */
   expires_at: number;
+}
+
+export interface RolloutConfiguration {
+  id: string;
+  sha256: string;
+  /** The cluster.yaml that it applied, as it was. */
+  text: string;
+}
+
+export interface RolloutDetails {
+  id: string;
+  command: string;
+  who: string;
+  strategy: string;
+  state: string;
+  reason: string;
+  started: string;
+  ended: string | null;
+  /** SHA-256 of the cluster.yaml that it applied. */
+  configuration: string;
+  hosts: HostChange[];
+  waves: RolloutWave[];
+  steps: RolloutStep[];
+}
+
+/** state: running, done, failed, returned, paused, interrupted or undone. Times are UTC. */
+export interface RolloutInfo {
+  id: string;
+  command: string;
+  who: string;
+  strategy: string;
+  state: string;
+  reason: string;
+  started: string;
+  ended: string | null;
+  /** SHA-256 of the cluster.yaml that it applied. */
+  configuration: string;
+}
+
+export interface RolloutStep {
+  at: string;
+  step: string;
+  /** Empty: of the rollout as a whole. */
+  host: string;
+  status: string;
+  /** Why it failed; of an `analysis`, its verdict as JSON. */
+  detail: string;
+}
+
+/** Hosts that are switched together. pause, bake: seconds afterwards, of waiting and of traffic that is judged. */
+export interface RolloutWave {
+  hosts: string[];
+  kind: string;
+  pause: number;
+  bake: number;
+}
+
+export interface Rollouts {
+  rollouts: RolloutInfo[];
 }
 
 export interface Routing {
@@ -958,6 +1027,27 @@ export interface Operations {
     path: "/api/v1/audit";
     queryParameters: { after?: number; limit?: number; last?: boolean };
     reply: AuditReply;
+  };
+  /** The last rollouts, the newest first; none where this cluster was never rolled out */
+  listRollouts: {
+    method: "GET";
+    path: "/api/v1/rollouts";
+    queryParameters: { limit?: number };
+    reply: Rollouts;
+  };
+  /** One rollout: what it was to do, and what it did, step by step */
+  getRollout: {
+    method: "GET";
+    path: "/api/v1/rollouts/{id}";
+    pathParameters: { id: string };
+    reply: RolloutDetails;
+  };
+  /** The cluster.yaml that a rollout applied */
+  getRolloutConfiguration: {
+    method: "GET";
+    path: "/api/v1/rollouts/{id}/configuration";
+    pathParameters: { id: string };
+    reply: RolloutConfiguration;
   };
   /** Complete a prompt; the answer names the worker and how fast it was */
   generate: {

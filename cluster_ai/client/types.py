@@ -156,6 +156,7 @@ class GpuInfo:
     memory_used: int
     memory_total: int
     usage: float | None
+    temperature: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,10 @@ def _card(index: int) -> Gpu | None:
         name = pynvml.nvmlDeviceGetName(handle)
     except pynvml.NVMLError:
         return None
-    usage = None
+    usage = temperature = None
     with contextlib.suppress(pynvml.NVMLError):  # not every card tells
         usage = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
-    return Gpu(index, name if isinstance(name, str) else name.decode(), int(memory.used), int(memory.total), usage)
+    with contextlib.suppress(pynvml.NVMLError):
+        temperature = float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
+    told = name if isinstance(name, str) else name.decode()
+    return Gpu(index, told, int(memory.used), int(memory.total), usage, temperature)

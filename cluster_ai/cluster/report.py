@@ -18,6 +18,7 @@ class Gpu:
     memory_used: int  # bytes
     memory_total: int
     usage: float | None  # 0..1; None: the card doesn't say
+    temperature: float | None = None  # degrees Celsius; None: as above, or a worker of an older release
 
 
 @dataclass(frozen=True, slots=True)

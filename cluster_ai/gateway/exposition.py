@@ -79,6 +79,8 @@ def _hosts(view: View | None) -> Iterator[Family]:
     yield _gauge(names.WORKER_GPU_MEMORY, [(labels, g.memory_used) for labels, g in cards])
     yield _gauge(names.WORKER_GPU_MEMORY_CAPACITY, [(labels, g.memory_total) for labels, g in cards])
     yield _gauge(names.WORKER_GPU_USAGE, [(labels, g.usage) for labels, g in cards if g.usage is not None])
+    warm = [(labels, g.temperature) for labels, g in cards if g.temperature is not None]
+    yield _gauge(names.WORKER_GPU_TEMPERATURE, warm)
 
 
 def _gauge(metric: Metric, samples: Samples) -> GaugeMetricFamily:

@@ -61,6 +61,9 @@ WORKER_GPU_MEMORY_CAPACITY = Metric(
 WORKER_GPU_USAGE = Metric(
     "worker_gpu_usage", "gauge", "Share of time in which a card was busy, 0 to 1.", ("worker", "gpu")
 )
+WORKER_GPU_TEMPERATURE = Metric(
+    "worker_gpu_temperature_celsius", "gauge", "How hot a card is, where it tells.", ("worker", "gpu")
+)
 WORKER_TASKS = Metric(
     "worker_active_tasks",
     "gauge",
@@ -253,6 +256,7 @@ METRICS = (
     WORKER_GPU_MEMORY,
     WORKER_GPU_MEMORY_CAPACITY,
     WORKER_GPU_USAGE,
+    WORKER_GPU_TEMPERATURE,
     WORKER_TASKS,
     WORKER_MODEL_LOADED,
     WORKER_REQUESTS,

@@ -140,6 +140,7 @@ def _gateway(config: Config, placement: Placement) -> settings.GatewaySettings:
         ),
         models={model.name: _context(config, model) for model in config.models},
         tasks=str(layout.TASKS_SOCKET),
+        rollouts=str(layout.ROLLOUTS),
         context=config.gateway.context,
         limits=settings.LimitSettings(**dataclasses.asdict(config.gateway.limits)),
         traces=config.monitoring.traces,

@@ -59,6 +59,7 @@ class Intent:
     config: str  # SHA-256 of cluster.yaml
     hosts: Mapping[str, Change]
     waves: tuple[Mapping[str, Any], ...]  # as in the plan's JSON
+    text: str = ""  # that cluster.yaml; empty: not told, since nothing of it was applied
 
     def as_dict(self) -> dict[str, Any]:
         hosts = {name: {"before": it.before, "wanted": it.wanted} for name, it in self.hosts.items()}
@@ -68,12 +69,14 @@ class Intent:
             "config": self.config,
             "hosts": hosts,
             "waves": [dict(wave) for wave in self.waves],
+            "text": self.text,
         }
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> Intent:
         hosts = {name: Change(it["before"], it["wanted"]) for name, it in data["hosts"].items()}
-        return cls(data["cluster"], data["strategy"], data["config"], hosts, tuple(data["waves"]))
+        waves, text = tuple(data["waves"]), data.get("text", "")  # which older versions don't tell
+        return cls(data["cluster"], data["strategy"], data["config"], hosts, waves, text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,8 +34,8 @@ BEAT = 10.0  # seconds between heartbeats
 _SCRIPT = """
 import base64, fcntl, json, os, sys, time, zlib
 do, folder, told = sys.argv[1], sys.argv[2], json.loads(zlib.decompress(base64.b64decode(sys.argv[3])))
+os.umask(0o022)  # the gateway reads the records
 os.makedirs(folder + "/rollouts", exist_ok=True)
-os.umask(0o022)
 
 def write(path, data):
     with open(path + ".new", "w") as file:

@@ -21,6 +21,8 @@ from cluster_ai.rollout.plan import Plan
 from cluster_ai.rollout.scope import Scope
 from cluster_ai.rollout.traffic import lift
 
+LONGEST = 20_000  # characters of a step's detail: the verdict over a wave of some dozen workers
+
 
 def folder(config_path: Path) -> Path:
     """Where a controller keeps what is its own."""
@@ -45,7 +47,8 @@ def intent(config: Config, plan: Plan) -> Intent:
     hosts = {it.host: Change(it.release_from, it.release_to) for it in plan.hosts if it.changes}
     strategies = dict.fromkeys(policy.strategy for policy, workers in policies(config) if workers)
     waves = tuple(wave.as_dict() for wave in plan.waves)
-    return Intent(config.name, ", ".join(strategies), config_digest(config), hosts, waves)
+    text = config.path.read_text(encoding="utf-8")
+    return Intent(config.name, ", ".join(strategies), config_digest(config), hosts, waves, text)
 
 
 def controller(config_path: Path) -> str:
@@ -122,7 +125,7 @@ class Record:
         self.step(what, "", "start")
 
     def step(self, step: str, host: str, status: str, detail: str = "") -> None:
-        self.journal.step(self.id, step, host, status, detail[:2000])
+        self.journal.step(self.id, step, host, status, detail[:LONGEST])
 
     def doing(self, what: str) -> None:
         """Raises RolloutError where another controller has taken the lease meanwhile."""

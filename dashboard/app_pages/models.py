@@ -1,14 +1,27 @@
-"""Every model: where it lives, and how fast it answers."""
+"""Every model: where it lives, how fast it answers; have one in memory, or out of it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import altair as alt
 import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import queries, units, view
-from dashboard.gateway import ServedModel
+from dashboard import acting, queries, units, view
 from dashboard.live import REFRESH, Sources
+from dashboard.served import Served, ServedModel
+
+EVERYWHERE = "wherever it is placed"
+_UPRIGHT = 8  # names of workers that fit beside each other
+_ORDER = "/api/v1/models/{}/"
+# How each cell of the map shows: sign and colour, so that neither alone has to be told apart.
+_CELLS = {
+    "in memory": ("●", "#009E73"),
+    "on disk": ("○", "#56B4E9"),
+    "missing": ("✕", "#D55E00"),
+}
 
 
 def draw(sources: Sources) -> None:
@@ -30,6 +43,9 @@ def _now(sources: Sources, seconds: int, slot: DeltaGenerator) -> None:
             )
         return
     _table(known, measured)
+    if served.value is not None and known:
+        _map(served.value)
+        _memory(sources, served.value)
     if now is None:
         return
     idle = "No answers in this time. Send a prompt from the Playground."
@@ -53,9 +69,7 @@ def _now(sources: Sources, seconds: int, slot: DeltaGenerator) -> None:
             key="inference",
             nothing=idle,
         )
-        view.chart(
-            "Found in memory", "share of the last requests", now.charts["hits"], "share", key="hits", nothing=idle
-        )
+        view.chart("Waiting", "requests, mean", now.charts["queue"], "count", key="queue", nothing=idle)
 
 
 def _table(served: tuple[ServedModel, ...], measured: tuple[queries.Model, ...]) -> None:
@@ -69,31 +83,105 @@ def _table(served: tuple[ServedModel, ...], measured: tuple[queries.Model, ...])
                 "Model": name,
                 "Size": units.gib(place.size) if place and place.size else None,
                 "Kind": " ".join(t for t in (place.parameters, place.quantization) if t) or None if place else None,
+                "Context": place.context if place else None,
                 "Ready": f"{len(place.present)} of {max(place.replicas, len(place.present))}" if place else None,
-                "Present": ", ".join(place.present) if place else None,
-                "Loaded": (", ".join(place.loaded) or "none now") if place else None,
+                "Requests": number.requests if number else None,
                 "Tokens": number.tokens if number else None,
                 "Generated": round(number.generated) if number and number.generated is not None else None,
+                "First": number.first_token if number else None,
                 "p50": number.p50 if number else None,
                 "p95": number.p95 if number else None,
                 "Load": number.load_time if number else None,
+                "Hits": number.hits if number else None,
             }
         )
     config = {
         "Kind": st.column_config.TextColumn("Kind", help="Parameters and quantization."),
+        "Context": st.column_config.NumberColumn("Context", format="localized", help="Tokens of prompt and answer."),
         "Ready": st.column_config.TextColumn(
             "Ready", help="Workers that can answer with it, of those it is placed on."
         ),
-        "Present": st.column_config.TextColumn("On"),
-        "Loaded": st.column_config.TextColumn(
-            "In memory of", help="A model that is in no worker's memory is loaded by its next request."
-        ),
+        "Requests": st.column_config.NumberColumn("Requests/s", format="%.2f", help="Over the last minute."),
         "Tokens": st.column_config.NumberColumn("Tokens/s", format="%.1f", help="Over the last minute."),
         "Generated": st.column_config.NumberColumn("Tokens", format="localized", help="Generated in the time shown."),
+        "First": st.column_config.NumberColumn(
+            "First token", format="%.2f s", help="95 % of the streamed answers began within."
+        ),
         "p50": st.column_config.NumberColumn("Typical", format="%.1f s", help="Half of the answers took less."),
         "p95": st.column_config.NumberColumn("95 % within", format="%.1f s", help="Time of inference."),
         "Load": st.column_config.NumberColumn("To load", format="%.1f s", help="Mean time to get it into memory."),
+        "Hits": st.column_config.NumberColumn(
+            "Found in memory", format="percent", help="Of the last 256 requests: those that needn't wait for loading."
+        ),
     }
     frame = pd.DataFrame(rows)
     shown = [c for c in frame.columns if c == "Model" or frame[c].notna().any()]
     view.table(frame, shown, config, key="models")
+
+
+def _map(served: Served) -> None:
+    """Which model is on which worker, and whether it is in its memory."""
+    rows = [
+        {"model": model.name, "worker": worker.name, "state": state, "sign": _CELLS[state][0]}
+        for model in served.models
+        for worker in served.workers
+        if (state := _cell(model, worker.name, model.name in worker.placed)) is not None
+    ]
+    with view.card("Placement", "model by worker: ● in memory, ○ on disk, ✕ placed there but missing"):
+        if not rows:
+            st.caption("No worker has a model: `cluster-ai status` says what does not run.")
+            return
+        base = alt.Chart(pd.DataFrame(rows)).encode(
+            x=alt.X(
+                "worker:N",
+                title=None,
+                scale=alt.Scale(domain=[w.name for w in served.workers]),
+                axis=_axis(0 if len(served.workers) <= _UPRIGHT else -30, 120),
+            ),
+            y=alt.Y("model:N", title=None, scale=alt.Scale(domain=[m.name for m in served.models]), axis=_axis(0, 220)),
+            tooltip=[
+                alt.Tooltip("model:N", title="Model"),
+                alt.Tooltip("worker:N", title="Worker"),
+                alt.Tooltip("state:N", title="It is"),
+            ],
+        )
+        colour = alt.Color(
+            "state:N",
+            legend=None,
+            scale=alt.Scale(domain=list(_CELLS), range=[colour for _, colour in _CELLS.values()]),
+        )
+        drawn = base.mark_rect(cornerRadius=4, opacity=0.3).encode(color=colour) + base.mark_text(
+            fontSize=16, fontWeight="bold"
+        ).encode(text="sign:N", color=colour)
+        st.altair_chart(drawn, width="stretch", height=60 + 34 * len(served.models), key="placement")
+
+
+def _axis(angle: int, limit: int) -> alt.Axis:
+    return alt.Axis(grid=False, ticks=False, domain=False, labelAngle=angle, labelLimit=limit)
+
+
+def _cell(model: ServedModel, worker: str, placed: bool) -> str | None:
+    if worker in model.loaded:
+        return "in memory"
+    if worker in model.present:
+        return "on disk"
+    return "missing" if placed else None
+
+
+def _memory(sources: Sources, served: Served) -> None:
+    if not acting.may(served, "change models", "load or unload a model"):
+        return
+    with st.popover("Load or unload", icon=":material/memory:"):
+        name = str(st.selectbox("Model", [m.name for m in served.models], key="memory_model"))
+        where = str(st.selectbox("On", [EVERYWHERE, *_having(served, name)], key="memory_worker"))
+        st.caption("A model that is in no memory is loaded by its next request, which then waits for it.")
+        body = {} if where == EVERYWHERE else {"worker": where}
+        with st.container(horizontal=True):
+            if st.button("Load", type="primary", key="load", icon=":material/download:"):
+                acting.order(sources, f"{name} is in memory.", "POST", _ORDER + "load", body, name)
+            if st.button("Unload", key="unload", icon=":material/eject:"):
+                acting.order(sources, f"{name} is out of memory.", "POST", _ORDER + "unload", body, name)
+
+
+def _having(served: Served, model: str) -> Sequence[str]:
+    return next((m.present for m in served.models if m.name == model), ())

@@ -7,6 +7,15 @@ from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import attention, units, view
 from dashboard.live import REFRESH, Sources
+from dashboard.served import Served
+
+_TILES = 60  # of workers; more are only counted
+_STATES = {  # a worker's state -> colour and sign of its tile
+    "active": ("green", "check_circle"),
+    "joining": ("blue", "hourglass_top"),
+    "draining": ("orange", "pause_circle"),
+    "down": ("red", "cancel"),
+}
 
 
 def draw(sources: Sources) -> None:
@@ -27,7 +36,10 @@ def _now(sources: Sources, seconds: int, slot: DeltaGenerator) -> None:
             "They come within a minute of the start; if they don't, `cluster-ai status` says what does not run.",
         )
         return
-    _notices(attention.notices(now, served.value), quiet=reading.problem is None and served.problem is None)
+    quiet = reading.problem is None and served.problem is None
+    _notices(attention.notices(now, served.value), attention.well(now, served.value) if served.value and quiet else "")
+    if served.value is not None:
+        _tiles(served.value)
     workers, requests, tokens, half, most, failed = st.columns(6)
     everyone = now.workers_up + len(now.workers_down)
     workers.metric("Workers up", f"{now.workers_up} of {everyone}", border=True)
@@ -71,10 +83,34 @@ def _now(sources: Sources, seconds: int, slot: DeltaGenerator) -> None:
         )
 
 
-def _notices(found: list[attention.Notice], *, quiet: bool) -> None:
+def _tiles(served: Served) -> None:
+    """Each worker and model by colour and sign, so that the odd one is seen among many."""
+    order = {state: place for place, state in enumerate(reversed(_STATES))}
+    workers = sorted(served.workers, key=lambda w: (order.get(w.state, 0), w.name))
+    tiles = [_tile(w.name, *_STATES.get(w.state, ("gray", "help"))) for w in workers[:_TILES]]
+    if len(workers) > _TILES:
+        tiles.append(f":gray-badge[and {len(workers) - _TILES} more]")
+    models = [
+        _tile(f"{m.name} {len(m.present)}/{max(m.replicas, len(m.present))}", *_of_model(len(m.present), m.replicas))
+        for m in served.models
+    ]
+    st.markdown(" ".join([*tiles, *models]))
+
+
+def _of_model(present: int, replicas: int) -> tuple[str, str]:
+    if not present:
+        return ("red", "cancel") if replicas else ("gray", "help")
+    return ("green", "neurology") if present >= replicas else ("orange", "warning")
+
+
+def _tile(name: str, colour: str, sign: str) -> str:
+    return f":{colour}-badge[:material/{sign}: {name}]"
+
+
+def _notices(found: list[attention.Notice], well: str) -> None:
     if not found:
-        if quiet:
-            st.success("Nothing needs attention.", icon=":material/check_circle:")
+        if well:
+            st.success(well, icon=":material/check_circle:")
         return
     worst = found[0].level == "error"
     show, icon = (st.error, ":material/error:") if worst else (st.warning, ":material/warning:")

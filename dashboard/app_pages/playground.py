@@ -1,21 +1,28 @@
-"""Send a prompt to a model, see the answer come, and which worker gave it how fast."""
+"""Send a prompt to a model, or to two side by side; see the answer come, and which worker gave it how fast."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 import streamlit as st
 
 from cluster_ai.errors import ClusterAIError
-from dashboard import units, view
-from dashboard.gateway import Answer, ServedModel, UnauthorizedError
+from dashboard import acting, units, view
+from dashboard.answers import Answer, Wish, generate
+from dashboard.app_pages import prompts
+from dashboard.gateway import UnauthorizedError
 from dashboard.live import Sources
+from dashboard.served import Served
 
 EXAMPLE = "Explain in three sentences why the sky is blue."
 KEPT = 10  # answers to compare
+NOBODY = "no other"
+ANY = "any"
+# The gateway's policies (balancing/), as people choose them.
+POLICIES = (ANY, "affinity", "least_loaded", "resource_aware", "round_robin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,29 +45,51 @@ def draw(sources: Sources) -> None:
         if st.button("Look again", icon=":material/refresh:"):
             st.rerun()
         return
-    models = served.value.models if served.value else ()
-    ready = sorted((m.name for m in models if m.present), key=lambda name: not _loaded(models, name))
+    if served.value is None or not acting.may(served.value, "use models", "send prompts"):
+        return
+    ready = _ready(served.value)
     if not ready:
         view.empty(
             "No model is ready to answer.",
             "`cluster-ai status` says what is missing; a model that is being fetched shows here when it is there.",
         )
         return
+    chat, tests = st.tabs(["Prompt", "Test prompts"])
+    with chat:
+        _chat(sources, served.value, ready)
+    with tests:
+        prompts.draw(sources, served.value, ready)
+
+
+def _ready(served: Served) -> list[str]:
+    """Those in some worker's memory first."""
+    found = [m for m in served.models if m.present]
+    return [m.name for m in sorted(found, key=lambda m: (not m.loaded, m.name))]
+
+
+def _chat(sources: Sources, served: Served, ready: list[str]) -> None:
     ask, reply = st.columns([2, 3], gap="medium")
     with ask, st.form("prompt", border=True):
-        model = st.selectbox("Model", ready, key="model", persist_state="session")
+        model = str(st.selectbox("Model", ready, key="model", persist_state="session"))
+        other = str(
+            st.selectbox(
+                "Beside it",
+                [NOBODY, *ready],
+                key="other_model",
+                persist_state="session",
+                help="Answers the same prompt, to compare. They are asked one after the other.",
+            )
+        )
         prompt = st.text_area("Prompt", value=EXAMPLE, height=160, key="prompt_text", persist_state="session")
-        sent = st.form_submit_button("Send", type="primary", icon=":material/send:")
+        wish = _wish(served)
+        sent = st.form_submit_button("Send", type="primary", icon=":material/send:", shortcut="Ctrl+Enter")
     history: list[Exchange] = st.session_state.setdefault("history", [])
+    asked = [model] if other == NOBODY else [model, other]
     with reply:
         if sent and prompt.strip():
-            exchange = _answer(sources, str(model), prompt.strip())
-            if exchange:
-                history.insert(0, exchange)
-                del history[KEPT:]
-                _measured(exchange)
+            _answers(sources, asked, prompt.strip(), wish, history)
         elif history:
-            _shown(history[0])
+            _shown(history[: st.session_state.get("beside", 1)])
         else:
             view.empty(
                 "The answer will show here.",
@@ -71,15 +100,54 @@ def draw(sources: Sources) -> None:
         _compare(history)
 
 
-def _loaded(models: tuple[ServedModel, ...], name: str) -> bool:
-    return any(m.name == name and m.loaded for m in models)
+def _wish(served: Served) -> Wish:
+    with st.expander("Who answers, and how"):
+        worker = str(
+            st.selectbox(
+                "Worker",
+                [ANY, *(w.name for w in served.workers if w.state != "down")],
+                key="worker",
+                persist_state="session",
+                help="This one only, however busy it is.",
+            )
+        )
+        policy = str(
+            st.selectbox(
+                "Policy",
+                POLICIES,
+                key="policy",
+                persist_state="session",
+                help="How the gateway chooses the worker. Any: as cluster.yaml says.",
+            )
+        )
+        temperature = st.slider(
+            "Temperature", 0.0, 2.0, 0.8, 0.1, key="temperature", help="0: always the likeliest word."
+        )
+        most = st.number_input("Tokens at most", 1, 8192, 512, key="most")
+    options = {"temperature": temperature, "num_predict": int(most)}
+    return Wish(None if worker == ANY else worker, None if policy == ANY else policy, options)
 
 
-def _answer(sources: Sources, model: str, prompt: str) -> Exchange | None:
+def _answers(sources: Sources, asked: Sequence[str], prompt: str, wish: Wish, history: list[Exchange]) -> None:
+    came: list[Exchange] = []
+    for model, column in zip(asked, st.columns(len(asked)), strict=True):
+        with column:
+            if len(asked) > 1:
+                st.caption(f"**{model}**")
+            exchange = _answer(sources, model, prompt, wish, key=f"answer-{len(came)}")
+            if exchange is not None:
+                _measured(exchange, narrow=len(asked) > 1)
+                came.append(exchange)
+    history[:0] = came
+    del history[KEPT:]
+    st.session_state["beside"] = max(1, len(came))
+
+
+def _answer(sources: Sources, model: str, prompt: str, wish: Wish, *, key: str) -> Exchange | None:
     """Streams the answer onto the page. Leaving the page stops this script, which hangs up and frees the worker."""
     ends: list[Answer] = []
     begin = time.monotonic()
-    pieces = sources.gateway.generate(model, prompt, sources.caller)
+    pieces = generate(sources.gateway, sources.caller, model, prompt, wish)
 
     def text() -> Iterator[str]:
         for piece in pieces:
@@ -88,7 +156,7 @@ def _answer(sources: Sources, model: str, prompt: str) -> Exchange | None:
             else:
                 yield piece
 
-    with st.container(border=True, key="answer"):
+    with st.container(border=True, key=key):
         try:
             with st.spinner(f"{model} is thinking", show_time=True):
                 first = next(text(), "")
@@ -108,27 +176,31 @@ def _after(first: str, rest: Iterator[str]) -> Iterator[str]:
     yield from rest
 
 
-def _shown(exchange: Exchange) -> None:
-    with st.container(border=True, key="answer"):
-        st.markdown(exchange.text)
-    _measured(exchange)
+def _shown(exchanges: Sequence[Exchange]) -> None:
+    for number, (exchange, column) in enumerate(zip(exchanges, st.columns(len(exchanges)), strict=True)):
+        with column:
+            if len(exchanges) > 1:
+                st.caption(f"**{exchange.model}**")
+            with st.container(border=True, key=f"answer-{number}"):
+                st.markdown(exchange.text)
+            _measured(exchange, narrow=len(exchanges) > 1)
 
 
-def _measured(exchange: Exchange) -> None:
-    worker, first, speed, tokens = st.columns([2, 1.3, 1.3, 1])
-    worker.metric("Worker", exchange.answer.worker, border=True)
+def _measured(exchange: Exchange, *, narrow: bool) -> None:
+    answer = exchange.answer
+    places = st.columns(2) * 2 if narrow else st.columns([2, 1.3, 1.3, 1])
+    worker, first, speed, tokens = places
+    worker.metric("Worker", answer.worker, border=True, help=answer.routing)
     first.metric(
         "First token",
-        units.seconds(exchange.answer.time_to_first_token),
+        units.seconds(answer.time_to_first_token),
         border=True,
         help="From the gateway's taking the request to the first piece of the answer.",
     )
-    speed.metric(
-        "Speed", units.rate(exchange.answer.tokens_per_second), border=True, help="Tokens generated per second."
-    )
+    speed.metric("Speed", units.rate(answer.tokens_per_second), border=True, help="Tokens generated per second.")
     tokens.metric(
         "Tokens",
-        units.count(exchange.answer.tokens),
+        units.count(answer.tokens),
         border=True,
         help=f"The whole answer took {units.seconds(exchange.seconds)}.",
     )

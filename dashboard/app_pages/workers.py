@@ -1,4 +1,4 @@
-"""Every worker: is it up, how full is it, what does it do; and the hosts beneath."""
+"""Every worker: is it up, how full is it, what does it do; and the hosts beneath. Drain and resume."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import queries, units, view
-from dashboard.gateway import WorkerState
+from dashboard import acting, queries, units, view
 from dashboard.hosts import Host
 from dashboard.live import REFRESH, Sources
+from dashboard.served import Served, WorkerState
 
 CHARTED = 8  # more lines than this can't be told apart by colour
+_ORDER = "/api/v1/cluster/workers/{}/"
 
 
 def draw(sources: Sources) -> None:
@@ -36,6 +37,7 @@ def _now(sources: Sources, seconds: int, slot: DeltaGenerator) -> None:
             view.empty("No worker has shown itself yet.", remedy)
         return
     _table(states, measured)
+    _steer(sources, served.value)
     if now is None:
         return
     if now.workers:
@@ -51,25 +53,35 @@ def _table(states: Sequence[WorkerState], measured: Sequence[queries.Worker]) ->
     rows = []
     for name in sorted({*told, *numbers}):
         state, w = told.get(name), numbers.get(name)
+        cards = state.cards if state else ()
+        usage = [card.usage for card in cards if card.usage is not None]
         rows.append(
             {
                 "Worker": name,
                 "State": _state(state, w),
                 "CPU": 100 * w.cpu if w and w.cpu is not None else None,
                 "Memory": units.of_gib(w.memory, w.memory_total) if w else None,
-                "GPU": units.of_gib(w.gpu_memory, w.gpu_memory_total) if w else None,
-                "Tasks": w.tasks if w else None,
+                "GPU": 100 * sum(usage) / len(usage) if usage else None,
+                "VRAM": units.of_gib(w.gpu_memory, w.gpu_memory_total) if w else None,
+                "Heat": max((c.temperature for c in cards if c.temperature is not None), default=None),
+                "Busy": f"{state.in_flight} of {state.slots}" if state and state.slots else None,
                 "Tokens": w.tokens if w else None,
                 "Loaded": ", ".join(w.loaded) if w and w.loaded else None,
+                "Engine": state.engine if state else None,
             }
         )
     config = {
         "CPU": _bar("CPU", "Share of all cores in use."),
-        "Memory": st.column_config.TextColumn("Memory used"),
-        "GPU": st.column_config.TextColumn("GPU memory used", help="All its cards together."),
-        "Tasks": st.column_config.NumberColumn("Tasks now", format="%d", help="Requests and Dask tasks in work."),
+        "Memory": st.column_config.TextColumn("Memory used", help="Of the host, by everything on it."),
+        "GPU": _bar("GPU", "Share of time in which its cards were busy, on average."),
+        "VRAM": st.column_config.TextColumn("GPU memory used", help="All its cards together."),
+        "Heat": st.column_config.NumberColumn("GPU heat", format="%.0f °C", help="Of its hottest card."),
+        "Busy": st.column_config.TextColumn(
+            "In flight", help="Requests that it answers now, of those that it can answer at once."
+        ),
         "Tokens": st.column_config.NumberColumn("Tokens/s", format="%.1f", help="Over the last minute."),
         "Loaded": st.column_config.TextColumn("Models in memory"),
+        "Engine": st.column_config.TextColumn("Ollama", help="The engine's version."),
     }
     frame = pd.DataFrame(rows)
     shown = [c for c in frame.columns if c in ("Worker", "State") or frame[c].notna().any()]
@@ -82,6 +94,44 @@ def _state(told: WorkerState | None, measured: queries.Worker | None) -> str:
         return "● up" if measured and measured.up else "○ down"
     sign = {"active": "●", "down": "○"}.get(told.state, "◐")
     return f"{sign} {told.state}" + (f": {told.reason}" if told.reason else "")
+
+
+def _steer(sources: Sources, served: Served | None) -> None:
+    """Those that get nothing new, each with a button that ends it; then the choice of another."""
+    if served is None or not acting.may(served, "steer workers", "drain a worker"):
+        return
+    for worker in served.workers:
+        if worker.cordon is not None:
+            _cordoned(sources, worker)
+    with st.popover("Drain a worker", icon=":material/pause_circle:"):
+        free = [w.name for w in served.workers if w.cordon is None]
+        if not free:
+            st.caption("Every worker is drained already.")
+            return
+        name = st.selectbox("Worker", free, key="drained")
+        reason = st.text_input("Why", key="drain_reason", placeholder="new fans", max_chars=200)
+        st.caption("It finishes what it has and gets nothing new, until you resume it. What it holds in Dask moves on.")
+        if len([w for w in served.workers if w.state == "active" and w.name != name]) == 0:
+            st.warning("No other worker is active: nobody will answer.", icon=":material/warning:")
+        if st.button("Drain", type="primary", key="drain", icon=":material/pause_circle:"):
+            acting.order(sources, f"{name} gets nothing new.", "POST", _ORDER + "drain", {"reason": reason}, name)
+
+
+def _cordoned(sources: Sources, worker: WorkerState) -> None:
+    cordon = worker.cordon
+    assert cordon is not None
+    left = [
+        units.counted(number, one)
+        for number, one in ((worker.in_flight, "request"), (cordon.tasks, "Dask task"), (cordon.results, "result"))
+        if number
+    ]
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        why = f" ({cordon.reason})" if cordon.reason else ""
+        rest = f"it still has {' and '.join(left)}" if left else "it is empty"
+        st.markdown(f":material/pause_circle: **{worker.name}** gets nothing new{why}: {rest}.", width="stretch")
+        if st.button("Resume", key=f"resume-{worker.name}", icon=":material/play_circle:"):
+            done = f"{worker.name} gets requests again."
+            acting.order(sources, done, "POST", _ORDER + "resume", None, worker.name)
 
 
 def _percent(used: float | None, total: float | None) -> float | None:
@@ -116,9 +166,14 @@ def _charts(now: queries.Workers) -> None:
         view.chart(
             "Tokens", "per second", of("tokens"), "per_second", key="w_tokens", nothing="No tokens in this time."
         )
-    cards = of("gpu_memory", units.GIB)
-    if not cards.empty:
-        view.chart("GPU memory used", "GiB", cards, "gib", key="gpu_memory", nothing=none)
+    memory, heat = of("gpu_memory", units.GIB), of("heat")
+    left, right = st.columns(2)
+    with left:
+        if not memory.empty:
+            view.chart("GPU memory used", "GiB", memory, "gib", key="gpu_memory", nothing=none)
+    with right:
+        if not heat.empty:
+            view.chart("GPU heat", "degrees Celsius", heat, "count", key="heat", nothing=none)
 
 
 def _hosts(hosts: Sequence[Host]) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from cluster_ai.gateway.identity.roles import LEAST, Role, allows
 from cluster_ai.metrics.names import METRICS, Metric
 
 GIB = 2**30
@@ -28,7 +29,8 @@ def model(name: str, replicas: int, present: list[str], loaded: list[str]) -> di
 
 
 def worker(name: str, state: str = "active", reason: str | None = None) -> dict[str, Any]:
-    return {"name": name, "state": state, "reason": reason, "placed": []}
+    idle = {"in_flight": 0, "slots": 2, "engine_version": "0.17.4", "gpu": [], "cordon": None}
+    return {"name": name, "state": state, "reason": reason, "placed": [], **idle}
 
 
 MODELS = [
@@ -52,6 +54,7 @@ class FakeGateway:
     port: int = 0
     token: str | None = None  # what it asks for; None: answers everybody
     password: str | None = None  # of anna, who gets the token for it
+    role: Role = "admin"
     pieces: tuple[str, ...] = ("Blue light ", "is scattered ", "most.")
     breaks_after: int | None = None  # pieces
     worker: str = "cpu-worker-01"
@@ -62,6 +65,9 @@ class FakeGateway:
 
     def __post_init__(self) -> None:
         self.metric = {m.name: registered(m, self.registry) for m in METRICS}
+
+    def may(self) -> list[str]:
+        return [f"{action} {resource}" for action, resource in LEAST if allows(self.role, action, resource)]
 
     @property
     def url(self) -> str:
@@ -99,6 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
             known: dict[str, dict[str, Any]] = {
                 "/api/v1/models": {"models": self.gateway.models},
                 "/api/v1/cluster/status": status,
+                "/api/v1/whoami": {"name": "anna", "role": self.gateway.role, "may": self.gateway.may()},
             }
             body = known.get(self.path)
             self._json(200 if body else 404, body or {"error": {"message": "no such path"}})

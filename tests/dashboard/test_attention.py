@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from dashboard.attention import notices
-from dashboard.gateway import Served, ServedModel, WorkerState
 from dashboard.hosts import CHECKS, Host
 from dashboard.queries import Overview
+from dashboard.served import Served, ServedModel, WorkerState
 
 NOW = 1_000_000.0
 WELL = Overview(

@@ -17,7 +17,7 @@ ROLES: tuple[Role, ...] = ("viewer", "user", "operator", "admin")  # each may wh
 MEANING: Mapping[Role, str] = {
     "viewer": "looks: the cluster's state, its models and figures, and what they themselves used",
     "user": "uses models, with sessions, templates, tasks and batches of their own",
-    "operator": "runs the cluster: drains workers, loads and changes models, sees everybody's tasks and usage",
+    "operator": "runs the cluster: drains workers, changes models, sees cluster.yaml, everybody's tasks and usage",
     "admin": "everything: users, keys, workers that join at run time, the audit log",
 }
 
@@ -26,6 +26,7 @@ LEAST: Mapping[tuple[str, str], Role] = {
     ("see", "cluster"): "viewer",
     ("see", "models"): "viewer",
     ("see", "metrics"): "viewer",
+    ("see", "rollouts"): "viewer",
     ("see", "usage"): "viewer",  # one's own
     ("change", "account"): "viewer",  # one's own: password, logout
     ("use", "models"): "user",
@@ -37,6 +38,7 @@ LEAST: Mapping[tuple[str, str], Role] = {
     ("change", "models"): "operator",
     ("share", "templates"): "operator",
     ("oversee", "tasks"): "operator",  # everybody's
+    ("see", "configuration"): "operator",
     ("oversee", "usage"): "operator",
     ("register", "workers"): "admin",
     ("manage", "keys"): "admin",
@@ -141,6 +143,9 @@ ROUTES: Mapping[tuple[str, str], Need] = {
     ("POST", _V1 + "/cluster/workers/{name}/cordon"): _STEER,
     ("POST", _V1 + "/cluster/workers/{name}/drain"): _STEER,
     ("POST", _V1 + "/cluster/workers/{name}/resume"): _STEER,
+    ("GET", f"{_V1}/rollouts"): Need("see", "rollouts"),
+    ("GET", _V1 + "/rollouts/{id}"): Need("see", "rollouts"),
+    ("GET", _V1 + "/rollouts/{id}/configuration"): Need("see", "configuration"),
     ("GET", f"{_V1}/keys"): Need("manage", "keys"),
     ("POST", f"{_V1}/keys"): _KEYS,
     ("DELETE", _V1 + "/keys/{name}"): _KEYS,

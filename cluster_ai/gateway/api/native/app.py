@@ -16,6 +16,7 @@ from cluster_ai.gateway.api.native import (
     cluster,
     keys,
     models,
+    rollouts,
     sessions,
     tasks,
     templates,
@@ -40,6 +41,7 @@ ROUTES: tuple[Routes, ...] = (
     account.routes,
     users.routes,
     audit.routes,
+    rollouts.routes,
 )
 NOUNS = frozenset(
     (
@@ -56,6 +58,7 @@ NOUNS = frozenset(
         "templates",
         "tasks",
         "cluster",
+        "rollouts",
         "openapi.json",
     )
 )  # what may follow PREFIX, for the metric's label

@@ -47,6 +47,7 @@ EXAMPLE: JsonDict = {
             "memory_used": 9126805504,
             "memory_total": 25769803776,
             "usage": 0.87,
+            "temperature": 61.0,
         }
     ],
     "cordon": None,
@@ -59,6 +60,7 @@ class GpuInfo(BaseModel):
     memory_used: int
     memory_total: int
     usage: float | None
+    temperature: float | None = Field(description="Degrees Celsius; null where the card doesn't tell.")
 
 
 class CordonInfo(BaseModel):
@@ -222,7 +224,14 @@ def worker_info(worker: Worker, member: Member | None, cordons: Cordons, elsewhe
         memory_total=told.memory_total if told else None,
         disk_free=told.disk_free if told else None,
         gpu=[
-            GpuInfo(index=g.index, name=g.name, memory_used=g.memory_used, memory_total=g.memory_total, usage=g.usage)
+            GpuInfo(
+                index=g.index,
+                name=g.name,
+                memory_used=g.memory_used,
+                memory_total=g.memory_total,
+                usage=g.usage,
+                temperature=g.temperature,
+            )
             for g in (told.gpus if told else ())
         ],
         cordon=cordon_info(worker, cordons),
