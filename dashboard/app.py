@@ -10,7 +10,7 @@ import streamlit as st
 
 from cluster_ai import settings
 from dashboard import access, acting, live
-from dashboard.app_pages import models, overview, playground, workers
+from dashboard.app_pages import models, overview, performance, playground, rollouts, workers
 
 HERE = Path(__file__).parent
 PAGES = {
@@ -18,8 +18,10 @@ PAGES = {
         ("Overview", "overview", ":material/monitoring:", overview.draw),
         ("Workers", "workers", ":material/dns:", workers.draw),
         ("Models", "models", ":material/neurology:", models.draw),
+        ("Performance", "performance", ":material/speed:", performance.draw),
     ),
     "Work": (("Playground", "playground", ":material/chat:", playground.draw),),
+    "Changes": (("Rollouts", "rollouts", ":material/rocket_launch:", rollouts.draw),),
 }
 
 

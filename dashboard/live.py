@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Any, Generic, TypeVar
 
+import pandas as pd
 import streamlit as st
 
 from cluster_ai.errors import ClusterAIError, UnavailableError
 from cluster_ai.settings import DashboardSettings
-from dashboard import prometheus, queries
+from dashboard import history, prometheus, queries
 from dashboard.gateway import Caller, Gateway, Login, UnauthorizedError
 from dashboard.served import Served, served
 
@@ -73,6 +74,16 @@ class Sources:
     def models(self, seconds: int) -> Reading[queries.Models]:
         return _remembering("models", self.settings.prometheus_url, seconds)
 
+    def canary(self, begin: float, end: float, judged: tuple[str, ...]) -> Reading[dict[str, pd.DataFrame]]:
+        """How the judged workers did beside the others, from begin to end (seconds since 1970)."""
+        return _measured(history.canary, self.settings.prometheus_url, _span(begin, end), judged)
+
+    def performance(
+        self, begin: float, end: float, model: str | None
+    ) -> Reading[tuple[history.Figures, dict[str, pd.DataFrame]]]:
+        """How fast answers were from begin to end; of one model, or of all."""
+        return _measured(history.performance, self.settings.prometheus_url, _span(begin, end), model)
+
     def served(self) -> Reading[Served]:
         """What the gateway knows. Raises UnauthorizedError."""
         return self.told(served)
@@ -95,6 +106,10 @@ _ASK: dict[str, Callable[[prometheus.Prometheus, prometheus.Span], Any]] = {
     "workers": queries.workers,
     "models": queries.models,
 }
+
+
+def _name(read: Callable[..., Any]) -> str:
+    return f"{read.__module__}.{read.__qualname__}"
 
 
 @st.cache_resource(show_spinner=False)
@@ -121,6 +136,21 @@ def _read(what: str, url: str, seconds: int) -> Reading[Any]:
         return Reading(None, time.time(), problem)
 
 
+def _span(begin: float, end: float) -> tuple[int, int]:
+    """Begin and end, as whole refreshes: what is asked again within one finds the last answer."""
+    return int(begin) // REFRESH * REFRESH, int(end) // REFRESH * REFRESH
+
+
+@st.cache_data(ttl=60, show_spinner=False, max_entries=200, hash_funcs={FunctionType: _name})
+def _measured(ask: Callable[..., T], url: str, between: tuple[int, int], *asked: Any) -> Reading[T]:
+    begin, end = between
+    try:
+        span = prometheus.Span(end - begin, _scrape_interval(url), end)
+        return Reading(ask(_prometheus(url), span, *asked), time.time(), None)
+    except ClusterAIError as problem:
+        return Reading(None, time.time(), problem)
+
+
 def _remembering(what: str, url: str, seconds: int) -> Reading[Any]:
     reading = _read(what, url, seconds)
     known = _last_good()
@@ -129,10 +159,6 @@ def _remembering(what: str, url: str, seconds: int) -> Reading[Any]:
         return reading
     last = known.get((what, url, seconds))
     return replace(last, problem=reading.problem) if last else reading
-
-
-def _name(read: Callable[..., Any]) -> str:
-    return f"{read.__module__}.{read.__qualname__}"
 
 
 @st.cache_data(ttl=KEEP, show_spinner=False, max_entries=1000, hash_funcs={FunctionType: _name})

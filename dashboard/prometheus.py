@@ -38,6 +38,7 @@ class Span:
 
     seconds: int
     scrape: float = 15.0  # seconds between two scrapes
+    end: float | None = None  # seconds since 1970; None: now
 
     @property
     def step(self) -> int:
@@ -48,7 +49,7 @@ class Span:
         return f"{max(60, math.ceil(4 * self.scrape), self.step)}s"
 
     def grid(self, now: float) -> range:
-        end = int(now) // self.step * self.step
+        end = int(now if self.end is None else self.end) // self.step * self.step
         return range(end - self.seconds // self.step * self.step, end + 1, self.step)
 
 
@@ -59,8 +60,9 @@ def total_rate(metric: str, window: str, by: Sequence[str] = ()) -> str:
     return f"sum{_by(by)} (rate({metric}[{window}]))"
 
 
-def quantile(q: float, histogram: str, window: str, by: Sequence[str] = ()) -> str:
-    return f"histogram_quantile({q}, sum{_by(('le', *by))} (rate({histogram}_bucket[{window}])))"
+def quantile(q: float, histogram: str, window: str, by: Sequence[str] = (), *, selector: str = "") -> str:
+    """selector: which series, such as {model="x"}; empty: all."""
+    return f"histogram_quantile({q}, sum{_by(('le', *by))} (rate({histogram}_bucket{selector}[{window}])))"
 
 
 def increase(metric: str, window: str, by: Sequence[str] = ()) -> str:
@@ -124,13 +126,14 @@ class Prometheus:
         self._clock = clock
         self._client = PrometheusConnect(url=url.rstrip("/"), retry=Retry(total=0), timeout=timeout)
 
-    def instant(self, query: str) -> list[Sample]:
+    def instant(self, query: str, at: float | None = None) -> list[Sample]:
+        """at: as of when, seconds since 1970; None: now."""
         with self._translated():
-            return parse_instant(self._client.custom_query(query))
+            return parse_instant(self._client.custom_query(query, None if at is None else {"time": at}))
 
-    def value(self, query: str) -> float | None:
+    def value(self, query: str, at: float | None = None) -> float | None:
         """Of a query that answers with at most one series."""
-        samples = self.instant(query)
+        samples = self.instant(query, at)
         return samples[0].value if samples else None
 
     def over(self, query: str, span: Span, name: Callable[[Mapping[str, str]], str]) -> pd.DataFrame:

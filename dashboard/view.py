@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import altair as alt
 import pandas as pd
@@ -18,6 +18,7 @@ from dashboard.gateway import UnauthorizedError
 from dashboard.live import SPANS, Reading, Sources
 from dashboard.served import Served
 
+T = TypeVar("T")
 Unit = Literal["per_second", "seconds", "share", "gib", "count"]
 
 # How each unit's axis and tooltip write a number (d3's formats), and the least top of the axis: an idle cluster's line
@@ -71,6 +72,21 @@ def stale(reading: Reading[Any]) -> None:
     problem(reading.problem)
     if reading.value is not None:
         st.caption(f"What follows is {units.age(time.time() - reading.at)}.")
+
+
+def told(sources: Sources, read: Callable[..., T], *asked: Any) -> Reading[T]:
+    """What the gateway tells, for a page that has no other source; says what is wrong with it."""
+    try:
+        reading = sources.told(read, *asked)
+    except UnauthorizedError:
+        st.rerun()
+    stale(reading)
+    return reading
+
+
+def moment(at: float) -> str:
+    """A time of the head host's clock, as people write it."""
+    return time.strftime("%d %b %Y, %H:%M", time.localtime(at))
 
 
 def empty(what: str, remedy: str) -> None:
