@@ -22,7 +22,7 @@ from pathlib import Path
 from cluster_ai import layout
 from cluster_ai.config import load
 from cluster_ai.config.model import Config, Host, hosts
-from cluster_ai.placement import place
+from cluster_ai.placement.place import place
 from cluster_ai.provision.host_layer import stamp
 from cluster_ai.release.build import desired
 from cluster_ai.release.model import HostFacts, Release

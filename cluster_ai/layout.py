@@ -14,6 +14,7 @@ LIBEXEC = ROOT / "libexec"  # switch: outside of every release, so that the way 
 
 STATE = PurePosixPath("/var/lib/cluster-ai")  # <component>/: StateDirectory of each unit
 BLOBS = STATE / "blobs"  # <sha256>: GGUF files
+LEASE = STATE / "lease.json"  # on the head: who changes the cluster now
 INCOMING = STATE / "incoming"  # archives on their way in
 HOST_STAMP = STATE / "host-layer"  # digest of roles, variables and distribution that the host was converged to
 DRIFTED = "drift: "  # how the stamp begins instead, after the host's own check found that it isn't so any more

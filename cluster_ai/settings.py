@@ -38,6 +38,23 @@ class Upstream:
     gpu: int  # cards
     memory: int | None = None  # bytes for models: of its cards, or its own without cards; None: not said
     on_gpu: tuple[str, ...] = ()  # those of models that were placed on its cards
+    gpu_room: int = 0  # bytes of its cards that models may take
+    ram_room: int | None = None  # and of its RAM; None: not said
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogModel:
+    """A model that cluster.yaml names, as the gateway knows it."""
+
+    name: str
+    replicas: int | None  # None: every worker where it fits
+    memory: int  # bytes of one replica
+    why: str  # where memory comes from
+    weights: int | None  # bytes of that; None: not known apart
+    cache: int | None
+    source: str | None  # name of its GGUF file; None: Ollama's registry
+    blob: str | None  # SHA-256 of that file, which is in GatewaySettings.blobs
+    options: dict[str, Any]  # written into the model by `create`
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +85,10 @@ class GatewaySettings:
     traces: str | None = None  # base URL of an OTLP receiver; None: no tracing
     tasks: str | None = None  # path of the task manager's Unix socket; None: no tasks
     rollouts: str | None = None  # the folder of rollouts' records; None: there are none
+    catalog: tuple[CatalogModel, ...] = ()
+    kv_cache: Literal["f16", "q8_0", "q4_0"] = "f16"  # precision of the engines' caches
+    blobs: str | None = None  # folder of GGUF files, each named by its SHA-256
+    lease: str | None = None  # file that says who changes the cluster now, as rollout/lease.py writes it
 
 
 @dataclass(frozen=True, slots=True)

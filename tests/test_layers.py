@@ -21,7 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "audit": set(),
     "metrics": set(),
     "security": {"config"},
-    "placement": {"config"},
+    "placement": {"config", "engine"},
     "inventory": {"config", "placement", "provision"},
     "release": {"config", "placement", "settings", "metrics"},
     "deploys": set(),
@@ -43,12 +43,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "host": {"settings", "engine", "metrics", "deploys", "security"},
     "engine": {"settings"},
     "cluster": {"settings", "engine", "metrics"},
-    "gateway": {"settings", "cluster", "engine", "metrics", "audit"},
+    "gateway": {"settings", "cluster", "engine", "metrics", "audit", "placement"},
     "tasks": {"settings", "engine"},
-    "local": {"config", "settings", "security", "engine", "metrics"},
+    "local": {"config", "placement", "settings", "security", "engine", "metrics"},
 }
-ANYWHERE = ("errors", "layout", "runtime", "tls")
-ON_HOSTS = ("audit", "host", "gateway", "cluster", "tasks", "settings", "layout", "errors", "metrics", "tls")
+ANYWHERE = ("errors", "layout", "runtime", "sizes", "tls")
+ON_HOSTS = (
+    *("audit", "host", "gateway", "cluster", "placement", "tasks", "settings", "sizes", "layout", "errors", "metrics"),
+    "tls",
+)
 
 
 def modules(package: str) -> Iterator[Path]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.gateway.processes import Ports, pinned, running
 from cluster_ai import __version__, layout, settings
 from cluster_ai.config import hosts, load
-from cluster_ai.placement import place
+from cluster_ai.placement.place import place
 from cluster_ai.release.render import render
 from cluster_ai.release.units import units
 

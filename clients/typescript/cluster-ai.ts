@@ -230,6 +230,15 @@ export interface LoginRequest {
   password: string;
 }
 
+/** Of one replica. weights and cache are parts of total, null where not known apart; buffers are the rest. */
+export interface MemoryNeed {
+  total: number;
+  weights: number | null;
+  cache: number | null;
+  /** Where these numbers come from. */
+  why: string;
+}
+
 /** Of this gateway: rates and times over the last minute, totals since its start. */
 export interface Metrics {
   /** What the rates are over; less than a minute after a start. */
@@ -274,6 +283,24 @@ export interface ModelConfigRequest {
   context: number | null;
 }
 
+/** A model on one worker. */
+export interface ModelCopy {
+  worker: string;
+  /** `loaded`: in memory; `loading`: on its way there; `present`: on the worker's disk; `missing`: it should be there, and can't be used there now. */
+  state: "loaded" | "loading" | "present" | "missing";
+  reason: string | null;
+}
+
+/** Why a model is on these workers, and not on others. */
+export interface ModelExplanation {
+  name: string;
+  memory: MemoryNeed;
+  /** As cluster.yaml says; null: one on every worker where it fits. */
+  replicas: number | null;
+  /** All workers, those that hold it first. */
+  workers: WorkerReason[];
+}
+
 /** Sizes are bytes. What no worker has told yet is null. */
 export interface ModelInfo {
   name: string;
@@ -290,6 +317,15 @@ export interface ModelInfo {
   present: string[];
   /** Healthy workers that have it in memory. */
   loaded: string[];
+  /** Tokens of context that the model was made for. */
+  context_limit: number | null;
+  license: string | null;
+  /** `registry`: Ollama's, by its name; else the GGUF file that cluster.yaml names. null: cluster.yaml doesn't name the model. */
+  source: string | null;
+  /** What one replica takes, or is taken to take. */
+  memory: number | null;
+  /** Every worker that has it, or should. */
+  workers: ModelCopy[];
 }
 
 export interface Models {
@@ -689,6 +725,22 @@ export interface WorkerOutcome {
   error: string | null;
 }
 
+export interface WorkerReason {
+  worker: string;
+  /** As in `workers` of a model; null: it neither has it nor should. */
+  state: "loaded" | "loading" | "present" | "missing" | null;
+  /** A replica is there, or belongs there. */
+  holds: boolean;
+  /** Where it runs, or would; null: it wouldn't fit. */
+  processor: "gpu" | "cpu" | null;
+  /** Bytes of the cards' memory beside all other models; null: not known. */
+  free_gpu: number | null;
+  free_ram: number | null;
+  /** Of one answer there, as measured lately. */
+  tokens_per_second: number | null;
+  why: string;
+}
+
 /** A worker that cluster.yaml doesn't name. It lasts over restarts, until it is unregistered or named there. */
 export interface WorkerRequest {
   name: string;
@@ -742,6 +794,13 @@ export interface Operations {
     pathParameters: { name: string };
     body: ModelConfigRequest;
     reply: ModelConfig;
+  };
+  /** Why a model is on these workers, and not on others */
+  explainModel: {
+    method: "GET";
+    path: "/api/v1/models/{name}/explain";
+    pathParameters: { name: string };
+    reply: ModelExplanation;
   };
   /** One model */
   getModel: {

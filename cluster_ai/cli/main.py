@@ -54,6 +54,7 @@ COMMANDS = {
     "audit": "Show who did what; check that the log is as it was written.",
     "usage": "Show what users used.",
     "report": "Draw what the cluster did over a week, as one HTML file.",
+    "models": "Show what the cluster serves, where each model is, and why there.",
     "tasks": "Submit work that waits for a worker with room; see what became of it.",
     "batch": "Answer a whole file of prompts; see and cancel batches.",
     "discover": "Find machines on the network, check them, and add them to the cluster.",

@@ -17,7 +17,7 @@ from cluster_ai.errors import ClusterAIError, HostError, HostKeyError
 if TYPE_CHECKING:
     from cluster_ai.cli.main import Invocation
     from cluster_ai.config.override import Override
-    from cluster_ai.placement import Placement
+    from cluster_ai.placement.place import Placement
     from cluster_ai.rollout.observe import Observed
     from cluster_ai.rollout.scope import Scope
 
@@ -71,7 +71,7 @@ def look(
     scope = Scope(config, names(limit), password)
     probe = scope.probe()
     try:
-        from cluster_ai.placement import place
+        from cluster_ai.placement.place import place
 
         placement = place(config)
         import cluster_ai.rollout.survey  # noqa: F401 (its import takes long, so now, while ssh connects)

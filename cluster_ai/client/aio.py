@@ -179,6 +179,10 @@ class AsyncClient:
     async def model(self, name: str) -> t.ModelInfo:
         return await self._ask(calls.model(name))
 
+    async def explain_model(self, name: str) -> t.ModelExplanation:
+        """Why it is on these workers, and not on others."""
+        return await self._ask(calls.explain_model(name))
+
     async def load(self, name: str, *, worker: str | None = None, keep_alive: str | int | None = None) -> t.ModelChange:
         """On one worker, or wherever it is placed. keep_alive: seconds, or like 5m; negative: for ever."""
         return await self._ask(calls.load(name, worker, keep_alive))

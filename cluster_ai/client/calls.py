@@ -128,6 +128,10 @@ def model(name: str) -> Call[t.ModelInfo]:
     return Call("GET", _at("models", name), reader(t.ModelInfo))
 
 
+def explain_model(name: str) -> Call[t.ModelExplanation]:
+    return Call("GET", _at("models", name, "explain"), reader(t.ModelExplanation))
+
+
 def load(name: str, worker: str | None, keep_alive: str | int | None) -> Call[t.ModelChange]:
     body = _given(worker=worker, keep_alive=keep_alive)
     return Call("POST", _at("models", name, "load"), reader(t.ModelChange), body)

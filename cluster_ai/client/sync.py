@@ -179,6 +179,10 @@ class Client:
     def model(self, name: str) -> t.ModelInfo:
         return self._ask(calls.model(name))
 
+    def explain_model(self, name: str) -> t.ModelExplanation:
+        """Why it is on these workers, and not on others."""
+        return self._ask(calls.explain_model(name))
+
     def load(self, name: str, *, worker: str | None = None, keep_alive: str | int | None = None) -> t.ModelChange:
         """On one worker, or wherever it is placed. keep_alive: seconds, or like 5m; negative: for ever."""
         return self._ask(calls.load(name, worker, keep_alive))

@@ -71,6 +71,13 @@ class ChatReply(Figures):
 
 
 @dataclass(frozen=True, slots=True)
+class ModelCopy:
+    worker: str
+    state: Literal["loaded", "loading", "present", "missing"]
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     name: str
     size: int | None
@@ -82,6 +89,39 @@ class ModelInfo:
     replicas: int
     present: tuple[str, ...]
     loaded: tuple[str, ...]
+    context_limit: int | None
+    license: str | None
+    source: str | None
+    memory: int | None
+    workers: tuple[ModelCopy, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryNeed:
+    total: int
+    weights: int | None
+    cache: int | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReason:
+    worker: str
+    state: Literal["loaded", "loading", "present", "missing"] | None
+    holds: bool
+    processor: Literal["gpu", "cpu"] | None
+    free_gpu: int | None
+    free_ram: int | None
+    tokens_per_second: float | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelExplanation:
+    name: str
+    memory: MemoryNeed
+    replicas: int | None
+    workers: tuple[WorkerReason, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster_ai.config import units
+from cluster_ai.sizes import parse_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ _HOST = r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]
 
 FORMS: dict[str, Form] = {
     "size": _parsed(
-        units.parse_size,
+        parse_size,
         "a size with its unit, such as '32GB' (10^9 bytes) or '8GiB' (2^30)",
         r"^\s*[0-9.]+\s*([kKMGT]i?)?B\s*$",
     ),

@@ -28,6 +28,7 @@ from cluster_ai.config.model import (
     Worker,
 )
 from cluster_ai.errors import ConfigError, ErrorGroup
+from cluster_ai.sizes import parse_size
 
 
 def load(path: Path | str) -> Config:
@@ -135,7 +136,7 @@ def _worker(worker: dict[str, Any]) -> Worker:
         host=worker.get("host", worker["name"]),
         resources=Resources(
             cpu=resources["cpu"],
-            memory=units.parse_size(resources["memory"]),
+            memory=parse_size(resources["memory"]),
             gpu=resources["gpu"],
             gpu_memory=_size(resources.get("gpu_memory")),
         ),
@@ -161,7 +162,7 @@ def _limits(limits: dict[str, Any]) -> Limits:
         max_concurrent=limits.get("max_concurrent"),
         queue=limits["queue"],
         max_wait=units.parse_duration(limits["max_wait"]),
-        max_body=units.parse_size(limits["max_body"]),
+        max_body=parse_size(limits["max_body"]),
         request_timeout=units.parse_duration(limits["request_timeout"]) if "request_timeout" in limits else None,
     )
 
@@ -189,7 +190,7 @@ def _opening(text: str) -> Opening:
 
 
 def _size(text: str | None) -> int | None:
-    return None if text is None else units.parse_size(text)
+    return None if text is None else parse_size(text)
 
 
 def _percent(text: str) -> float:

@@ -40,17 +40,17 @@ What a model needs is best said with `resources`. Where it isn't, it is estimate
 
 | known | estimate |
 |---|---|
-| a GGUF file (`source`) | 1.2 times the file, and 0.25 GB |
+| a GGUF file (`source`) | the file, a cache of `num_ctx` tokens for each of `parallel` slots, 5 % and 0.25 GB |
 | a number of parameters in the name, such as `:13b`, `8x7b` or `135m` | 0.65 GB for each billion, and 1 GB |
 | neither | 4 GB |
 
-Long contexts (`num_ctx`), `engine.parallel` above 1, and weights of more than 4 to 5 bits need more than that: say so
-with `resources`.
+Of models that are known by name only, long contexts (`num_ctx`), `engine.parallel` above 1, and weights of more than 4
+to 5 bits need more than that: say so with `resources`.
 
 Workers with fewer models come first; among equals each model has an order of workers of its own, so that a worker that
 comes or goes moves few of the models that were not on it, and one that had none moves none. `replicas: all` takes every
 worker where the model fits, after all others have their places.
-`cluster-ai validate` prints the placement.
+`cluster-ai validate` prints the placement; `cluster-ai models explain MODEL` says why it is so.
 """
 
 

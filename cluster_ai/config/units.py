@@ -1,40 +1,14 @@
-"""Sizes, durations and ports as people write them.
-
-Sizes and durations need their unit: to one, `memory: 32` is bytes, to another GB.
-"""
+"""Durations and ports as people write them. A duration needs its unit."""
 
 from __future__ import annotations
 
 import re
 from typing import Literal, cast
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGT]i?)?B", re.ASCII)
-_STEPS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?\s*(?:ms|[smhd])\s*)+", re.ASCII)
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhd])", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _OPENING = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?/(tcp|udp)(?: from (\S+))?", re.ASCII)
-
-
-def parse_size(text: str) -> int:
-    """Bytes: "32GB" is 32 * 10^9, "8GiB" is 8 * 2^30. Raises ValueError."""
-    match = _SIZE.fullmatch(text.strip())
-    if not match:
-        raise ValueError(f"not a size: {text!r}")
-    number, prefix = match.group(1), match.group(2) or ""
-    base = 1024 if prefix.endswith("i") else 1000
-    factor: int = base ** _STEPS[prefix.removesuffix("i").upper()]
-    return int(number) * factor if number.isdigit() else round(float(number) * factor)
-
-
-def format_size(size: int) -> str:
-    """For people: three digits, decimal units ("8.59 GB")."""
-    value, units = float(size), ("B", "kB", "MB", "GB", "TB")
-    for unit in units:
-        if value < 999.5 or unit == units[-1]:
-            return f"{value:.3g} {unit}"
-        value /= 1000
-    raise AssertionError
 
 
 def parse_duration(text: str) -> float:

@@ -16,9 +16,9 @@ from pathlib import Path
 from aiohttp import web
 
 from cluster_ai.engine.embedded_api import make_app
-from cluster_ai.engine.embedded_gguf import GGUFError
 from cluster_ai.engine.embedded_llama import Llama
 from cluster_ai.engine.embedded_translate import canonical
+from cluster_ai.engine.gguf import GGUFError
 
 log = logging.getLogger("cluster_ai.engine")
 _SHUTDOWN = 2.0  # seconds that running answers get

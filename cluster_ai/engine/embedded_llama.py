@@ -20,7 +20,7 @@ from typing import Any
 
 import aiohttp
 
-from cluster_ai.engine import embedded_gguf
+from cluster_ai.engine import gguf
 from cluster_ai.engine.embedded_translate import RefusedError
 
 _LOG_ERRORS = 1  # llama.cpp's verbosity
@@ -34,7 +34,7 @@ class Facts:
     size: int
     modified: datetime
     digest: str
-    metadata: embedded_gguf.Metadata
+    metadata: gguf.Metadata
 
 
 class Llama:
@@ -114,11 +114,11 @@ class Llama:
 
 
 def read_facts(path: Path) -> Facts:
-    """Raises embedded_gguf.GGUFError, OSError."""
+    """Raises gguf.GGUFError, OSError."""
     stat = path.stat()
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Facts(path, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC), digest, embedded_gguf.read(path))
+    return Facts(path, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC), digest, gguf.read(path))
 
 
 def _message(data: bytes) -> str:

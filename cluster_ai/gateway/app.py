@@ -47,6 +47,9 @@ from cluster_ai.gateway.exposition import Exposition
 from cluster_ai.gateway.identity.roles import OPEN, Need, need_of
 from cluster_ai.gateway.metering import Meter
 from cluster_ai.gateway.models.changes import Changes
+from cluster_ai.gateway.models.memory import Memory
+from cluster_ai.gateway.models.registry import Registry
+from cluster_ai.gateway.models.stand_ins import StandIns
 from cluster_ai.gateway.relay import Failover, LostError, Relay
 from cluster_ai.gateway.routing import Handler, Table
 from cluster_ai.gateway.surroundings import Surroundings
@@ -80,6 +83,8 @@ class Gateway:
         relay = Relay(fleet, Balancer(settings.policy), around.client, self._failed_over, meter.faulted, around.wire)
         contexts = Contexts(fleet, relay, settings.context, meter.too_long)
         self._changes = Changes(fleet, around.client, around.blobs)
+        memory, stand_ins = Memory(fleet, relay), StandIns(around.database)
+        known = Registry(settings, fleet, memory, stand_ins)
         self._native = NativeApi(
             Parts(
                 settings=settings,
@@ -98,6 +103,9 @@ class Gateway:
                 books=around.books,
                 contexts=contexts,
                 models=self._changes,
+                memory=memory,
+                known=known,
+                stand_ins=stand_ins,
                 logins=around.logins,
                 audit=around.audit,
             )

@@ -12,6 +12,7 @@ from cluster_ai import layout, settings
 from cluster_ai.errors import UnavailableError
 from cluster_ai.local.model import MODEL, Addresses, Component, Machine, OllamaModel, Options, Paths, Plan, Probe
 from cluster_ai.metrics.rules import rules
+from cluster_ai.placement.need import RAM_SHARE
 
 MIB = 1 << 20
 WORKERS = 2
@@ -134,7 +135,14 @@ def _gateway_settings(
         trusted_networks=("127.0.0.0/8", "::1/128"),
         scheduler=addresses.dask,
         upstreams=tuple(
-            settings.Upstream(name=w.name, url=w.engine_url, models=w.models, slots=options.parallel, gpu=w.gpu)
+            settings.Upstream(
+                name=w.name,
+                url=w.engine_url,
+                models=w.models,
+                slots=options.parallel,
+                gpu=w.gpu,
+                ram_room=int(w.memory * RAM_SHARE),
+            )
             for w in workers
         ),
         models={MODEL: options.context},

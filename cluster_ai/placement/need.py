@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-from cluster_ai.config.model import Model, Worker
+from cluster_ai.config.model import Engine, Model, Resources
+from cluster_ai.engine import gguf
+from cluster_ai.placement.memory import Need, Runs, Shape, of_weights
+from cluster_ai.placement.room import Budget
 
 GB = 10**9
 RAM_SHARE = (
@@ -15,35 +17,25 @@ MEMORY_OF_A_CARD = 8 * GB  # where a worker has GPUs and doesn't say how much me
 FILE_FACTOR, FILE_EXTRA = (
     1.2,
     GB // 4,
-)  # of a GGUF file: buffers grow with the weights; and the cache of a 4096 token context
+)  # of a GGUF file that doesn't tell its form: buffers grow with the weights; and the cache of a 4096 token context
 PER_BILLION, TAG_EXTRA = 0.65 * GB, GB  # of a tag such as 13b: weights of 4 to 5 bits; cache and buffers
 UNKNOWN = 4 * GB
 
 _PARAMETERS = re.compile(r"(?:^|[-_:/])(?:(\d+)x)?(\d+(?:\.\d+)?)([bm])(?![a-z0-9.])", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
-    """Memory of one replica, in bytes. why: where the number comes from, for people."""
-
-    memory: int
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What a worker gives to models, in bytes."""
-
-    gpu: int
-    ram: int
-
-
-def need(model: Model) -> Need:
+def need(model: Model, engine: Engine) -> Need:
     """What the configuration says, else an estimate: from the GGUF file, from the tag, or a flat one."""
     if model.memory is not None:
         return Need(model.memory, "as its resources say")
     if model.source is not None:
         size = model.source.stat().st_size
+        try:
+            shape = Shape.of(gguf.architecture(model.source))
+        except gguf.GGUFError:
+            shape = None
+        if shape is not None:
+            return of_weights(size, shape, runs(model, engine))
         return Need(int(size * FILE_FACTOR) + FILE_EXTRA, f"estimated from its file of {size / GB:.2f} GB")
     name, _, tag = model.name.rpartition(":")
     for text in (tag, name):
@@ -56,7 +48,11 @@ def need(model: Model) -> Need:
     return Need(UNKNOWN, "a guess, for neither its resources nor its name say")
 
 
-def budget(worker: Worker) -> Budget:
-    resources = worker.resources
+def runs(model: Model, engine: Engine) -> Runs:
+    context = int(model.options.get("num_ctx", engine.context_length))
+    return Runs(context, engine.parallel, engine.kv_cache_type)
+
+
+def budget(resources: Resources) -> Budget:
     gpu = resources.gpu_memory if resources.gpu_memory is not None else resources.gpu * MEMORY_OF_A_CARD
     return Budget(gpu if resources.gpu else 0, int(resources.memory * RAM_SHARE))

@@ -7,17 +7,16 @@ besides its own models. Where this greedy way leads nowhere, a bounded search lo
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from cluster_ai.config.model import Config, Model, Worker
-from cluster_ai.config.units import format_size
 from cluster_ai.errors import ErrorGroup, PlacementError
-from cluster_ai.placement.need import Need, budget, need
+from cluster_ai.placement.memory import Need
+from cluster_ai.placement.need import budget, need
+from cluster_ai.placement.room import Processor, preference
+from cluster_ai.sizes import format_size
 
-Processor = Literal["gpu", "cpu"]
 SEARCH_STEPS = 20_000
 
 
@@ -64,7 +63,7 @@ class _Space:
     """What is free, while placing."""
 
     def __init__(self, workers: Sequence[Worker]) -> None:
-        budgets = {worker.name: budget(worker) for worker in workers}
+        budgets = {worker.name: budget(worker.resources) for worker in workers}
         self.free: dict[tuple[str, Processor], int] = {}
         for name, given in budgets.items():
             self.free[name, "gpu"], self.free[name, "cpu"] = given.gpu, given.ram
@@ -84,16 +83,16 @@ class _Space:
     def choices(self, item: _Item) -> list[tuple[str, Processor]]:
         """Where one more replica would fit, the best first."""
         fits = [spot for spot, free in self.free.items() if free >= item.need.memory]
-        return sorted(
-            fits,
-            key=lambda spot: (spot[1] == "cpu", self.count[spot[0]], -_affinity(item.model.name, spot[0]), spot[0]),
-        )
+        return sorted(fits, key=lambda spot: preference(item.model.name, spot[0], spot[1], self.count[spot[0]]))
 
 
 def place(config: Config) -> Placement:
     """Raises PlacementError, or ErrorGroup where several models by themselves can't be placed."""
     items = sorted(
-        (_Item(model, need(model), 1 if model.replicas == "all" else model.replicas) for model in config.models),
+        (
+            _Item(model, need(model, config.engine), 1 if model.replicas == "all" else model.replicas)
+            for model in config.models
+        ),
         key=lambda item: (-item.need.memory, item.model.name),
     )
     if hopeless := [error for item in items if (error := _too_big(config, item, _Space(config.workers), alone=True))]:
@@ -105,10 +104,6 @@ def place(config: Config) -> Placement:
         if item.model.replicas == "all":
             _fill(space, item)
     return Placement(tuple(sorted(space.placed)))
-
-
-def _affinity(model: str, worker: str) -> int:
-    return int.from_bytes(hashlib.blake2b(f"{model}\0{worker}".encode(), digest_size=8).digest())
 
 
 def _search(space: _Space, items: Sequence[_Item], steps: list[int]) -> bool:

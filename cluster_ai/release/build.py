@@ -17,7 +17,7 @@ from cluster_ai.release.store import Built, Store, canonical, digest
 from cluster_ai.release.units import units
 
 if TYPE_CHECKING:
-    from cluster_ai.placement import Placement
+    from cluster_ai.placement.place import Placement
 
 ARCHS = ("x86_64", "aarch64")
 OLDEST_PYTHON = (3, 11)
@@ -73,7 +73,8 @@ class _Builder:
         if host.worker is not None:
             built["engine"] = self._engine(facts)
         placed = {p.model for p in self.placement.on(host.worker.name)} if host.worker else set()
-        blobs = {blob.sha256: blob for name, blob in self.blobs.items() if name in placed}
+        # The head has them all, to give one to a worker that takes over from another (gateway/models/reconciler.py).
+        blobs = {blob.sha256: blob for name, blob in self.blobs.items() if name in placed or "head" in host.roles}
         name, content = self._manifest(host, facts, wanted, rendered, built, list(blobs))
         ordered = tuple(built[part].part for part in sorted(built))
         return Release(host.name, name, content, ordered, tuple(blobs[sha256] for sha256 in sorted(blobs)))

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from cluster_ai import layout, settings
 from cluster_ai.config.model import Config, Host, Model, Worker, hosts
 from cluster_ai.metrics.rules import rules
+from cluster_ai.placement.need import budget, need
 from cluster_ai.release.ports import ports
 from cluster_ai.release.service import Unit, address, url
 
 if TYPE_CHECKING:
-    from cluster_ai.placement import Placement
+    from cluster_ai.placement.place import Placement
 
 LAUNCH = """\
 #!/bin/sh
@@ -59,7 +60,7 @@ def render(
     text["etc/renew.json"] = settings.dump(settings.RenewSettings(config.scheduler.host, layout.ISSUER_PORT))
     if "head" in host.roles:
         text["etc/issuer.json"] = settings.dump(_issuer(config))
-        text["etc/gateway.json"] = settings.dump(_gateway(config, placement))
+        text["etc/gateway.json"] = settings.dump(_gateway(config, placement, blobs))
         text["etc/tasks.json"] = settings.dump(_tasks(config, placement))
         text["etc/prometheus.yml"] = prometheus(config)
         text["etc/rules.yml"] = rules()
@@ -118,7 +119,7 @@ def _host(
     )
 
 
-def _gateway(config: Config, placement: Placement) -> settings.GatewaySettings:
+def _gateway(config: Config, placement: Placement, blobs: Mapping[str, str]) -> settings.GatewaySettings:
     return settings.GatewaySettings(
         cluster=config.name,
         host="",  # it is handed its socket by systemd
@@ -135,6 +136,8 @@ def _gateway(config: Config, placement: Placement) -> settings.GatewaySettings:
                 gpu=worker.resources.gpu,
                 memory=worker.resources.gpu_memory if worker.resources.gpu else worker.resources.memory,
                 on_gpu=tuple(p.model for p in placement.on(worker.name) if p.processor == "gpu"),
+                gpu_room=budget(worker.resources).gpu,
+                ram_room=budget(worker.resources).ram,
             )
             for worker in config.workers
         ),
@@ -144,6 +147,25 @@ def _gateway(config: Config, placement: Placement) -> settings.GatewaySettings:
         context=config.gateway.context,
         limits=settings.LimitSettings(**dataclasses.asdict(config.gateway.limits)),
         traces=config.monitoring.traces,
+        catalog=tuple(_catalog(config, model, blobs.get(model.name)) for model in config.models),
+        kv_cache=config.engine.kv_cache_type,
+        blobs=str(layout.BLOBS),
+        lease=str(layout.LEASE),
+    )
+
+
+def _catalog(config: Config, model: Model, blob: str | None) -> settings.CatalogModel:
+    found = need(model, config.engine)
+    return settings.CatalogModel(
+        name=model.name,
+        replicas=None if model.replicas == "all" else model.replicas,
+        memory=found.memory,
+        why=found.why,
+        weights=found.weights,
+        cache=found.cache,
+        source=model.source.name if model.source else None,
+        blob=blob,
+        options=_options(config, model),
     )
 
 

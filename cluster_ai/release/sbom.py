@@ -43,7 +43,7 @@ def of(store: Store, digest: str, manifest: Mapping[str, Any]) -> str:
             _ours(parts["app"]),
             *map(_package, packages),
             *_engine(manifest, host),
-            *_models(manifest, host),
+            *_models(manifest, _named(store, manifest, host)),
         ],
         serial_number=uuid5(NAMESPACE_URL, f"urn:sha256:{digest}"),
         metadata=BomMetaData(component=release),
@@ -88,9 +88,16 @@ def _engine(manifest: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[Co
         )
 
 
-def _models(manifest: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[Component]:
+def _named(store: Store, manifest: Mapping[str, Any], host: Mapping[str, Any]) -> dict[str, str]:
+    """Models by the SHA-256 of their files: the head has those of all workers."""
+    models = host["models"]
+    if "head" in manifest["roles"]:
+        models = json.loads(store.member(manifest["parts"]["host"], "etc/gateway.json"))["catalog"]
+    return {model["blob"]: model["name"] for model in models}
+
+
+def _models(manifest: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[Component]:
     """Those that come as files; what Ollama itself fetches is no part of a release."""
-    names = {model["blob"]: model["name"] for model in host["models"]}
     for sha256 in manifest["blobs"]:
         yield Component(
             name=names[sha256],

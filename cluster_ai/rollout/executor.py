@@ -12,7 +12,7 @@ from cluster_ai import layout
 from cluster_ai.config.groups import policies
 from cluster_ai.config.model import Host
 from cluster_ai.errors import ClusterAIError, HostError, RolloutError
-from cluster_ai.placement import Placement
+from cluster_ai.placement.place import Placement
 from cluster_ai.provision.pyinfra import Event, push, switch
 from cluster_ai.rollout import driver, gate, survey
 from cluster_ai.rollout.observe import Observed

@@ -26,7 +26,7 @@ from cluster_ai.rollout.plan import Before, Inputs, Plan, Transfer, Wanted, plan
 from cluster_ai.rollout.scope import Scope
 
 if TYPE_CHECKING:
-    from cluster_ai.placement import Placement
+    from cluster_ai.placement.place import Placement
 
 OLDEST_PYTHON = (3, 11)
 SUPPORTED = ("debian-12", "debian-13", "ubuntu-24.04")  # as roles/base has it

@@ -14,7 +14,7 @@ from pathlib import Path
 from cluster_ai.config import load
 from cluster_ai.deploys import data
 from cluster_ai.errors import ClusterAIError
-from cluster_ai.placement import place
+from cluster_ai.placement.place import place
 from cluster_ai.rollout import survey
 from cluster_ai.rollout.scope import Scope
 from cluster_ai.rollout.target import host_target

@@ -58,7 +58,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         told = rig.gateway_settings(
             scheduler="tcp://127.0.0.1:9",
             upstreams=(
-                Upstream("real", engine, (MODEL,), 1, 0),
+                Upstream("real", engine, (MODEL,), 1, 0, ram_room=4 * 10**9),
                 Upstream("here", here.url, ("fake",), 1, 0),
                 Upstream("there", there.url, ("fake",), 1, 1),
             ),
@@ -133,6 +133,35 @@ def test_models_are_loaded_unloaded_and_told_of(client: Client) -> None:
     if rig.ollama() is not None:  # the embedded engine has one model, for ever
         client.unload(MODEL, worker="real")
         until(lambda: client.model(MODEL).loaded == (), what="unloaded")
+
+
+def test_a_model_is_told_with_what_its_engine_knows_and_how_it_is_on_each_worker(client: Client) -> None:
+    client.load(MODEL)
+    until(lambda: client.model(MODEL).loaded == ("real",), what="loaded")
+    model = client.model(MODEL)
+    assert (model.family, model.quantization, model.license, model.context_limit) == (
+        *("llama", "Q4_1", "apache-2.0"),
+        8192,
+    )
+    assert model.digest
+    assert model.size
+    assert [(it.worker, it.state) for it in model.workers] == [("real", "loaded")]
+    fakes = client.model("fake")
+    assert [(it.worker, it.state) for it in fakes.workers] == [("here", "loaded"), ("there", "loaded")]
+
+
+def test_why_a_model_is_where_it_is_is_told_of_every_worker(client: Client) -> None:
+    client.load(MODEL)
+    until(lambda: client.model(MODEL).loaded == ("real",), what="loaded")
+    found = client.explain_model(MODEL)
+    assert found.memory.cache == 30 * 3 * 64 * 2 * 2 * rig.CONTEXT  # layers, heads, numbers, keys and values, bytes
+    first, *others = found.workers
+    assert (first.worker, first.state, first.holds, first.processor) == ("real", "loaded", True, "cpu")
+    assert first.free_ram == 4 * 10**9
+    assert first.why.startswith("placed in RAM, ")
+    assert {it.why for it in others} == {"nobody said how much memory it has"}
+    with pytest.raises(NotFoundError):
+        client.explain_model("nix")
 
 
 def test_what_cluster_yaml_says_is_not_changed_behind_its_back(client: Client) -> None:

@@ -23,7 +23,7 @@ from cluster_ai import layout
 from cluster_ai.config import load
 from cluster_ai.config.model import Config, hosts
 from cluster_ai.errors import BundleError
-from cluster_ai.placement import place
+from cluster_ai.placement.place import place
 from cluster_ai.release import parts
 from cluster_ai.release.build import desired
 from cluster_ai.release.model import HostFacts, Release

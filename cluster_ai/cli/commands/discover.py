@@ -185,7 +185,7 @@ def _apply(ctx: typer.Context, flow: Flow, added: Sequence[Checked], yes: bool, 
 
     apply.command(ctx, yes=yes, ask_sudo_password=ask_sudo_password)
     from cluster_ai.cli.commands import bench
-    from cluster_ai.placement import place
+    from cluster_ai.placement.place import place
 
     placement = place(flow.config)
     if serving := [it.name for it in added if placement.on(it.name)]:

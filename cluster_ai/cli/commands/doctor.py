@@ -157,7 +157,7 @@ def _configuration(invocation: Invocation) -> Iterator[Finding]:
 
     try:
         config = invocation.config()
-        from cluster_ai.placement import place
+        from cluster_ai.placement.place import place
 
         place(config)
     except ClusterAIError as error:

@@ -49,7 +49,7 @@ def build(
         }
         print(json.dumps(told, indent=2))
     else:
-        from cluster_ai.config.units import format_size
+        from cluster_ai.sizes import format_size
 
         for release in releases.values():
             sizes = ", ".join(f"{part.name} {format_size(part.size)}" for part in release.parts)

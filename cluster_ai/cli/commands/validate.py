@@ -11,9 +11,9 @@ import typer
 from cluster_ai.config import Config
 from cluster_ai.config.document import Document
 from cluster_ai.config.load import parse, read_text
-from cluster_ai.config.units import format_size
 from cluster_ai.errors import ClusterAIError, ErrorGroup, ExitCode, PlacementError
-from cluster_ai.placement import Placement, place
+from cluster_ai.placement.place import Placement, place
+from cluster_ai.sizes import format_size
 
 
 def command(

@@ -53,7 +53,7 @@ def command(
     script = f"{observe.SCRIPT}\nexec {shlex.join(agent)}"
     calls = [Call(host, argv, script) for host, argv in scope.argv().items()]
     batch = Batch(calls, sudo_password=scope.sudo_password, timeout=TIMEOUT).start()
-    from cluster_ai.placement import place
+    from cluster_ai.placement.place import place
     from cluster_ai.rollout import survey
 
     placement = place(config)

@@ -115,6 +115,7 @@ ROUTES: Mapping[tuple[str, str], Need] = {
     ("GET", f"{_V1}/models"): _MODELS,
     ("GET", _V1 + "/models/{name:path}"): _MODELS,
     ("GET", _V1 + "/models/{name:path}/config"): _MODELS,
+    ("GET", _V1 + "/models/{name:path}/explain"): _MODELS,
     ("PUT", _V1 + "/models/{name:path}/config"): _CHANGE,
     ("POST", _V1 + "/models/{name:path}/load"): _CHANGE,
     ("POST", _V1 + "/models/{name:path}/unload"): _CHANGE,

@@ -162,7 +162,7 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
 def test_loading_imports_nothing_heavy() -> None:
     heavy = ["ruamel", "jinja2", "typer", "rich", "distributed", "pyinfra", "ansible", "jsonschema"]
     code = (
-        "import sys; from cluster_ai.config import load; from cluster_ai.placement import place; "
+        "import sys; from cluster_ai.config import load; from cluster_ai.placement.place import place; "
         f"place(load({str(ROOT / 'cluster.yaml')!r})); print(*[m for m in {heavy} if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster_ai.config.units import format_duration, format_size, parse_duration, parse_size
+from cluster_ai.config.units import format_duration, parse_duration
+from cluster_ai.sizes import format_size, parse_size
 
 
 @pytest.mark.parametrize(

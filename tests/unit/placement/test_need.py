@@ -4,10 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from cluster_ai.config.model import Model, Resources, Worker
-from cluster_ai.placement import Budget, budget, need
+from cluster_ai.config.model import Engine, Model, Resources, Worker
+from cluster_ai.placement.memory import Runs, Shape
+from cluster_ai.placement.need import budget, need
+from cluster_ai.placement.room import Budget
+from tests.rig.cluster import weights
 
 GB = 10**9
+ENGINE = Engine("0.17.4", None, None, 2, 4096, 60.0, "f16")
 
 
 def model(name: str, memory: int | None = None, source: Path | None = None) -> Model:
@@ -29,18 +33,18 @@ def model(name: str, memory: int | None = None, source: Path | None = None) -> M
     ],
 )
 def test_where_nothing_is_said_the_name_is_looked_at(name: str, memory: float) -> None:
-    assert need(model(name)).memory == pytest.approx(memory * GB)
+    assert need(model(name), ENGINE).memory == pytest.approx(memory * GB)
 
 
 def test_what_is_said_counts() -> None:
-    assert need(model("llama2:13b", memory=5 * GB)).memory == 5 * GB
+    assert need(model("llama2:13b", memory=5 * GB), ENGINE).memory == 5 * GB
 
 
 def test_a_file_is_weighed(tmp_path: Path) -> None:
     file = tmp_path / "m.gguf"
     with file.open("wb") as sparse:
         sparse.truncate(GB)
-    found = need(model("llama2:13b", source=file))
+    found = need(model("llama2:13b", source=file), ENGINE)
     assert found.memory == 1.45 * GB
     assert "file of 1.00 GB" in found.why
 
@@ -52,4 +56,24 @@ def test_a_worker_gives_its_gpu_memory_and_four_fifths_of_its_ram(
     gpu: int, gpu_memory: int | None, expected: int
 ) -> None:
     worker = Worker("w", "w", Resources(8, 10 * GB, gpu, gpu_memory), {})
-    assert budget(worker) == Budget(expected, 8 * GB)
+    assert budget(worker.resources) == Budget(expected, 8 * GB)
+
+
+def test_a_model_file_that_tells_its_form_is_weighed_with_the_cache_of_every_slot() -> None:
+    found = need(Model("smollm2", 1, None, weights(), {"num_ctx": 2048}), ENGINE)
+    assert found.weights == weights().stat().st_size
+    # 30 layers, 3 key-value heads of 64 numbers, keys and values, 2 bytes each, for 2048 tokens of 2 slots
+    assert found.cache == 30 * 3 * 64 * 2 * 2 * 2048 * 2
+    assert found.weights + found.cache < found.memory < found.weights + found.cache + GB
+    assert found.why == "its weights, the f16 cache of 2048 tokens for 2 slots, and buffers"
+
+
+def test_a_quantized_cache_takes_about_half() -> None:
+    shape = Shape(1000)
+    whole, half = (shape.cache(Runs(4096, 1, kind)) for kind in ("f16", "q8_0"))
+    assert half == pytest.approx(whole * 0.53, rel=0.01)
+
+
+@pytest.mark.parametrize("values", [{}, {"general.architecture": "llama"}, {"llama.block_count": 3}])
+def test_what_does_not_say_its_form_has_none(values: dict[str, object]) -> None:
+    assert Shape.of(values) is None

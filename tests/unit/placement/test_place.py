@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from cluster_ai.config import load_text
 from cluster_ai.config.model import Config, Model, Resources, Worker
 from cluster_ai.errors import ClusterAIError, ErrorGroup, ExitCode, PlacementError
-from cluster_ai.placement import Placement, budget, place
+from cluster_ai.placement.need import budget
+from cluster_ai.placement.place import Placement, place
 from tests.unit.config.test_load import SEED
 
 GB = 10**9
@@ -132,7 +133,7 @@ def test_a_placement_keeps_every_promise(workers: list[Worker], models: list[Mod
     assume(placement is not None)
     assert placement
     for w in workers:
-        given_ = budget(w)
+        given_ = budget(w.resources)
         on = placement.on(w.name)
         assert sum(a.memory for a in on if a.processor == "gpu") <= given_.gpu
         assert sum(a.memory for a in on if a.processor == "cpu") <= given_.ram

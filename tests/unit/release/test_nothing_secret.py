@@ -13,7 +13,7 @@ import pytest
 
 from cluster_ai.config import hosts
 from cluster_ai.config.model import Config
-from cluster_ai.placement import place
+from cluster_ai.placement.place import place
 from cluster_ai.release import wheels
 from cluster_ai.release.build import desired
 from cluster_ai.release.model import HostFacts

@@ -11,7 +11,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from cluster_ai.cli.main import main
 from cluster_ai.config import hosts
 from cluster_ai.errors import ExitCode
-from cluster_ai.placement import place
+from cluster_ai.placement.place import place
 from cluster_ai.release import wheels
 from cluster_ai.release.build import desired
 from cluster_ai.release.model import HostFacts, Release

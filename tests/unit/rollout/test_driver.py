@@ -8,7 +8,7 @@ import pytest
 
 from cluster_ai.config.load import load_text
 from cluster_ai.errors import ClusterAIError, HostError, RolloutError, UnavailableError
-from cluster_ai.placement import Placement
+from cluster_ai.placement.place import Placement
 from cluster_ai.provision import ansible
 from cluster_ai.provision.ansible import AnsibleResult
 from cluster_ai.rollout import credentials, driver

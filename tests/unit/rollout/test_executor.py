@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cluster_ai.errors import RolloutError
-from cluster_ai.placement import Assignment, Placement
+from cluster_ai.placement.place import Assignment, Placement
 from cluster_ai.rollout.executor import Report, served
 from cluster_ai.rollout.rolling import Halt
 

@@ -18,7 +18,7 @@ from cluster_ai import layout
 from cluster_ai.config.groups import policies
 from cluster_ai.config.load import load_text
 from cluster_ai.config.model import hosts
-from cluster_ai.placement import Assignment, Placement
+from cluster_ai.placement.place import Assignment, Placement
 from cluster_ai.provision.pyinfra import HostOutcome
 from cluster_ai.rollout import credentials, executor, gate, resuming, traffic, undo
 from cluster_ai.rollout.executor import Executor

@@ -13,7 +13,7 @@ from cluster_ai import layout
 from cluster_ai.cli.main import main
 from cluster_ai.config.model import Config, hosts
 from cluster_ai.errors import ExitCode
-from cluster_ai.placement import place
+from cluster_ai.placement.place import place
 from cluster_ai.provision import host_layer
 from cluster_ai.release import wheels
 from cluster_ai.release.build import desired

@@ -14,13 +14,16 @@ from cluster_ai.engine.client import canonical
 from cluster_ai.gateway.api import catalog
 from cluster_ai.gateway.api.http import Refusal
 from cluster_ai.gateway.api.native.body import Body
+from cluster_ai.gateway.api.native.explanations import ModelExplanation, explanation
 from cluster_ai.gateway.api.native.kept.fleet import FleetChanges
-from cluster_ai.gateway.api.native.memory import Memory, options_of
 from cluster_ai.gateway.api.native.parts import PREFIX, Parts, Tracing, refusals
 from cluster_ai.gateway.fleet import Fleet
+from cluster_ai.gateway.models.memory import options_of
+from cluster_ai.gateway.models.registry import Details, Registry, Where
 
 _DURATION = r"^-?([0-9]{1,9}(\.[0-9]{1,9})?(ms|s|m|h))+$"
 _YEAR = 366 * 24 * 3600
+_SOON = (b"retry-after", b"5")
 ModelName = Annotated[
     str, Path(description="Without a tag, `latest` is meant; it may have slashes.", examples=["llama2:13b"])
 ]
@@ -35,7 +38,26 @@ EXAMPLE: JsonDict = {
     "replicas": 2,
     "present": ["gpu-worker-01", "cpu-worker-01"],
     "loaded": ["gpu-worker-01"],
+    "context_limit": 4096,
+    "license": "LLAMA 2 COMMUNITY LICENSE AGREEMENT",
+    "source": "registry",
+    "memory": 8000000000,
+    "workers": [
+        {"worker": "gpu-worker-01", "state": "loaded", "reason": None},
+        {"worker": "cpu-worker-01", "state": "present", "reason": None},
+    ],
 }
+
+
+class ModelCopy(BaseModel):
+    """A model on one worker."""
+
+    worker: str
+    state: Where = Field(
+        description="`loaded`: in memory; `loading`: on its way there; `present`: on the worker's disk; `missing`: it "
+        "should be there, and can't be used there now."
+    )
+    reason: str | None
 
 
 class ModelInfo(BaseModel):
@@ -53,6 +75,14 @@ class ModelInfo(BaseModel):
     replicas: int = Field(description="Workers that it is placed on.")
     present: list[str] = Field(description="Healthy workers that have it on disk.")
     loaded: list[str] = Field(description="Healthy workers that have it in memory.")
+    context_limit: int | None = Field(description="Tokens of context that the model was made for.")
+    license: str | None
+    source: str | None = Field(
+        description="`registry`: Ollama's, by its name; else the GGUF file that cluster.yaml names. null: cluster.yaml "
+        "doesn't name the model."
+    )
+    memory: int | None = Field(description="What one replica takes, or is taken to take.")
+    workers: list[ModelCopy] = Field(description="Every worker that has it, or should.")
 
 
 class Models(BaseModel):
@@ -130,12 +160,10 @@ class ModelConfigRequest(Body):
     context: int | None = Field(ge=256, le=10_000_000, description="null: the engine's own.")
 
 
-def model_info(fleet: Fleet, name: str) -> ModelInfo:
-    known = catalog.metadata(fleet, name)
+def model_info(fleet: Fleet, registry: Registry, name: str, details: Details | None) -> ModelInfo:
+    known, wanted = catalog.metadata(fleet, name), registry.wanted(name, details)
     able = fleet.able(name)
     loaded = [w for w in able if name in w.loaded]
-    running = (w.loaded_model(name) for w in loaded)
-    context = fleet.contexts.get(name) or next((m.context_length for m in running if m and m.context_length), None)
     return ModelInfo(
         name=name,
         size=known.size if known else None,
@@ -143,16 +171,26 @@ def model_info(fleet: Fleet, name: str) -> ModelInfo:
         family=(known.family or None) if known else None,
         parameter_size=(known.parameter_size or None) if known else None,
         quantization=(known.quantization or None) if known else None,
-        context=context,
+        context=_context(fleet, name),
         replicas=sum(name in w.placed for w in fleet.workers.values()),
         present=[w.name for w in able],
         loaded=[w.name for w in loaded],
+        context_limit=details.limit if details else None,
+        license=details.license if details else None,
+        source=registry.source(name),
+        memory=wanted.need.memory if wanted else None,
+        workers=[ModelCopy(worker=c.worker, state=c.state, reason=c.reason or None) for c in registry.copies(name)],
     )
+
+
+def _context(fleet: Fleet, name: str) -> int | None:
+    running = (w.loaded_model(name) for w in fleet.able(name))
+    return fleet.contexts.get(name) or next((m.context_length for m in running if m and m.context_length), None)
 
 
 def routes(parts: Parts) -> APIRouter:
     router = APIRouter(prefix=f"{PREFIX}/models", tags=["models"])
-    fleet, memory, changes = parts.fleet, Memory(parts.fleet, parts.relay), FleetChanges(parts.database)
+    fleet, memory, changes, registry = parts.fleet, parts.memory, FleetChanges(parts.database), parts.known
     configured = frozenset(canonical(m) for m in parts.settings.models).union(
         *(w.placed for w in fleet.workers.values())
     )
@@ -170,7 +208,9 @@ def routes(parts: Parts) -> APIRouter:
         responses=refusals(),
     )
     async def models() -> Models:
-        return Models(models=[model_info(fleet, name) for name in fleet.names()])
+        names = fleet.names()
+        details = await registry.details(names)
+        return Models(models=[model_info(fleet, registry, name, details.get(name)) for name in names])
 
     @router.post(
         "/{name:path}/load",
@@ -203,6 +243,19 @@ def routes(parts: Parts) -> APIRouter:
     async def config(name: ModelName) -> ModelConfig:
         return await told(known(name))
 
+    @router.get(
+        "/{name:path}/explain",
+        summary="Why a model is on these workers, and not on others",
+        operation_id="explainModel",
+        responses=refusals(404, 503),
+    )
+    async def explain_model(name: ModelName) -> ModelExplanation:
+        model = known(name)
+        wanted = registry.wanted(model, (await registry.details([model])).get(model))
+        if wanted is None:
+            raise Refusal(503, "model_unknown", f"no worker has told of model '{model}' yet", [_SOON])
+        return explanation(parts, wanted)
+
     @router.put(
         "/{name:path}/config",
         summary="Set the context of a model that cluster.yaml doesn't name; another's is refused with 409",
@@ -231,7 +284,7 @@ def routes(parts: Parts) -> APIRouter:
             source = "cluster.yaml" if model in configured else "api"
         return ModelConfig(
             name=model,
-            context=model_info(fleet, model).context,
+            context=_context(fleet, model),
             source=source,
             options=options_of(str(said.get("parameters") or "")),
             system=said.get("system") or None,
@@ -245,6 +298,7 @@ def routes(parts: Parts) -> APIRouter:
 
     @router.get("/{name:path}", summary="One model", operation_id="getModel", responses=refusals(404))
     async def model(name: ModelName) -> ModelInfo:
-        return model_info(fleet, known(name))
+        found = known(name)
+        return model_info(fleet, registry, found, (await registry.details([found])).get(found))
 
     return router

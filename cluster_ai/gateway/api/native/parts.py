@@ -26,6 +26,9 @@ from cluster_ai.gateway.identity.audit import Audit
 from cluster_ai.gateway.identity.logins import Logins
 from cluster_ai.gateway.metering import Meter
 from cluster_ai.gateway.models.changes import Changes
+from cluster_ai.gateway.models.memory import Memory
+from cluster_ai.gateway.models.registry import Registry
+from cluster_ai.gateway.models.stand_ins import StandIns
 from cluster_ai.gateway.relay import Relay
 from cluster_ai.gateway.tasks import TaskManager
 from cluster_ai.gateway.trace import Trace
@@ -89,6 +92,9 @@ class Parts:
     books: Books
     contexts: Contexts
     models: Changes
+    memory: Memory
+    known: Registry
+    stand_ins: StandIns
     logins: Logins
     audit: Audit
 

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from cluster_ai.gateway.api.http import Refusal
 from cluster_ai.gateway.api.native.answer import parse
 from cluster_ai.gateway.api.native.generate import GenerateRequest
-from cluster_ai.gateway.api.native.memory import options_of
 from cluster_ai.gateway.api.native.models import LoadRequest
 from cluster_ai.gateway.api.native.workers import WorkerRequest
+from cluster_ai.gateway.models.memory import options_of
 
 
 def test_ollamas_parameters_become_options_with_lists_where_one_is_said_twice() -> None:

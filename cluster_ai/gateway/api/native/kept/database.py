@@ -33,6 +33,10 @@ CREATE TABLE IF NOT EXISTS workers (
     registered_by TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS contexts (model TEXT PRIMARY KEY, context INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS stand_ins (
+    model TEXT NOT NULL, worker TEXT NOT NULL, instead_of TEXT NOT NULL, processor TEXT NOT NULL,
+    fetched INTEGER NOT NULL, since REAL NOT NULL, PRIMARY KEY (model, worker)
+);
 """
 
 

@@ -1,4 +1,4 @@
-"""What a GGUF file says about the model in it, for the embedded engine's /api/show and /api/tags."""
+"""What a GGUF file says about the model in it: for the embedded engine's answers, and for what it takes in memory."""
 
 from __future__ import annotations
 
@@ -52,12 +52,7 @@ class Metadata:
 def read(path: Path) -> Metadata:
     """Read the header only. Raises GGUFError, OSError."""
     with path.open("rb") as file:
-        if file.read(4) != b"GGUF":
-            raise GGUFError(f"{path} is not a GGUF file")
-        version = _scalar(file, "<I")
-        if version not in (2, 3):
-            raise GGUFError(f"{path} has GGUF version {version}; 2 and 3 are known")
-        tensors, pairs = _scalar(file, "<Q"), _scalar(file, "<Q")
+        tensors, pairs = _counts(file, path)
         values: dict[str, Any] = {}
         for _ in range(pairs):
             key = _string(file)
@@ -65,6 +60,34 @@ def read(path: Path) -> Metadata:
             if value is not None:
                 values[key] = value
         return Metadata(values, sum(_tensor(file) for _ in range(tensors)))
+
+
+def architecture(path: Path) -> dict[str, Any]:
+    """What stands before the tokenizer, which is most of a header and slow to walk through: the model's form.
+
+    Raises GGUFError, OSError.
+    """
+    with path.open("rb") as file:
+        _, pairs = _counts(file, path)
+        values: dict[str, Any] = {}
+        for _ in range(pairs):
+            key = _string(file)
+            if key.startswith("tokenizer."):
+                break
+            value = _value(file, _scalar(file, "<I"))
+            if value is not None:
+                values[key] = value
+        return values
+
+
+def _counts(file: BinaryIO, path: Path) -> tuple[int, int]:
+    """Of tensors, and of pairs of key and value."""
+    if file.read(4) != b"GGUF":
+        raise GGUFError(f"{path} is not a GGUF file")
+    version = _scalar(file, "<I")
+    if version not in (2, 3):
+        raise GGUFError(f"{path} has GGUF version {version}; 2 and 3 are known")
+    return _scalar(file, "<Q"), _scalar(file, "<Q")
 
 
 def _value(file: BinaryIO, kind: int) -> Any:

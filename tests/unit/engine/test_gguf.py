@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cluster_ai.engine.embedded_gguf import GGUFError, read
+from cluster_ai.engine.gguf import GGUFError, read
 
 
 def text(value: str) -> bytes:
