@@ -10,6 +10,7 @@ import typer
 
 from cluster_ai.cli.gateway import GatewayUrl, find
 from cluster_ai.cli.session import Json
+from cluster_ai.cli.tables import show_list, table
 from cluster_ai.sizes import format_size
 
 app = typer.Typer(no_args_is_help=True)
@@ -25,12 +26,8 @@ def list_(ctx: typer.Context, json_: Json = False, gateway: GatewayUrl = None) -
     Exit code 0; 5: the gateway doesn't answer, or refuses.
     """
     models = find(ctx.obj, gateway).ask("GET", PATH)["models"]
-    if json_:
-        print(json.dumps(models, indent=2))
-    elif models:
-        _table("Models", [_row(model) for model in models])
-    else:
-        print("The cluster has no models: name some in cluster.yaml, or pull one through the gateway.")
+    nothing = "The cluster has no models: name some in cluster.yaml, or pull one through the gateway."
+    show_list("Models", models, _row, nothing, json_)
 
 
 @app.command()
@@ -45,9 +42,7 @@ def show(ctx: typer.Context, model: ModelName, json_: Json = False, gateway: Gat
         return
     for name, value in _facts(found).items():
         print(f"{name + ':':15}{value}")
-    _table(
-        "Workers", [{"worker": c["worker"], "state": c["state"], "why": c["reason"] or ""} for c in found["workers"]]
-    )
+    table("Workers", [{"worker": c["worker"], "state": c["state"], "why": c["reason"] or ""} for c in found["workers"]])
 
 
 @app.command()
@@ -62,13 +57,7 @@ def explain(ctx: typer.Context, model: ModelName, json_: Json = False, gateway: 
         return
     replicas = "one on every worker where it fits" if found["replicas"] is None else str(found["replicas"])
     print(f"{found['name']} takes {_needed(found['memory'])}.\nReplicas wanted: {replicas}.\n")
-    _table("Workers", [_reason(worker) for worker in found["workers"]])
-
-
-def _table(title: str, rows: list[dict[str, str]]) -> None:
-    from cluster_ai.cli.commands.status import table
-
-    table(title, rows)
+    table("Workers", [_reason(worker) for worker in found["workers"]])
 
 
 def _row(model: dict[str, Any]) -> dict[str, str]:
