@@ -25,6 +25,7 @@ DRIFT = STATE / "drift"  # of that, what a push and a switch put right, one a li
 
 CREDENTIALS = PurePosixPath("/etc/cluster-ai")  # 0600; passed to units by LoadCredential=
 GATEWAY_TOKEN, ISSUING_CERT, ISSUING_KEY = "gateway.token", "issuing.pem", "issuing.key"
+PUBLIC_CERT, PUBLIC_KEY = "public.pem", "public.key"  # of gateway and dashboard, where cluster.yaml names a certificate
 # What is renewed while units run isn't passed so, since they would keep what they were started with: a link to a folder
 # with these files, 0640 for group cluster-ai, set anew in one step. HOSTS: names of the hosts whose certificates count.
 TLS = STATE / "tls" / "current"
@@ -71,6 +72,7 @@ TASKS_GRACE = 60  # seconds that a task manager which ends waits for the tasks t
 
 TASKS_SOCKET = PurePosixPath("/run/cluster-ai-tasks/socket")  # where the gateway asks the task manager
 
+GATEWAY_LOCAL_PORT = 11436  # plain HTTP on loopback, for the head host's own, where the gateway's port speaks TLS
 ENGINE_PORT = 11434  # Ollama, loopback only
 FRONT_PORT = 11443  # nginx before it: TLS 1.3, client certificate asked for
 FRONT_BODY_LIMIT = 256 * 2**20  # bytes of a request that nginx there takes

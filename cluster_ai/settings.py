@@ -70,6 +70,11 @@ class LimitSettings:
     request_timeout: float | None = None  # seconds
 
 
+# Which certificate a component shows to people: the host's own (layout.TLS), or the one that cluster.yaml names, among
+# its credentials. None: it speaks plain HTTP.
+Shown = Literal["host", "given"]
+
+
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
     cluster: str
@@ -89,6 +94,7 @@ class GatewaySettings:
     kv_cache: Literal["f16", "q8_0", "q4_0"] = "f16"  # precision of the engines' caches
     blobs: str | None = None  # folder of GGUF files, each named by its SHA-256
     lease: str | None = None  # file that says who changes the cluster now, as rollout/lease.py writes it
+    shows: Shown | None = None  # to who comes to `port`; every other socket that it is handed speaks plain HTTP
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +175,9 @@ class RenewSettings:
 @dataclass(frozen=True, slots=True)
 class DashboardSettings:
     cluster: str
+    address: str  # where it listens
+    port: int
+    shows: Shown | None
     gateway_url: str
     prometheus_url: str
     dask_url: str

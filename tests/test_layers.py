@@ -103,7 +103,7 @@ def test_nothing_imports_the_cli_or_the_dashboard() -> None:
 def test_the_dashboard_knows_only_settings_and_errors_of_ours() -> None:
     for path in (ROOT / "dashboard").rglob("*.py"):
         names = {m.group(1) for m in (re.match(r"cluster_ai\.(\w+)", n) for n in imports(path)) if m}
-        assert names <= {"settings", "errors", "layout"}, path
+        assert names <= {"settings", "errors", "layout", "tls"}, path
 
 
 @pytest.mark.parametrize("package", ON_HOSTS)

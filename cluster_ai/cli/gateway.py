@@ -7,10 +7,12 @@ import http.client
 import json
 import os
 import secrets
+import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
@@ -18,6 +20,8 @@ import typer
 
 from cluster_ai.cli import logins
 from cluster_ai.errors import ClusterAIError, UnavailableError, UsageError
+from cluster_ai.tls.live import worded
+from cluster_ai.tls.trust import ROOTS, trusting
 
 if TYPE_CHECKING:
     from cluster_ai.cli.main import Invocation
@@ -37,6 +41,7 @@ class Client:
 
     url: str
     token: str | None
+    roots: Path | None = None  # a PEM file with CAs that are trusted beside this machine's
     worker: str = ""  # who gave the last answer
     clock_ahead: float = 0.0  # seconds that the gateway's clock is ahead of this machine's, by its last answer
 
@@ -45,9 +50,8 @@ class Client:
 
         def renew(refresh: str) -> logins.Login | None:
             try:
-                return logins.login_of(
-                    Client(self.url, None).ask("POST", "/api/v1/login/refresh", {"refresh": refresh})
-                )
+                asked = Client(self.url, None, self.roots)
+                return logins.login_of(asked.ask("POST", "/api/v1/login/refresh", {"refresh": refresh}))
             except RefusedError:
                 return None
 
@@ -134,18 +138,19 @@ class Client:
         self, method: str, path: str, body: Any = None, more: Mapping[str, str] | None = None
     ) -> http.client.HTTPResponse:
         parts = urlsplit(self.url)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         # A connection that the gateway keeps open would stay open here too, once its answer is read.
         headers = {"Content-Type": "application/json", "Connection": "close", **(more or {})}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         try:
-            connection = kind(parts.hostname or "", parts.port, timeout=CONNECT)
+            connection = self._connection(parts.scheme, parts.hostname or "", parts.port)
             connection.connect()
             connection.sock.settimeout(ANSWER)
             text = body if body is None or isinstance(body, bytes) else json.dumps(body)
             connection.request(method, parts.path.rstrip("/") + path, text, headers)
             reply = connection.getresponse()
+        except ssl.SSLError as error:
+            raise self._strange(error) from error
         except (OSError, http.client.HTTPException) as error:
             raise UnavailableError(
                 f"the gateway doesn't answer ({error})",
@@ -158,6 +163,24 @@ class Client:
         if not 200 <= reply.status < 300:
             raise self._refused(reply, path)
         return reply
+
+    def _connection(self, scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
+        if scheme != "https":
+            return http.client.HTTPConnection(host, port, timeout=CONNECT)
+        return http.client.HTTPSConnection(host, port, timeout=CONNECT, context=trusting(self.roots))
+
+    def _strange(self, error: ssl.SSLError) -> UnavailableError:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return UnavailableError(
+                f"the gateway's certificate isn't trusted here: {worded(error)}",
+                where=self.url,
+                remedy="beside the cluster's cluster.yaml: cluster-ai certs ca > ca.pem; here: SSL_CERT_FILE=ca.pem",
+            )
+        return UnavailableError(
+            f"no TLS with the gateway: {worded(error)}",
+            where=self.url,
+            remedy="where security.tls.enabled is false in its cluster.yaml, its address begins with http://",
+        )
 
     def _refused(self, reply: http.client.HTTPResponse, path: str) -> ClusterAIError:
         text = reply.read().decode(errors="replace")
@@ -193,11 +216,11 @@ def find(invocation: Invocation, url: str | None, *, own: bool = True) -> Client
         return _found(invocation, url, None)
     client = _found(invocation, url, told)
     if not own:
-        return Client(client.url, None)
+        return Client(client.url, None, client.roots)
     if told:
         return client
     login = client.logged_in()
-    return Client(client.url, login) if login else _found(invocation, url, None)
+    return Client(client.url, login, client.roots) if login else _found(invocation, url, None)
 
 
 def _found(invocation: Invocation, url: str | None, token: str | None) -> Client:
@@ -205,7 +228,7 @@ def _found(invocation: Invocation, url: str | None, token: str | None) -> Client
     if url is not None:
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
             raise typer.BadParameter("must be http://host:port, or https://...", param_hint="--gateway")
-        return Client(url, token)
+        return Client(url, token, invocation.config_path.resolve().parent / ROOTS)
     from cluster_ai.local import state
     from cluster_ai.local.model import Paths
 
@@ -217,5 +240,4 @@ def _found(invocation: Invocation, url: str | None, token: str | None) -> Client
         from cluster_ai.rollout import credentials
 
         token = credentials.token(config)
-    address = config.scheduler.host
-    return Client(f"http://{f'[{address}]' if ':' in address else address}:{config.gateway.port}", token)
+    return Client(config.gateway_url, token, invocation.config_path.resolve().parent / ROOTS)

@@ -80,10 +80,9 @@ def print_report(config: Config, report: Report) -> None:
         if report.halt.kind == "pause":
             print(f"  -> look at it, then: cluster-ai rollouts resume, or undo {report.rollout}", file=sys.stderr)
     if report.ok:
-        address = config.scheduler.host
-        print(f"Gateway:   http://{address}:{config.gateway.port}  (token: cluster-ai status --token)")
+        print(f"Gateway:   {config.gateway_url}  (token: cluster-ai status --token)")
         if config.interface.dashboard:
-            print(f"Dashboard: http://{address}:{config.interface.dashboard_port}")
+            print(f"Dashboard: {config.dashboard_url}")
 
 
 def report_json(report: Report | None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     from cluster_ai.client import Client
 
-    with Client("http://head:11435", token) as client:
+    with Client("https://head:11435", token) as client:
         print(client.generate("smollm2", "Why is the sky blue?").response)
 
 It needs httpx (`pip install 'cluster-ai[client]'`), and nothing else of this package.

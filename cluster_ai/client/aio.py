@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
@@ -22,11 +23,14 @@ class AsyncClient:
     """One gateway. Use it as `async with AsyncClient(url, token) as client`.
 
     token: the cluster's, or a key of `cluster-ai keys`; none is needed in a trusted network. timeout: seconds until an
-    answer begins, and between two pieces of it. Every method raises ClientError (errors.py).
+    answer begins, and between two pieces of it. ca: a PEM file with CAs that are trusted beside this machine's, such as
+    `cluster-ai certs ca` prints. Every method raises ClientError (errors.py).
     """
 
-    def __init__(self, url: str, token: str | None = None, *, timeout: float = ANSWER) -> None:
-        self._http = httpx.AsyncClient(**options(url, token, timeout))
+    def __init__(
+        self, url: str, token: str | None = None, *, timeout: float = ANSWER, ca: str | PathLike[str] | None = None
+    ) -> None:
+        self._http = httpx.AsyncClient(**options(url, token, timeout, ca))
 
     async def __aenter__(self) -> AsyncClient:
         return self

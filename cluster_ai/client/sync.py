@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
+from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
@@ -22,11 +23,14 @@ class Client:
     """One gateway. Use it as `with Client(url, token) as client`; threads may share it.
 
     token: the cluster's, or a key of `cluster-ai keys`; none is needed in a trusted network. timeout: seconds until an
-    answer begins, and between two pieces of it. Every method raises ClientError (errors.py).
+    answer begins, and between two pieces of it. ca: a PEM file with CAs that are trusted beside this machine's, such as
+    `cluster-ai certs ca` prints. Every method raises ClientError (errors.py).
     """
 
-    def __init__(self, url: str, token: str | None = None, *, timeout: float = ANSWER) -> None:
-        self._http = httpx.Client(**options(url, token, timeout))
+    def __init__(
+        self, url: str, token: str | None = None, *, timeout: float = ANSWER, ca: str | PathLike[str] | None = None
+    ) -> None:
+        self._http = httpx.Client(**options(url, token, timeout, ca))
 
     def __enter__(self) -> Client:
         return self

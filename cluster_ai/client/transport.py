@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Mapping
+from os import PathLike
 from typing import Any, Generic, TypeVar
 
 import httpx
@@ -17,9 +19,13 @@ CONNECT = 5.0  # seconds
 ANSWER = 600.0  # seconds between two pieces: a model may have to be loaded first
 
 
-def options(url: str, token: str | None, timeout: float) -> dict[str, Any]:
-    """For httpx' clients."""
+def options(url: str, token: str | None, timeout: float, ca: str | PathLike[str] | None) -> dict[str, Any]:
+    """For httpx' clients. Raises OSError where ca can't be read, ssl.SSLError where it holds no certificate."""
+    trust = ssl.create_default_context()
+    if ca is not None:
+        trust.load_verify_locations(ca)
     return {
+        "verify": trust,
         "base_url": url.rstrip("/"),
         "headers": {"Authorization": f"Bearer {token}"} if token else {},
         "timeout": httpx.Timeout(timeout, connect=min(CONNECT, timeout)),

@@ -25,6 +25,7 @@ from cluster_ai.config.model import (
     Scheduler,
     Security,
     Ssh,
+    Tls,
     Worker,
 )
 from cluster_ai.errors import ConfigError, ErrorGroup
@@ -125,7 +126,15 @@ def _build(data: dict[str, Any], path: Path) -> Config:
         interface=Interface(cluster["interface"]["dashboard"], cluster["interface"]["dashboard_port"]),
         packages=Packages(packages["source"], packages.get("mirror")),
         firewall=Firewall(firewall["manage"], tuple(_opening(text) for text in firewall["allow"])),
-        security=Security(_path(security.get("vault_password_file"), folder), security.get("vault_password_command")),
+        security=Security(
+            _path(security.get("vault_password_file"), folder),
+            security.get("vault_password_command"),
+            Tls(
+                security["tls"]["enabled"],
+                tuple(security["tls"]["names"]),
+                _path(security["tls"].get("certificate"), folder),
+            ),
+        ),
     )
 
 

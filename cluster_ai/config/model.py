@@ -162,11 +162,21 @@ class Firewall:
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """Of gateway and dashboard, towards people."""
+
+    enabled: bool = True
+    names: tuple[str, ...] = ()  # of the head host, beside those that it has anyway
+    certificate: Path | None = None  # None: the cluster's own for the head host
+
+
+@dataclass(frozen=True, slots=True)
 class Security:
     """Where the vault's password is, when the environment doesn't say."""
 
     vault_password_file: Path | None = None
     vault_password_command: str | None = None
+    tls: Tls = Tls()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +197,19 @@ class Config:
     firewall: Firewall
     security: Security
 
+    @property
+    def gateway_url(self) -> str:
+        """Where clients reach the gateway."""
+        return self._public(self.gateway.port)
+
+    @property
+    def dashboard_url(self) -> str:
+        return self._public(self.interface.dashboard_port)
+
+    def _public(self, port: int) -> str:
+        host = self.scheduler.host
+        return f"{'https' if self.security.tls.enabled else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
 
 @dataclass(frozen=True, slots=True)
 class Host:
@@ -199,11 +222,12 @@ class Host:
     address: str
     roles: frozenset[Role]
     worker: Worker | None
+    names: tuple[str, ...] = ()  # that people reach it by, too
 
     @property
     def sans(self) -> tuple[str, ...]:
         """Every name that its certificate holds for."""
-        return (self.address, self.name, "localhost", "127.0.0.1", "::1")
+        return (self.address, self.name, *self.names, "localhost", "127.0.0.1", "::1")
 
 
 def hosts(config: Config) -> tuple[Host, ...]:
@@ -211,7 +235,11 @@ def hosts(config: Config) -> tuple[Host, ...]:
     address = config.scheduler.host
     shared = next((w for w in config.workers if w.host == address), None)
     head = Host(
-        shared.name if shared else address, address, frozenset({"head", "worker"} if shared else {"head"}), shared
+        shared.name if shared else address,
+        address,
+        frozenset({"head", "worker"} if shared else {"head"}),
+        shared,
+        config.security.tls.names,
     )
     rest = (Host(w.name, w.host, frozenset({"worker"}), w) for w in config.workers if w is not shared)
     return (head, *rest)

@@ -284,6 +284,8 @@ def _files(config: Config, document: Document) -> Iterator[ConfigError]:
         for index, model in enumerate(config.models)
         if model.source
     ]
+    if config.security.tls.certificate:
+        named.append((("cluster", "security", "tls", "certificate"), config.security.tls.certificate))
     if config.engine.source and "://" not in config.engine.source:
         named.append((("cluster", "engine", "source"), Path(config.engine.source)))
     for at, path in named:

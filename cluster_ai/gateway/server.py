@@ -27,7 +27,7 @@ from cluster_ai.gateway.api.native.kept.database import Database
 from cluster_ai.gateway.api.native.kept.fleet import FleetChanges, restore
 from cluster_ai.gateway.app import Gateway
 from cluster_ai.gateway.auth import Guard
-from cluster_ai.gateway.connection import Connection
+from cluster_ai.gateway.connection import HEAD_WITHIN, Connection
 from cluster_ai.gateway.cordons import CordonFile, Cordons
 from cluster_ai.gateway.elders import INTERVAL, Elders
 from cluster_ai.gateway.fleet import Fleet
@@ -43,6 +43,7 @@ from cluster_ai.gateway.tracing import tracing
 from cluster_ai.gateway.wire import Wire
 from cluster_ai.settings import GatewaySettings
 from cluster_ai.tls import live
+from cluster_ai.tls.public import public
 
 LINGER = 3.0  # seconds in which a client that keeps its connection is still answered, and told to make a new one
 FIRST_LOOK = 5  # seconds that the first look at all workers may take before requests are taken
@@ -113,7 +114,16 @@ def listening(settings: GatewaySettings, environ: Mapping[str, str], pid: int) -
 class Server(uvicorn.Server):
     """Ends so that no client notices; meanwhile it tells the gateway that has taken over which streams it still has."""
 
-    def __init__(self, app: Gateway, fleet: Fleet, elders: Elders, ready: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        app: Gateway,
+        fleet: Fleet,
+        elders: Elders,
+        ready: Callable[[], None],
+        context: ssl.SSLContext | None = None,
+        public_port: int = 0,
+    ) -> None:
+        """context: of the sockets at public_port; None: those speak plain HTTP, as all others do."""
         config = uvicorn.Config(
             app,
             http=Connection,
@@ -130,6 +140,7 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
         self._app, self._fleet, self._elders, self._ready = app, fleet, elders, ready
+        self._context, self._public_port = context, public_port
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # it is called ten times a second
@@ -142,8 +153,23 @@ class Server(uvicorn.Server):
                 connection.tick()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        listeners = sockets or []
+        secure = [it for it in listeners if self._context and it.getsockname()[1] == self._public_port]
+        await super().startup([it for it in listeners if it not in secure])
+        for listener in secure:
+            server = await asyncio.get_running_loop().create_server(
+                self._connection,
+                sock=listener,
+                ssl=self._context,
+                ssl_handshake_timeout=HEAD_WITHIN,
+                backlog=self.config.backlog,
+            )
+            self.servers.append(server)
         self._ready()
+
+    def _connection(self) -> Connection:
+        """As uvicorn makes them of the sockets that it listens on."""
+        return Connection(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         telling = asyncio.create_task(self._tell(), name="ending")
@@ -180,10 +206,12 @@ async def serve(
     state: Path | None,
     log: Log,
     ready: Callable[[], None],
+    shown: ssl.SSLContext | None = None,
 ) -> None:
     """Until SIGTERM or SIGINT; then no new connections, and streams have layout.GATEWAY_GRACE seconds to end.
 
-    state: a folder that outlasts the process; None: nothing is kept. ready: told once requests are taken.
+    state: a folder that outlasts the process; None: nothing is kept. ready: told once requests are taken. shown: of the
+    sockets at settings.port; None: plain HTTP.
     """
     fleet, elders = Fleet(settings), Elders(state)
     database = Database(state, lambda text: log.write("storage", error=text))
@@ -239,7 +267,7 @@ async def serve(
         gc.collect()
         gc.freeze()  # what is loaded by now stays: no need to walk through it again and again while requests run
         log.write("started", cluster=settings.cluster, listen=[str(s.getsockname()) for s in sockets])
-        server = Server(app, fleet, elders, ready)
+        server = Server(app, fleet, elders, ready, shown, settings.port)
         upkeep = asyncio.create_task(app.upkeep(), name="upkeep")
         try:
             await server.serve(sockets=sockets)
@@ -260,12 +288,13 @@ def run(settings: GatewaySettings, environ: Mapping[str, str]) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[Handler(log)], force=True)
     directory = environ.get("CREDENTIALS_DIRECTORY")
     credentials = read_credentials(settings, Path(directory) if directory else None, live.folder(environ))
+    shown = public(settings.shows, environ) if settings.shows else None
     sockets = listening(settings, environ, os.getpid())
     # uvicorn raises the signal anew when it has ended; it must find a handler that lets us exit with 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings, credentials, sockets, _state(environ), log, lambda: notify(environ)))
+        runner.run(serve(settings, credentials, sockets, _state(environ), log, lambda: notify(environ), shown))
 
 
 def _raise_descriptors() -> None:

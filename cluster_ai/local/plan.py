@@ -93,10 +93,13 @@ def make(options: Options, machine: Machine, engine_ports: tuple[int, ...]) -> P
         files["etc/prometheus.yml"] = prometheus_yml(options)
         files["etc/rules.yml"] = rules()
     if addresses.dashboard and machine.dashboard:
-        components.append(_dashboard(paths, ports.dashboard, machine.dashboard))
+        components.append(_dashboard(paths, addresses.dashboard))
         files["etc/dashboard.json"] = settings.dump(
             settings.DashboardSettings(
                 cluster=options.cluster,
+                address="127.0.0.1",
+                port=ports.dashboard,
+                shows=None,
                 gateway_url=addresses.gateway,
                 prometheus_url=f"http://127.0.0.1:{ports.prometheus}",
                 dask_url=addresses.dask_dashboard,
@@ -304,17 +307,12 @@ def prometheus_yml(options: Options) -> str:
     return f"{whole}scrape_configs:\n{scrapes}"
 
 
-def _dashboard(paths: Paths, port: int, folder: Path) -> Component:
-    argv = (
-        *(sys.executable, "-m", "streamlit", "run", str(folder / "app.py"), "--server.port", str(port)),
-        *("--server.address", "127.0.0.1", "--server.headless", "true", "--server.fileWatcherType", "none"),
-        *("--browser.gatherUsageStats", "false"),
-    )
+def _dashboard(paths: Paths, url: str) -> Component:
     return Component(
         name="dashboard",
-        argv=argv,
+        argv=(sys.executable, "-m", "dashboard"),
         env=python_env() | {"CLUSTER_AI_DASHBOARD_SETTINGS": str(paths.etc / "dashboard.json")},
-        probe=Probe(f"http://127.0.0.1:{port}/_stcore/health"),
+        probe=Probe(f"{url}/_stcore/health"),
         deadline=_START,
         remedy="see the log lines above; a file for --config with `interface: {dashboard: false}` goes without it",
     )

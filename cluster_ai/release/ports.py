@@ -17,6 +17,8 @@ def ports(config: Config, host: Host) -> dict[int, str]:
             config.scheduler.dashboard_port: layout.SCHEDULER,
             config.monitoring.port: layout.PROMETHEUS,
         }
+        if config.security.tls.enabled:
+            needed[layout.GATEWAY_LOCAL_PORT] = layout.GATEWAY_SOCKET
         if config.interface.dashboard:
             needed[config.interface.dashboard_port] = layout.DASHBOARD
     if host.worker is not None:

@@ -13,7 +13,7 @@ from cluster_ai.config.model import Config, Host, Model, Worker, hosts
 from cluster_ai.metrics.rules import rules
 from cluster_ai.placement.need import budget, need
 from cluster_ai.release.ports import ports
-from cluster_ai.release.service import Unit, address, url
+from cluster_ai.release.service import Unit, address, any_address, url
 
 if TYPE_CHECKING:
     from cluster_ai.placement.place import Placement
@@ -99,6 +99,7 @@ def _host(
     names = [unit.name for unit in wanted]
     listeners = {layout.NODE_EXPORTER_PORT: layout.NODE_EXPORTER, **ports(config, host)}
     dashboard = head and config.interface.dashboard
+    scheme = "https" if config.security.tls.enabled else "http"
     models = {model.name: model for model in config.models}
     placed = placement.on(host.worker.name) if host.worker else ()
     return settings.HostSettings(
@@ -107,9 +108,9 @@ def _host(
         units=tuple(name for name in names if name not in {layout.TARGET, *layout.triggered(names)}),
         listeners=tuple(settings.Listener(port, unit) for port, unit in sorted(listeners.items())),
         scheduler=_scheduler_url(config),
-        gateway_url=url("http", "127.0.0.1", config.gateway.port) if head else None,
+        gateway_url=url("http", "127.0.0.1", gateway_port(config)) if head else None,
         prometheus_url=url("http", "127.0.0.1", config.monitoring.port) if head else None,
-        dashboard_url=url("http", "127.0.0.1", config.interface.dashboard_port) if dashboard else None,
+        dashboard_url=url(scheme, "127.0.0.1", config.interface.dashboard_port) if dashboard else None,
         engine=config.engine.version if host.worker else None,
         engine_url=url("http", "127.0.0.1", layout.ENGINE_PORT) if host.worker else None,
         models=tuple(
@@ -151,6 +152,7 @@ def _gateway(config: Config, placement: Placement, blobs: Mapping[str, str]) -> 
         kv_cache=config.engine.kv_cache_type,
         blobs=str(layout.BLOBS),
         lease=str(layout.LEASE),
+        shows=_shows(config),
     )
 
 
@@ -209,7 +211,10 @@ def _worker(config: Config, placement: Placement, worker: Worker) -> settings.Wo
 def _dashboard(config: Config) -> settings.DashboardSettings:
     return settings.DashboardSettings(
         cluster=config.name,
-        gateway_url=url("http", "127.0.0.1", config.gateway.port),
+        address=any_address(config.scheduler.host),
+        port=config.interface.dashboard_port,
+        shows=_shows(config),
+        gateway_url=url("http", "127.0.0.1", gateway_port(config)),
         prometheus_url=url("http", "127.0.0.1", config.monitoring.port),
         dask_url=url("http", "127.0.0.1", config.scheduler.dashboard_port),
     )
@@ -217,6 +222,16 @@ def _dashboard(config: Config) -> settings.DashboardSettings:
 
 def local(port: int) -> str:
     return f"127.0.0.1:{port}"
+
+
+def gateway_port(config: Config) -> int:
+    """Where the head host's own reach the gateway, in plain HTTP on loopback."""
+    return layout.GATEWAY_LOCAL_PORT if config.security.tls.enabled else config.gateway.port
+
+
+def _shows(config: Config) -> settings.Shown | None:
+    tls = config.security.tls
+    return ("given" if tls.certificate else "host") if tls.enabled else None
 
 
 def prometheus(config: Config) -> str:
@@ -239,7 +254,7 @@ def prometheus(config: Config) -> str:
         {
             "job_name": "gateway",
             "authorization": {"credentials_file": token},
-            "static_configs": [{"targets": [local(config.gateway.port)]}],
+            "static_configs": [{"targets": [local(gateway_port(config))]}],
         },
         {
             "job_name": "dask-scheduler",

@@ -57,6 +57,11 @@ def url(scheme: str, host: str, port: int) -> str:
     return f"{scheme}://{address(host)}:{port}"
 
 
+def any_address(host: str) -> str:
+    """All of this machine's addresses, of the kind that it is known by."""
+    return "::" if ":" in host else "0.0.0.0"  # noqa: S104 (the firewall, and who is asked for what, say who may come)
+
+
 def word(text: str) -> str:
     """An argument of ExecStart=, or an assignment of Environment=, as systemd reads it; %d/ stays a specifier."""
     text = re.sub(r"%(?!d/)", "%%", text.replace("\\", "\\\\").replace('"', '\\"'))

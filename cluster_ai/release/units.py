@@ -8,7 +8,7 @@ from __future__ import annotations
 from cluster_ai import layout
 from cluster_ai.config.model import Config, Host, Worker
 from cluster_ai.release import timers
-from cluster_ai.release.service import MIB, SANDBOX, Unit, service, url
+from cluster_ai.release.service import MIB, SANDBOX, Unit, any_address, service, url
 
 # What a component of the head host may use: bounds for a fault, far above what is seen.
 HEAD_MEMORY = {
@@ -42,7 +42,7 @@ def units(config: Config, host: Host) -> tuple[Unit, ...]:
     found: list[Unit] = []
     if "head" in host.roles:
         found += [_scheduler(config), _issuer(), _tasks()]
-        found += [_gateway_socket(config), _gateway_holder(), _gateway(), _prometheus(config)]
+        found += [_gateway_socket(config), _gateway_holder(), _gateway(config), _prometheus(config)]
         found += [_dashboard(config)] if config.interface.dashboard else []
     if host.worker is not None:
         found += [_engine(config, host.worker), _front(host.worker), _worker(config, host.worker)]
@@ -64,7 +64,7 @@ def _target(wanted: tuple[str, ...]) -> Unit:
 def _scheduler(config: Config) -> Unit:
     command = [
         *("python3", "-m", "distributed.cli.dask_scheduler", "--protocol", "tls"),
-        *("--host", _any(config.scheduler.host), "--port", str(config.scheduler.port)),
+        *("--host", any_address(config.scheduler.host), "--port", str(config.scheduler.port)),
         *("--dashboard-address", f"127.0.0.1:{config.scheduler.dashboard_port}"),
         *("--preload", DASK_TLS, "--preload", "cluster_ai.cluster.scheduler_plugin"),
     ]
@@ -101,15 +101,14 @@ def _tasks() -> Unit:
     return Unit(layout.TASKS, text, ("etc/tasks.json",), ("app", "lib"))
 
 
-def _any(host: str) -> str:
-    """All of this machine's addresses, of the kind that it is known by."""
-    return "::" if ":" in host else "0.0.0.0"  # noqa: S104 (the firewall and mutual TLS say who may come)
-
-
 def _gateway_socket(config: Config) -> Unit:
+    """With TLS it has a second one, which makes it another socket: who changes that has no moment with both kinds."""
+    ports = [str(config.gateway.port)]
+    ports += [f"127.0.0.1:{layout.GATEWAY_LOCAL_PORT}"] if config.security.tls.enabled else []
+    listens = "".join(f"ListenStream={port}\n" for port in ports)
     text = (
         f"[Unit]\nDescription=Cluster AI: where the gateway listens\nPartOf={layout.TARGET}\nAfter={layout.GUARD}\n\n"
-        f"[Socket]\nListenStream={config.gateway.port}\nBacklog=4096\nNoDelay=yes\n\n"
+        f"[Socket]\n{listens}Backlog=4096\nNoDelay=yes\n\n"
         f"[Install]\nWantedBy={layout.TARGET}\n"
     )
     return Unit(layout.GATEWAY_SOCKET, text, launched=False)
@@ -130,13 +129,19 @@ def _gateway_holder() -> Unit:
     return Unit(layout.GATEWAY_HOLDER, text, launched=False)
 
 
-def _gateway() -> Unit:
+def _shown(config: Config) -> tuple[str, ...]:
+    """Credentials of what speaks TLS to people."""
+    tls = config.security.tls
+    return (layout.PUBLIC_CERT, layout.PUBLIC_KEY) if tls.enabled and tls.certificate else ()
+
+
+def _gateway(config: Config) -> Unit:
     text = service(
         *("gateway", "gateway", ["python3", "-m", "cluster_ai.gateway", "etc/gateway.json"]),
         memory=HEAD_MEMORY["gateway"],
         weight=400,
         tls=True,
-        credentials=(layout.GATEWAY_TOKEN,),
+        credentials=(layout.GATEWAY_TOKEN, *_shown(config)),
         after=f"network.target {layout.GATEWAY_SOCKET} {layout.GATEWAY_HOLDER}",
         unit=f"Requires={layout.GATEWAY_SOCKET}\n",
         kind="notify",
@@ -170,21 +175,16 @@ def _prometheus(config: Config) -> Unit:
 
 
 def _dashboard(config: Config) -> Unit:
-    options = {
-        "server.address": _any(config.scheduler.host),
-        "server.port": str(config.interface.dashboard_port),
-        "server.headless": "true",
-        "server.fileWatcherType": "none",
-        "browser.gatherUsageStats": "false",
-        "browser.serverAddress": config.scheduler.host,  # else it asks a server on the internet for its address
-        "global.developmentMode": "false",  # which it takes itself to be in, outside of a folder named site-packages
-    }
-    command = ["python3", "-m", "streamlit", "run", "app/dashboard/app.py"]
-    command += [f"--{name}={value}" for name, value in options.items()]
+    tls = config.security.tls
     text = service(
-        *("dashboard", "dashboard", command),
+        *("dashboard", "dashboard", ["python3", "-m", "dashboard"]),
         memory=HEAD_MEMORY["dashboard"],
-        environment={"CLUSTER_AI_DASHBOARD_SETTINGS": "etc/dashboard.json"},
+        tls=tls.enabled and tls.certificate is None,
+        credentials=_shown(config),
+        environment={
+            "CLUSTER_AI_DASHBOARD_SETTINGS": "etc/dashboard.json",
+            "STREAMLIT_BROWSER_SERVER_ADDRESS": config.scheduler.host,  # else it asks the internet for its address
+        },
         code_writing=True,
     )
     return Unit(layout.DASHBOARD, text, ("etc/dashboard.json",), ("app", "lib"))
@@ -232,7 +232,7 @@ def _threads(config: Config, worker: Worker) -> int:
 
 
 def _worker(config: Config, worker: Worker) -> Unit:
-    resources, listen = worker.resources, _any(worker.host)
+    resources, listen = worker.resources, any_address(worker.host)
     port, nanny = layout.DASK_WORKER_PORTS[0], layout.DASK_NANNY_PORTS
     command = [
         *("python3", "-m", "distributed.cli.dask_worker", url("tls", config.scheduler.host, config.scheduler.port)),

@@ -13,7 +13,7 @@ from cluster_ai.config.model import Config, Host
 from cluster_ai.security.credentials import Secrets, for_head, for_host, load_or_create, names
 
 TRUST, REGISTERED = f"{layout.IN_TLS}{layout.CA_CERT}", f"{layout.IN_TLS}{layout.HOSTS}"
-ON_HEAD = (layout.GATEWAY_TOKEN, layout.ISSUING_CERT)
+ON_HEAD = (layout.GATEWAY_TOKEN, layout.ISSUING_CERT, layout.PUBLIC_CERT)
 
 
 def sums(config: Config) -> dict[str, str]:
@@ -21,7 +21,7 @@ def sums(config: Config) -> dict[str, str]:
     registered = {REGISTERED: hashlib.sha256(names(config)).hexdigest()}
     folder = config.path.resolve().parent
     try:
-        sealed = hashlib.sha256((folder / "secrets.yaml").read_bytes()).hexdigest()
+        sealed = _sealed(config)
     except FileNotFoundError:
         return dict.fromkeys((TRUST, *ON_HEAD), "") | registered
     cache = folder / ".cluster-ai" / "secrets-sums.json"
@@ -33,10 +33,17 @@ def sums(config: Config) -> dict[str, str]:
         pass
     secrets = load_or_create(config)
     cache.parent.mkdir(exist_ok=True)
-    sealed = hashlib.sha256((folder / "secrets.yaml").read_bytes()).hexdigest()
-    found: dict[str, Any] = {"sealed": sealed, "sums": _sums(secrets), "until": _until(secrets)}
+    found: dict[str, Any] = {"sealed": _sealed(config), "sums": _sums(secrets), "until": _until(secrets)}
     cache.write_text(json.dumps(found))
     return dict(found["sums"]) | registered
+
+
+def _sealed(config: Config) -> str:
+    """Another one when what secrets are made of is: without opening the vault."""
+    tls = config.security.tls
+    public = tls.certificate.read_bytes() if tls.enabled and tls.certificate else b""
+    secrets = (config.path.resolve().parent / "secrets.yaml").read_bytes()
+    return " ".join(hashlib.sha256(it).hexdigest() for it in (secrets, public))
 
 
 def of_host(all_sums: Mapping[str, str], host: Host) -> dict[str, str]:

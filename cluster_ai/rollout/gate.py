@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster_ai import layout
 from cluster_ai.errors import UnavailableError
 from cluster_ai.rollout.on_head import OnHead
+
+if TYPE_CHECKING:
+    import ssl
 
 CONNECT = 3.0  # seconds; a firewall that drops must not cost much
 
@@ -25,8 +28,12 @@ class Gateway:
         head: str,
         argv: tuple[str, ...],
         sudo_password: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        local_port: int | None = None,
     ):
+        """tls: None where it speaks plain HTTP. local_port: where it does so on its host in any case; None: `port`."""
         self.address, self.port = address, port
+        self._tls, self._local_port = tls, local_port or port
         self._token = token
         self._on_head = OnHead(head, argv, sudo_password)
         self._direct: bool | None = None
@@ -50,7 +57,11 @@ class Gateway:
     def _ask_directly(self, method: str, path: str, body: dict[str, Any] | None, timeout: float) -> tuple[int, Any]:
         import http.client
 
-        connection = http.client.HTTPConnection(self.address, self.port, timeout=CONNECT)
+        connection = (
+            http.client.HTTPSConnection(self.address, self.port, timeout=CONNECT, context=self._tls)
+            if self._tls
+            else http.client.HTTPConnection(self.address, self.port, timeout=CONNECT)
+        )
         try:
             connection.connect()
             connection.sock.settimeout(timeout)
@@ -70,7 +81,7 @@ class Gateway:
         """The head asks itself, with the token that is there."""
         status, text = self._on_head.ask(
             method,
-            self.port,
+            self._local_port,
             path,
             json.dumps(body) if body is not None else "",
             what="the gateway",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,8 +20,16 @@ from cluster_ai.tls.validity import validity
 
 # Of credentials, those that units take up while they run, and those that some are started anew for.
 LIVE = {f"{layout.IN_TLS}{layout.CA_CERT}": "the cluster's CA", f"{layout.IN_TLS}{layout.HOSTS}": "the list of hosts"}
-HANDED = {layout.GATEWAY_TOKEN: "the gateway's token", layout.ISSUING_CERT: "the issuing CA"}
-HANDED_TO = {layout.GATEWAY_TOKEN: (layout.GATEWAY, layout.PROMETHEUS), layout.ISSUING_CERT: (layout.ISSUER,)}
+HANDED = {
+    layout.GATEWAY_TOKEN: "the gateway's token",
+    layout.ISSUING_CERT: "the issuing CA",
+    layout.PUBLIC_CERT: "the certificate for people",
+}
+HANDED_TO = {
+    layout.GATEWAY_TOKEN: (layout.GATEWAY, layout.PROMETHEUS),
+    layout.ISSUING_CERT: (layout.ISSUER,),
+    layout.PUBLIC_CERT: (layout.GATEWAY, layout.DASHBOARD),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,10 +228,13 @@ def _certificates(wanted: Wanted, seen: Observed, now: float) -> str:
     return _other(LIVE, wanted, seen)
 
 
+_EMPTY = hashlib.sha256().hexdigest()  # of a file that is there only so that an old one isn't
+
+
 def _other(names: Mapping[str, str], wanted: Wanted, seen: Observed) -> str:
     """The first of these credentials that differs."""
     for name, called in names.items():
-        if name in wanted.sums and seen.sums.get(name) != wanted.sums[name]:
+        if name in wanted.sums and seen.sums.get(name, _EMPTY) != wanted.sums[name]:
             return f"{called} is {'another one' if name in seen.sums else 'not there yet'}"
     return ""
 

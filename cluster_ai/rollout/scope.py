@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from cluster_ai import layout
 from cluster_ai.config.model import Config, Host, hosts
 from cluster_ai.errors import ConfigError
 from cluster_ai.inventory.ssh import ssh_argv
@@ -58,8 +59,18 @@ class Scope:
 
     def gateway(self, token: str | None) -> Gateway:
         from cluster_ai.rollout.gate import Gateway
+        from cluster_ai.tls.trust import ROOTS, trusting
 
-        head = self.head
+        head, config = self.head, self.config
         argv = self.argv([head.name])[head.name]
-        port = self.config.gateway.port
-        return Gateway(head.address, port, token, head=head.name, argv=argv, sudo_password=self.sudo_password)
+        secure = config.security.tls.enabled
+        return Gateway(
+            head.address,
+            config.gateway.port,
+            token,
+            head=head.name,
+            argv=argv,
+            sudo_password=self.sudo_password,
+            tls=trusting(config.path.resolve().parent / ROOTS) if secure else None,
+            local_port=layout.GATEWAY_LOCAL_PORT if secure else None,
+        )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -113,6 +114,29 @@ def split(bundle: bytes) -> list[bytes]:
     """The certificates of a PEM file."""
     pem = serialization.Encoding.PEM
     return [cert.public_bytes(pem) for cert in x509.load_pem_x509_certificates(bundle)] if bundle.strip() else []
+
+
+def unfit(pair: Pair, host: str, now: datetime | None = None) -> str:
+    """Why a certificate from elsewhere can't be shown by a server that clients reach as host; empty: it can."""
+    try:
+        cert = x509.load_pem_x509_certificate(pair.cert)
+        key = serialization.load_pem_private_key(pair.key, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        return f"is no PEM certificate with an unencrypted PEM key: {error}"
+    if key.public_key() != cert.public_key():
+        return "is of another key than tls_key in the vault"
+    if cert.not_valid_after_utc <= (now or datetime.now(UTC)):
+        return f"has expired: {cert.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
+    try:
+        names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        names = x509.SubjectAlternativeName([])
+    wanted = _general(host)
+    held = [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
+    above = f"*.{host.partition('.')[2]}"
+    if wanted not in names and not (isinstance(wanted, x509.DNSName) and above.lower() in map(str.lower, held)):
+        return f"doesn't hold for {host}, by which clients reach the head host, but for {', '.join(held) or 'no name'}"
+    return ""
 
 
 def expiry(cert: bytes) -> datetime:

@@ -21,6 +21,7 @@ TOKEN = "gateway_token"  # noqa: S105 (its name in the vault)
 # Names in the vault. The root's key may be taken out and kept elsewhere: it is needed to make an issuing CA.
 ROOT_CERT, ROOT_KEY, ISSUING_CERT, ISSUING_KEY = "root_cert", "root_key", "issuing_cert", "issuing_key"
 TRUSTED = "trusted_certs"  # roots that are trusted beside ours: the one before, and the one to come
+PUBLIC_KEY = "tls_key"  # of security.tls.certificate
 # Of clusters from before there was a root: one CA for everything. Its key goes to no host, so nothing renews itself.
 OLD_CERT, OLD_KEY = "ca_cert", "ca_key"
 _PAIRS = ((ROOT_CERT, ROOT_KEY), (ISSUING_CERT, ISSUING_KEY), (OLD_CERT, OLD_KEY))
@@ -32,6 +33,7 @@ class Secrets:
     issuing: Pair
     renews: bool  # hosts renew their certificates by themselves
     gateway_token: str
+    public: Pair | None  # what gateway and dashboard show to people; None: the head host's own
 
 
 def load_or_create(config: Config) -> Secrets:
@@ -51,7 +53,31 @@ def load_or_create(config: Config) -> Secrets:
 
     renews = OLD_CERT not in new
     cert, key = (ISSUING_CERT, ISSUING_KEY) if renews else (OLD_CERT, OLD_KEY)
-    return Secrets(trust, ca.Pair(new[cert].encode(), new[key].encode()), renews, new[TOKEN])
+    issuing = ca.Pair(new[cert].encode(), new[key].encode())
+    return Secrets(trust, issuing, renews, new[TOKEN], _public(config, new, str(vault.path)))
+
+
+def _public(config: Config, found: Mapping[str, str], where: str) -> Pair | None:
+    """The certificate that cluster.yaml names, with its key."""
+    tls = config.security.tls
+    if not tls.enabled or tls.certificate is None:
+        return None
+    if PUBLIC_KEY not in found:
+        raise ConfigError(
+            f"there is no {PUBLIC_KEY}, the key of security.tls.certificate",
+            where=where,
+            remedy=f"cluster-ai secrets set {PUBLIC_KEY} < key.pem",
+        )
+    from cluster_ai.security import ca
+
+    try:
+        pair = ca.Pair(tls.certificate.read_bytes(), found[PUBLIC_KEY].encode())
+    except OSError as error:
+        raise ConfigError(f"can't be read: {error.strerror}", where=str(tls.certificate)) from error
+    if wrong := ca.unfit(pair, config.scheduler.host):
+        remedy = f"another certificate, or its own key: cluster-ai secrets set {PUBLIC_KEY} < key.pem"
+        raise ConfigError(wrong, where=str(tls.certificate), remedy=remedy)
+    return pair
 
 
 def completed(found: Mapping[str, str], cluster: str, where: str) -> dict[str, str]:
@@ -124,8 +150,13 @@ def for_host(secrets: Secrets, config: Config, host: Host) -> dict[str, bytes]:
 
 
 def for_head(secrets: Secrets) -> dict[str, bytes]:
-    """What only the head host has. The issuing CA is empty where hosts don't renew their certificates."""
+    """What only the head host has. Empty: the issuing CA where hosts don't renew their certificates, and what people
+    are shown where that is the head host's own certificate.
+    """
+    public = secrets.public
     return {
+        layout.PUBLIC_CERT: public.cert if public else b"",
+        layout.PUBLIC_KEY: public.key if public else b"",
         layout.GATEWAY_TOKEN: secrets.gateway_token.encode() + b"\n",
         layout.ISSUING_CERT: secrets.issuing.cert if secrets.renews else b"",
         layout.ISSUING_KEY: secrets.issuing.key if secrets.renews else b"",

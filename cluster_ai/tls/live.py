@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,34 @@ def _admit(end: ssl.SSLSocket | ssl.SSLObject) -> None:
         end.context.admit(end.getpeercert())
 
 
-class Live(ssl.SSLContext):
+class Reread(ssl.SSLContext):
+    """A context that is made anew, by `load`, when its files are others than they were."""
+
+    def begin(self, files: Iterable[Path]) -> None:
+        """Raises what `load` does."""
+        self._files = tuple(files)
+        self._seen = _state(self._files)
+        self._inner = self.load()
+
+    def load(self) -> ssl.SSLContext:
+        """May raise OSError or ssl.SSLError."""
+        raise NotImplementedError
+
+    def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
+        return self._fresh().wrap_socket(*args, **kwargs)
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        return self._fresh().wrap_bio(*args, **kwargs)
+
+    def _fresh(self) -> ssl.SSLContext:
+        seen = _state(self._files)
+        if seen != self._seen:
+            with contextlib.suppress(OSError, ValueError):  # in the midst of being replaced: the next one looks again
+                self._inner, self._seen = self.load(), seen
+        return self._inner
+
+
+class Live(Reread):
     """A context of mutual TLS 1.3 over the files of a folder, as they are when a connection begins.
 
     Raises OSError or ssl.SSLError where they can't be used at first; later it goes on with the last that could.
@@ -95,23 +122,9 @@ class Live(ssl.SSLContext):
             self.check_hostname = self._named
         self.verify_mode = ssl.CERT_REQUIRED
         self.minimum_version = ssl.TLSVersion.TLSv1_3
-        self._seen = _state(place)
-        self._inner = self._load()
+        self.begin(place / name for name in (layout.CA_CERT, layout.CERT, layout.KEY, layout.HOSTS))
 
-    def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
-        return self._fresh().wrap_socket(*args, **kwargs)
-
-    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
-        return self._fresh().wrap_bio(*args, **kwargs)
-
-    def _fresh(self) -> ssl.SSLContext:
-        seen = _state(self._place)
-        if seen != self._seen:
-            with contextlib.suppress(OSError, ValueError):  # in the midst of being replaced: the next one looks again
-                self._inner, self._seen = self._load(), seen
-        return self._inner
-
-    def _load(self) -> _Context:
+    def load(self) -> _Context:
         place = self._place.resolve()  # a link that is set anew: all files are of one generation
         made = _Context(ssl.PROTOCOL_TLS_SERVER if self._server else ssl.PROTOCOL_TLS_CLIENT)
         made.sslsocket_class, made.sslobject_class = _Socket, _Object
@@ -124,12 +137,12 @@ class Live(ssl.SSLContext):
         return made
 
 
-def _state(place: Path) -> tuple[tuple[int, int], ...]:
+def _state(files: Iterable[Path]) -> tuple[tuple[int, int], ...]:
     """Differs when the files do."""
     found = []
-    for name in (layout.CA_CERT, layout.CERT, layout.KEY, layout.HOSTS):
+    for path in files:
         try:
-            it = (place / name).stat()
+            it = path.stat()
         except OSError:
             found.append((0, 0))
         else:

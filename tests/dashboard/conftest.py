@@ -150,23 +150,25 @@ def dashboard(tmp_path: Path) -> Iterator[Dashboard]:
     started = []
 
     def start(gateway_url: str, prometheus_url: str) -> str:
-        told = settings.DashboardSettings("test-cluster", gateway_url, prometheus_url, "http://127.0.0.1:8787")
-        (tmp_path / "dashboard.json").write_text(settings.dump(told))
         port = free_port()
+        told = settings.DashboardSettings(
+            cluster="test-cluster",
+            address="127.0.0.1",
+            port=port,
+            shows=None,
+            gateway_url=gateway_url,
+            prometheus_url=prometheus_url,
+            dask_url="http://127.0.0.1:8787",
+        )
+        (tmp_path / "dashboard.json").write_text(settings.dump(told))
         environment = {
             **os.environ,
             "HOME": str(tmp_path),
             "PYTHONPATH": str(ROOT),
             "CLUSTER_AI_DASHBOARD_SETTINGS": str(tmp_path / "dashboard.json"),
         }
-        argv = ["-m", "streamlit", "run", "dashboard/app.py", "--server.port", str(port)]
         started.append(
-            subprocess.Popen(
-                [sys.executable, *argv, "--server.address", "127.0.0.1"],
-                cwd=ROOT,
-                env=environment,
-                stdout=subprocess.DEVNULL,
-            )
+            subprocess.Popen([sys.executable, "-m", "dashboard"], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
         )
         url = f"http://127.0.0.1:{port}"
         wait_for(lambda: answers(f"{url}/_stcore/health"), "the dashboard's start")

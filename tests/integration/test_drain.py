@@ -37,6 +37,7 @@ cluster:
   workers:
     - {{name: 'w1', host: '127.0.0.2', resources: {{cpu: 1, memory: '2GB'}}}}
   gateway: {{port: {port}}}
+  security: {{tls: {{enabled: false}}}}
 """
 
 

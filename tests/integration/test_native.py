@@ -340,7 +340,7 @@ def test_the_examples_of_the_documentation_run(site: Site) -> None:
     assert len(examples) >= 4
     for example in examples:
         code = (
-            example.replace("http://head:11435", site.url).replace("gpu-worker-01", "here").replace("smollm2", "fake")
+            example.replace("https://head:11435", site.url).replace("gpu-worker-01", "here").replace("smollm2", "fake")
         )
         space: dict[str, Any] = {"token": TOKEN, "__name__": "example"}
         exec(compile(code, "docs/python-client.md", "exec"), space)

@@ -6,8 +6,10 @@ import contextlib
 import http.client
 import json
 import shlex
+import ssl
 import threading
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -194,3 +196,22 @@ def test_a_stolen_certificate_of_a_host_that_left_is_refused_within_a_minute(clu
     until(lambda: active(cluster) == {"h2", "h3", "h4"}, within=120)
     planned = cluster.run("plan")
     assert planned.returncode == ExitCode.OK, planned.stdout
+
+
+def test_gateway_and_dashboard_speak_tls_1_3_to_people_and_renewals_go_unnoticed(
+    cluster: Cluster, edited: Callable[[str, str], None]
+) -> None:
+    edited("tls: {enabled: false}", "tls: {enabled: true}")
+    cluster.run("apply", "--yes", check=True)
+    head = cluster.lab.address("h1")
+    told = asked(cluster, "h2", str(layout.TLS), [(head, 11435), (head, 8501)])
+    assert {it[0] for it in told.values()} == {"refused"}  # TLS 1.2
+    trusted = cluster.config_path.parent / "people.pem"
+    trusted.write_text(cluster.run("certs", "ca", check=True).stdout)
+    for url in (f"https://{head}:11435/health", f"https://{head}:8501/_stcore/health"):
+        with urllib.request.urlopen(url, context=ssl.create_default_context(cafile=str(trusted)), timeout=30) as reply:
+            assert reply.status == 200
+    assert cluster.json("status")["error"] is None
+    cluster.run("certs", "rotate", "issuing", check=True)
+    assert cluster.json("status")["error"] is None
+    assert nodes_up(cluster) == len(cluster.hosts)

@@ -107,7 +107,7 @@ def _print(scope: Scope, seen: Mapping[str, Observed | HostError], gateway: dict
     parts += [f"CPU {gateway['cpu_utilization']:.0%}"] if gateway["cpu_utilization"] is not None else []
     parts += [f"memory {gateway['memory_usage']:.0%}"] if gateway["memory_usage"] is not None else []
     parts.append(f"{gateway['gpu_available']} GPUs")
-    print(f"Gateway http://{scope.head.address}:{scope.config.gateway.port}: {', '.join(parts)}")
+    print(f"Gateway {scope.config.gateway_url}: {', '.join(parts)}")
     if not gateway["scheduler_connected"]:
         print(f"The gateway has lost the Dask scheduler: {gateway['scheduler_reason'] or 'no reason given'}")
 

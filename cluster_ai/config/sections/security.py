@@ -1,4 +1,4 @@
-"""What keeps the cluster's secrets."""
+"""What keeps the cluster's secrets, and how people reach it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,31 @@ SECURITY: Rules = section(
             form="text",
             absent="no command is asked",
             excludes="vault_password_file",
+        ),
+        "tls": section(
+            "How people and their programs reach gateway and dashboard. Hosts always speak TLS 1.3 to each other.",
+            {
+                "enabled": key(
+                    "Whether gateway and dashboard speak TLS 1.3. `false` sends prompts, answers, tokens and passwords "
+                    "in clear; it is for a network that nobody else is in, or behind a proxy of yours with TLS.",
+                    type="boolean",
+                    default=True,
+                ),
+                "names": key(
+                    "Further names and addresses that people reach the head host by; the cluster's certificate for it "
+                    "holds for them too. `cluster-ai certs rotate issuing` gives it one at once.",
+                    type="list",
+                    default=[],
+                    schema={"form": "host", "meta": {"doc": "A name or an address."}},
+                ),
+                "certificate": key(
+                    "PEM file on this machine with another certificate for them, and those that lead to its root, in "
+                    "this order. It must hold for `scheduler.host`. Its key is in the vault: "
+                    "`cluster-ai secrets set tls_key < key.pem`.",
+                    form="text",
+                    absent="one of the cluster's own CA, which renews itself",
+                ),
+            },
         ),
     },
 )

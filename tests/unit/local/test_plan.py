@@ -115,8 +115,8 @@ def test_ports_reach_every_component_that_uses_them(tmp_path: Path) -> None:
     assert "127.0.0.1:1004" in arguments["scheduler"]
     assert "tls://127.0.0.1:1003" in arguments["worker-2"]
     assert "127.0.0.1:1005" in arguments["prometheus"]
-    assert "--server.port 1002" in arguments["dashboard"]
     told = loaded(settings.DashboardSettings, made.files["etc/dashboard.json"], tmp_path / "d.json")
+    assert (told.address, told.port, told.shows) == ("127.0.0.1", 1002, None)
     assert (told.gateway_url, told.prometheus_url) == ("http://127.0.0.1:1001", "http://127.0.0.1:1005")
 
 

@@ -149,6 +149,12 @@ def test_more_replicas_restart_what_sends_work_to_them_and_the_workers_that_get_
         (
             "  engine:\n",
             "  gateway: {port: 11499}\n  engine:\n",
+            {layout.GATEWAY, layout.GATEWAY_SOCKET},
+            set(),
+        ),
+        (
+            "  engine:\n",
+            "  security: {tls: {enabled: false}}\n  engine:\n",
             {layout.GATEWAY, layout.GATEWAY_SOCKET, layout.PROMETHEUS, layout.DASHBOARD},
             set(),
         ),
@@ -202,7 +208,9 @@ def test_settings_are_what_components_read(cluster: Cluster, tmp_path: Path) -> 
     assert (host.gateway_url, host.engine_url) == (None, "http://127.0.0.1:11434")
     assert {model.name: model.processor for model in host.models}["pulled"] == "gpu"
     head = read(settings.HostSettings, "a", "host.json")
-    assert (head.gateway_url, head.roles) == ("http://127.0.0.1:11435", ("head", "worker"))
+    assert (head.gateway_url, head.roles) == ("http://127.0.0.1:11436", ("head", "worker"))
+    assert head.dashboard_url == "https://127.0.0.1:8501"
+    assert gateway.shows == "host"
     assert read(settings.WorkerSettings, "b", "worker.json").scheduler == "tls://10.9.9.1:8786"
     assert read(settings.DashboardSettings, "a", "dashboard.json").dask_url == "http://127.0.0.1:8787"
 

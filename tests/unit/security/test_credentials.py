@@ -62,7 +62,7 @@ def test_the_token_and_the_issuing_ca_go_to_the_head_and_the_roots_key_nowhere(c
     secrets = load_or_create(config)
     head, worker = (for_host(secrets, config, host) for host in hosts(config))
     assert set(worker) == {"tls/ca.pem", "tls/cert.pem", "tls/key.pem", "tls/hosts"}
-    assert set(head) == set(worker) | {"gateway.token", "issuing.pem", "issuing.key"}
+    assert set(head) == set(worker) | {*("gateway.token", "issuing.pem", "issuing.key", "public.pem", "public.key")}
     assert head["gateway.token"] == f"{secrets.gateway_token}\n".encode()
     assert worker["tls/hosts"].decode().split() == ["10.9.9.1", "b"]
     root = Vault(tmp_path).read()["root_key"].encode()
@@ -111,3 +111,61 @@ def test_importing_it_loads_neither_ansible_nor_cryptography() -> None:
         "sys.exit(any(m.split('.')[0] in ('ansible', 'cryptography') for m in sys.modules))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
+
+
+GIVEN = CLUSTER.replace("'10.9.9.1'", "'head.cluster.test'").replace(
+    "  models: []", "  models: []\n  security: {tls: {certificate: 'people.pem'}}"
+)
+
+
+def given(folder: Path, *names: str, key: bytes | None = None, now: datetime | None = None) -> Config:
+    pair = ca.issue(ca.create("elsewhere"), "elsewhere", names, "", now=now)
+    (folder / "people.pem").write_bytes(pair.cert)
+    (folder / "cluster.yaml").write_text(GIVEN)
+    Vault(folder).write({"tls_key": (key or pair.key).decode()})
+    return load(folder / "cluster.yaml")
+
+
+@pytest.mark.parametrize("names", [["head.cluster.test"], ["else.where", "*.cluster.test"]])
+def test_a_certificate_that_is_given_goes_to_the_head_with_its_key(
+    config: Config, tmp_path: Path, names: list[str]
+) -> None:
+    config = given(tmp_path, *names)
+    head, worker = (for_host(load_or_create(config), config, host) for host in hosts(config))
+    assert head["public.pem"] == (tmp_path / "people.pem").read_bytes()
+    assert head["public.key"].decode() == Vault(tmp_path).read()["tls_key"]
+    assert "public.pem" not in worker
+
+
+@pytest.mark.parametrize(
+    ("names", "key", "now", "why"),
+    [
+        (["other.test"], None, None, "doesn't hold for head.cluster.test, .* but for other.test"),
+        (["head.cluster.test"], ca.create("x").key, None, "another key"),
+        (["head.cluster.test"], b"no key", None, "unencrypted PEM key"),
+        (["head.cluster.test"], None, datetime(2020, 1, 1, tzinfo=UTC), "expired: 2020-01-08"),
+    ],
+)
+def test_one_that_people_would_refuse_is_refused_here(
+    config: Config, tmp_path: Path, names: list[str], key: bytes | None, now: datetime | None, why: str
+) -> None:
+    with pytest.raises(ConfigError, match=why) as caught:
+        load_or_create(given(tmp_path, *names, key=key, now=now))
+    assert caught.value.where == str(tmp_path / "people.pem")
+
+
+def test_without_its_key_the_error_says_how_to_give_it(config: Config, tmp_path: Path) -> None:
+    config = given(tmp_path, "head.cluster.test")
+    Vault(tmp_path).write({})
+    with pytest.raises(ConfigError, match="there is no tls_key") as caught:
+        load_or_create(config)
+    assert "cluster-ai secrets set tls_key" in caught.value.remedy
+
+
+def test_further_names_are_the_heads_alone(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "cluster.yaml").write_text(
+        CLUSTER.replace("  models: []", "  models: []\n  security: {tls: {names: ['ai.cluster.test']}}")
+    )
+    head, worker = hosts(load(tmp_path / "cluster.yaml"))
+    assert "ai.cluster.test" in head.sans
+    assert "ai.cluster.test" not in worker.sans

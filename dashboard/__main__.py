@@ -1,0 +1,48 @@
+"""`python3 -m dashboard`: the dashboard as a server; $CLUSTER_AI_DASHBOARD_SETTINGS names its settings.
+
+Streamlit's own command reads a certificate once, and a host's lives for days: so its application is served from here,
+over a context that looks for another one at each new connection.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from cluster_ai import settings
+from cluster_ai.errors import ClusterAIError, ExitCode
+from cluster_ai.tls.public import public
+
+# Of Streamlit. It takes itself to be under development outside of a folder named site-packages.
+OPTIONS = {
+    "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false",
+    "STREAMLIT_GLOBAL_DEVELOPMENT_MODE": "false",
+    "STREAMLIT_SERVER_FILE_WATCHER_TYPE": "none",
+    "STREAMLIT_SERVER_HEADLESS": "true",
+}
+
+
+def main() -> int:
+    told = settings.load(settings.DashboardSettings, Path(os.environ["CLUSTER_AI_DASHBOARD_SETTINGS"]))
+    secure: dict[str, Any] = {}
+    try:
+        if told.shows:
+            context = public(told.shows, os.environ)
+            secure = {"ssl_context_factory": lambda config, default: context}
+            # Streamlit then marks its cookies: to be sent over TLS alone.
+            os.environ["STREAMLIT_SERVER_SSL_CERT_FILE"] = str(context.cert)
+    except ClusterAIError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    os.environ.update(OPTIONS)
+    import uvicorn
+    from streamlit.starlette import App
+
+    app = App(Path(__file__).with_name("app.py"))
+    uvicorn.run(app, host=told.address, port=told.port, access_log=False, ws="websockets-sansio", **secure)
+    return ExitCode.OK
+
+
+sys.exit(main())
