@@ -10,7 +10,17 @@ import streamlit as st
 
 from cluster_ai import settings
 from dashboard import access, acting, live
-from dashboard.app_pages import models, overview, performance, playground, rollouts, workers
+from dashboard.app_pages import (
+    audit,
+    configuration,
+    models,
+    overview,
+    performance,
+    playground,
+    rollouts,
+    tasks,
+    workers,
+)
 
 HERE = Path(__file__).parent
 PAGES = {
@@ -20,8 +30,15 @@ PAGES = {
         ("Models", "models", ":material/neurology:", models.draw),
         ("Performance", "performance", ":material/speed:", performance.draw),
     ),
-    "Work": (("Playground", "playground", ":material/chat:", playground.draw),),
-    "Changes": (("Rollouts", "rollouts", ":material/rocket_launch:", rollouts.draw),),
+    "Work": (
+        ("Playground", "playground", ":material/chat:", playground.draw),
+        ("Tasks", "tasks", ":material/checklist:", tasks.draw),
+    ),
+    "Changes": (
+        ("Rollouts", "rollouts", ":material/rocket_launch:", rollouts.draw),
+        ("Configuration", "configuration", ":material/settings:", configuration.draw),
+        ("Audit", "audit", ":material/history_edu:", audit.draw),
+    ),
 }
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -56,7 +57,8 @@ def draw(sources: Sources) -> None:
     if not figures.requests and not (past and past[0].requests):
         view.empty("No requests in this time.", "Choose another one, or send a prompt from the Playground.")
         return
-    _table(figures, past[0] if past else None)
+    _totals(figures, past[0] if past else None)
+    _percentiles(figures, past[0] if past else None)
     shift = between.begin - other.begin if other else 0.0
     _charts(charts, past[1] if past else None, shift)
 
@@ -104,57 +106,54 @@ def _around(rollout: Brief, ended: Sequence[Brief]) -> tuple[Between, Between]:
     return Between(rollout.ended, rollout.ended + length), Between(rollout.started - length, rollout.started)
 
 
-def _table(now: Figures, before: Figures | None) -> None:
+def _totals(now: Figures, before: Figures | None) -> None:
+    numbers: Sequence[tuple[str, str, Callable[[float | None], str], Callable[[Figures], float | None], str]] = (
+        ("Requests", "off", units.count, lambda f: f.requests, "That ended in this time."),
+        ("Failed", "inverse", units.share, lambda f: f.failed, "Through the cluster's fault. Of all models together."),
+        ("Tokens", "off", units.count, lambda f: f.tokens, "Generated."),
+        ("Speed", "normal", units.rate, lambda f: f.speed, "Tokens per second of one answer, by the engines' clocks."),
+        ("Wait", "inverse", units.seconds, lambda f: f.waited, "For a free slot: 95 % of the requests waited less."),
+    )
+    for column, (name, better, told, value, meaning) in zip(st.columns(len(numbers)), numbers, strict=True):
+        change = _change(value(now), value(before)) if before else None
+        colour: Any = better if change is not None and abs(change) >= _GROWN else "off"
+        delta = None if change is None else f"{_signed(change)}, from {told(value(before))}" if before else None
+        column.metric(name, told(value(now)), delta, delta_color=colour, border=True, help=meaning)
+
+
+def _percentiles(now: Figures, before: Figures | None) -> None:
+    """A row for each kind of time, a column for each percentile; beside it what it was, where that is asked for."""
+    kinds: Sequence[tuple[str, Callable[[Figures], Sequence[float | None]]]] = (
+        ("Whole answer", lambda f: f.response),
+        ("First token", lambda f: f.first_token),
+        ("Token to token", lambda f: f.inter_token),
+    )
     rows = []
-    for name, better, told, value in _numbers():
-        mine, past = value(now), value(before) if before else None
-        row = {"Of": name, "Value": told(mine)}
-        if before:
-            row |= {"Before": told(past), "Change": _change(mine, past, better)}
+    for name, values in kinds:
+        row = {"": name}
+        for place, q in enumerate(PERCENTILES):
+            mine, past = values(now)[place], values(before)[place] if before else None
+            row[f"{units.share(q)} within"] = _beside_it(mine, past) if before else units.seconds(mine)
         rows.append(row)
     frame = pd.DataFrame(rows)
-    config = {
-        "Of": st.column_config.TextColumn("", width="medium"),
-        "Change": st.column_config.TextColumn(help="▲ better, ▼ worse, by a tenth and more."),
-    }
-    view.table(frame, list(frame.columns), config, key="perf_figures")
+    view.table(frame, list(frame.columns), {}, key="perf_percentiles")
+    if before:
+        st.caption("▲ better, ▼ worse than before, by a tenth and more; what it was in brackets.")
 
 
-_Number = tuple[str, int, Callable[[float | None], str], Callable[[Figures], float | None]]
+def _beside_it(now: float | None, before: float | None) -> str:
+    change = _change(now, before)
+    sign = "" if change is None or abs(change) < _GROWN else "▲ " if change < 0 else "▼ "
+    return f"{sign}{units.seconds(now)} ({units.seconds(before)})"
 
 
-def _numbers() -> list[_Number]:
-    """Name; 1: more is better, -1: less is, 0: neither; how it is written; where it is."""
-
-    def of(times: str, place: int) -> Callable[[Figures], float | None]:
-        return lambda figures: getattr(figures, times)[place]
-
-    found: list[_Number] = [
-        ("Requests", 0, units.count, lambda f: f.requests),
-        ("Failed", -1, units.share, lambda f: f.failed),
-        ("Tokens generated", 0, units.count, lambda f: f.tokens),
-        ("Tokens per second of an answer", 1, units.rate, lambda f: f.speed),
-    ]
-    for times, title in (
-        ("response", "Whole answer"),
-        ("first_token", "First token"),
-        ("inter_token", "Token to token"),
-    ):
-        found += [
-            (f"{title}, {units.share(q)} within", -1, units.seconds, of(times, place))
-            for place, q in enumerate(PERCENTILES)
-        ]
-    return [*found, ("Wait for a free slot, 95 % within", -1, units.seconds, lambda f: f.waited)]
+def _change(now: float | None, before: float | None) -> float | None:
+    """As a share; None where there is nothing to compare with."""
+    return now / before - 1 if now is not None and before else None
 
 
-def _change(now: float | None, before: float | None, better: int) -> str:
-    if now is None or before is None or not before:
-        return units.NOTHING
-    change = now / before - 1
-    sign = ""
-    if better and abs(change) >= _GROWN:
-        sign = "▲ " if change * better > 0 else "▼ "
-    return f"{sign}{'+' if change > 0 else ''}{100 * change:.0f} %"
+def _signed(change: float) -> str:
+    return f"{100 * change:+.0f} %"
 
 
 def _charts(now: Mapping[str, pd.DataFrame], before: Mapping[str, pd.DataFrame] | None, shift: float) -> None:

@@ -93,7 +93,8 @@ def _state(told: WorkerState | None, measured: queries.Worker | None) -> str:
     if told is None:
         return "● up" if measured and measured.up else "○ down"
     sign = {"active": "●", "down": "○"}.get(told.state, "◐")
-    return f"{sign} {told.state}" + (f": {told.reason}" if told.reason else "")
+    why = told.reason if told.cordon is None else None  # which is told beside the button that ends it
+    return f"{sign} {told.state}" + (f": {why}" if why else "")
 
 
 def _steer(sources: Sources, served: Served | None) -> None:

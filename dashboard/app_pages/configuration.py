@@ -1,0 +1,95 @@
+"""cluster.yaml as it was applied, who changed what; and a draft of it, checked and compared as one writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from dashboard import acting, checking, rollouts, served, units, view
+from dashboard.live import Sources
+from dashboard.rollouts import Brief
+
+
+def draw(sources: Sources) -> None:
+    st.title("Configuration", anchor=False)
+    known = view.told(sources, served.served).value
+    if known is None or not acting.may(known, "see configuration", "see cluster.yaml"):
+        return
+    found = view.told(sources, rollouts.listed).value
+    if found is None:
+        return
+    st.caption(
+        "Every rollout leaves the cluster.yaml that it applied on the head host; no secret is in it. The cluster is "
+        "changed where the SSH keys and the vault are: in the file on a controller, by `cluster-ai apply` there."
+    )
+    history = _changes(found)
+    applied = _text(sources, history[0]) if history else ""
+    if not history:
+        remedy = "`cluster-ai apply` does; a cluster of `cluster-ai up` has none. A draft can be checked all the same."
+        view.empty("No configuration has been rolled out.", remedy)
+    draft, past = st.tabs(["As applied, and a draft", "Who changed what"])
+    with draft:
+        _draft(applied)
+    with past:
+        _history(sources, history)
+
+
+def _changes(found: Sequence[Brief]) -> list[Brief]:
+    """Of rollouts that follow each other with the same file, the first; the newest first."""
+    kept = [it for it in found if it.configuration]
+    return [
+        it
+        for place, it in enumerate(kept)
+        if place + 1 == len(kept) or kept[place + 1].configuration != it.configuration
+    ]
+
+
+def _text(sources: Sources, brief: Brief) -> str:
+    return view.told(sources, rollouts.configuration, brief.id).value or ""
+
+
+def _draft(applied: str) -> None:
+    st.html("<style>.st-key-draft textarea { font-family: monospace; }</style>")
+    text = st.text_area(
+        "cluster.yaml",
+        value=applied,
+        height=420,
+        key="draft",
+        persist_state="session",
+        help="Checked when you leave the field, or press Ctrl+Enter.",
+        placeholder="Paste a cluster.yaml here, to have it checked.",
+    )
+    if not text.strip():
+        return
+    wrong = checking.problems(text)
+    if wrong:
+        told = "\n".join(f"- line {it.line}{f', `{it.where}`' if it.where else ''}: {it.what}" for it in wrong[:20])
+        st.error(f"**{units.counted(len(wrong), 'problem')}**\n\n{told}", icon=":material/error:")
+    else:
+        st.success("The form is right.", icon=":material/check_circle:")
+    difference = checking.difference(applied, text) if applied else ""
+    if applied and not difference:
+        st.caption("This is what was applied last.")
+        return
+    if difference:
+        st.markdown("**What you changed**")
+        st.code(difference, language="diff")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.download_button(
+            "Download", text, "cluster.yaml", "text/yaml", icon=":material/download:", disabled=bool(wrong)
+        )
+        st.caption("On a controller, beside its secrets: what it would do, then have it done.")
+    st.code("cluster-ai validate && cluster-ai plan\ncluster-ai apply", language="bash")
+
+
+def _history(sources: Sources, history: Sequence[Brief]) -> None:
+    if len(history) < 2:
+        st.caption("There is nothing to compare before the second configuration is applied.")
+        return
+    for place, brief in enumerate(history[:-1]):
+        before, after = _text(sources, history[place + 1]), _text(sources, brief)
+        title = f"{view.moment(brief.started)} · {brief.who} · {brief.command} · {brief.state}"
+        with st.expander(title, expanded=place == 0):
+            difference = checking.difference(before, after) if before and after else ""
+            st.code(difference or "Its text was not kept: a controller of an older version.", language="diff")
