@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -46,8 +47,11 @@ from cluster_ai.gateway.context import Contexts
 from cluster_ai.gateway.exposition import Exposition
 from cluster_ai.gateway.identity.roles import OPEN, Need, need_of
 from cluster_ai.gateway.metering import Meter
+from cluster_ai.gateway.models.actuator import Actuator
 from cluster_ai.gateway.models.changes import Changes
+from cluster_ai.gateway.models.lease import holder
 from cluster_ai.gateway.models.memory import Memory
+from cluster_ai.gateway.models.reconciler import Reconciler
 from cluster_ai.gateway.models.registry import Registry
 from cluster_ai.gateway.models.stand_ins import StandIns
 from cluster_ai.gateway.relay import Failover, LostError, Relay
@@ -85,6 +89,13 @@ class Gateway:
         self._changes = Changes(fleet, around.client, around.blobs)
         memory, stand_ins = Memory(fleet, relay), StandIns(around.database)
         known = Registry(settings, fleet, memory, stand_ins)
+        files, lease = (Path(it) if it else None for it in (settings.blobs, settings.lease))
+        actuator = Actuator(fleet, around.client, memory, files)
+
+        def paused() -> str:
+            return "another gateway takes over" if self.ending else holder(lease)
+
+        self._reconciler = Reconciler(fleet, known, stand_ins, actuator, meter, around.log, paused)
         self._native = NativeApi(
             Parts(
                 settings=settings,
@@ -197,6 +208,7 @@ class Gateway:
         """What is to be done from time to time, until it is cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._native.upkeep(), name="native API")
+            group.create_task(self._reconciler.run(), name="reconciler")
             if self._tasks.there:
                 group.create_task(tell(self._fleet, self._tasks), name="people's slots")
                 group.create_task(spending.keep(self._account, self._tasks), name="what tasks used")

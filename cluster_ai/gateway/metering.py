@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from cluster_ai.metrics import names
 from cluster_ai.metrics.names import Metric
@@ -149,6 +149,8 @@ class Meter:
         self._queue_time = _By(_histogram(names.QUEUE_TIME, registry))
         self._refused = _By(_counter(names.REFUSED, registry))
         self._too_long = _By(_counter(names.TOO_LONG, registry))
+        self._repairs = _By(_counter(names.MODEL_REPAIRS, registry))
+        self._short = Gauge(names.MODEL_SHORT.name, names.MODEL_SHORT.help, names.MODEL_SHORT.labels, registry=registry)
         for moment in ("start", "stream"):
             self._failovers[moment,]
         for reason in ("queue_full", "queue_timeout", "user_limit"):
@@ -216,6 +218,21 @@ class Meter:
             self.hits.setdefault(model, HitRate()).add(hit)
             if not hit:
                 self._load_time[model,].observe(usage.load)
+
+    def expect_repairs(self, model: str) -> None:
+        """As expect."""
+        for do in ("load", "fetch", "release"):
+            for result in ("done", "failed"):
+                self._repairs[model, do, result]
+        self._short.labels(model).set(0)
+
+    def repaired(self, model: str, do: str, *, done: bool) -> None:
+        """The reconciler took a step, or couldn't."""
+        self._repairs[model, do, "done" if done else "failed"].inc()
+
+    def replicas_short(self, short: Mapping[str, int]) -> None:
+        for model, count in short.items():
+            self._short.labels(model).set(count)
 
     def failover(self, worker: str, model: str, moment: str) -> None:
         """worker: from which another took over; moment: start, unseen by the client, or stream, in its midst."""

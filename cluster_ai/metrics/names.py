@@ -242,6 +242,19 @@ ROLLOUT_STARTED = Metric(
 
 # Of each host, by its node_exporter; all others are the gateway's.
 HOST_METRICS = (DRIFT, DRIFT_CHECKED, ROLLOUT_STATE, ROLLOUT_HOSTS, ROLLOUT_STARTED)
+MODEL_REPAIRS = Metric(
+    "model_repairs_total",
+    "counter",
+    "What the gateway did so that models are served though workers are lost (do=load, fetch, release), and whether it "
+    "could (result=done, failed).",
+    ("model", "do", "result"),
+)
+MODEL_SHORT = Metric(
+    "model_replicas_short",
+    "gauge",
+    "Replicas of lost workers that no other worker can take over now.",
+    ("model",),
+)
 
 METRICS = (
     ACTIVE_WORKERS,
@@ -281,4 +294,6 @@ METRICS = (
     WORKER_STALLS,
     WORKER_BREAKER,
     WORKER_FLAWED,
+    MODEL_REPAIRS,
+    MODEL_SHORT,
 )

@@ -53,12 +53,16 @@ class Short:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """What is now. placed: model -> workers with the processor. lost: worker -> why. loaded: model -> workers."""
+    """What is now. placed: model -> workers with the processor. lost: worker -> why. loaded: model -> workers.
+
+    failed: (model, worker) -> why it isn't tried there again yet.
+    """
 
     seats: Sequence[Seat]
     placed: Mapping[str, Mapping[str, Processor]]
     lost: Mapping[str, str]
     loaded: Mapping[str, frozenset[str]]
+    failed: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,32 +99,31 @@ def _own(work: _Work, model: Wanted) -> None:
 
 
 def _lost(work: _Work, model: Wanted, stand_ins: Sequence[StandIn]) -> None:
-    placed = work.fleet.placed.get(model.name, {})
-    serving = [it for it in stand_ins if it.worker not in work.fleet.lost]
-    provided = {it.instead_of for it in serving}
-    taken = {*placed, *(it.worker for it in serving)}
-    for worker in sorted(placed.keys() & work.fleet.lost.keys() - provided):
-        why = work.fleet.lost[worker]
-        found = choices(
-            model, [seat for name, seat in work.seats.items() if name not in taken | work.fleet.lost.keys()]
-        )
+    placed, lost = work.fleet.placed.get(model.name, {}), work.fleet.lost
+    serving = [it for it in stand_ins if it.worker not in lost]
+    holders = {*placed, *(it.worker for it in serving)}
+    for worker in sorted(placed.keys() & lost.keys() - {it.instead_of for it in serving}):
+        others = [seat for name, seat in work.seats.items() if name not in holders | lost.keys()]
+        found = choices(model, [seat for seat in others if (model.name, seat.worker) not in work.fleet.failed])
         if not found:
-            if model.replicas is not None or taken <= work.fleet.lost.keys():
-                work.short.append(Short(model.name, worker, _nowhere(work, model, taken)))
+            if model.replicas is not None or not holders - lost.keys():
+                work.short.append(Short(model.name, worker, _nowhere(work, model, others)))
             continue
         seat, processor = found[0]
-        taken.add(seat.worker)
+        holders.add(seat.worker)
         work.seats[seat.worker] = seat.with_model(model.name, Held(processor, model.need.memory))
         do: Do = "load" if model.name in seat.present else "fetch"
-        reason = f"{worker} is lost ({why}); here it fits {'on GPU' if processor == 'gpu' else 'in RAM'}"
+        where = "on GPU" if processor == "gpu" else "in RAM"
+        reason = f"{worker} is lost ({lost[worker]}); here it fits {where}: {seat.room()} are free"
         work.steps.append(Step(do, model.name, seat.worker, processor, reason, worker))
 
 
-def _nowhere(work: _Work, model: Wanted, taken: set[str]) -> str:
-    others = [seat for seat in work.seats.values() if seat.worker not in taken | work.fleet.lost.keys()]
+def _nowhere(work: _Work, model: Wanted, others: Sequence[Seat]) -> str:
+    """Of each other worker, why it can't."""
     if not others:
         return "no other worker is there"
-    return "; ".join(f"{seat.worker}: {seat.why_not(model)}" for seat in sorted(others, key=lambda s: s.worker))
+    each = {it.worker: work.fleet.failed.get((model.name, it.worker)) or it.why_not(model) for it in others}
+    return "; ".join(f"{worker}: {why}" for worker, why in sorted(each.items()))
 
 
 def _over(work: _Work, stand_ins: Sequence[StandIn], known: set[str], now: float) -> Iterator[Step]:

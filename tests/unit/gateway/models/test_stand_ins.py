@@ -1,0 +1,47 @@
+"""Stand-ins outlast the gateway; a rollout's lease is read as it is written."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster_ai.gateway.api.native.kept.database import Database
+from cluster_ai.gateway.models.lease import holder
+from cluster_ai.gateway.models.stand_ins import StandIns
+from cluster_ai.placement.repair import StandIn
+
+ONE = StandIn("m:latest", "b", "a", "gpu", True, 12.5)
+
+
+def test_stand_ins_are_the_same_after_a_restart(tmp_path: Path) -> None:
+    for begun in (False, True):
+        database = Database(tmp_path)
+        there = StandIns(database)
+        if begun:
+            assert list(there) == [ONE]
+            assert there.of("m:latest", "b") == ONE
+            there.remove("m:latest", "b")
+            assert not list(there)
+        else:
+            there.add(ONE)
+        database.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (json.dumps({"owner": "ada@desk", "doing": "apply", "expires": time.time() + 99}), "ada@desk: apply"),
+        (json.dumps({"owner": "ada@desk", "doing": "apply", "expires": time.time() - 1}), ""),
+        (json.dumps({"released": 1.0}), ""),
+        ("[]", ""),
+        ("half of a fi", ""),
+    ],
+)
+def test_a_lease_holds_until_it_expires(tmp_path: Path, text: str, found: str) -> None:
+    path = tmp_path / "lease.json"
+    assert holder(path) == holder(None) == ""
+    path.write_text(text)
+    assert holder(path) == found
