@@ -73,8 +73,8 @@ ALERTS = (
         "model_replicas_short > 0",
         "1m",
         "{{ $value }} replicas of {{ $labels.model }} have no worker",
-        "The workers that it is placed on are lost, and no other has room for it: what replicas are left carry it alone, "
-        "or nobody does.",
+        "The workers that it is placed on are lost, and no other has room for it: what replicas are left carry it "
+        "alone, or nobody does.",
         "`cluster-ai models explain MODEL` tells what keeps it away from each worker. Bring the lost one back, or give "
         "others room: fewer models, fewer replicas, or a smaller `num_ctx`.",
     ),
