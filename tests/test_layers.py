@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "metrics",
     },
     "bench": {"provision"},
+    "bugreport": {"provision", "security"},
     "report": {"bench", "metrics", "rollout"},
     "discovery": {"config", "inventory", "provision", "rollout", "security"},
     "host": {"settings", "engine", "metrics", "deploys", "security"},

@@ -50,6 +50,11 @@ def anywhere() -> bool:
     return bool(_read())
 
 
+def secrets() -> list[str]:
+    """All that must not be told."""
+    return [word for login in _read().values() for word in (login["token"], login["refresh"])]
+
+
 def keep(url: str, login: Login) -> None:
     with _changing() as logins:
         logins[_key(url)] = asdict(login)

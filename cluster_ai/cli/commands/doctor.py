@@ -31,19 +31,24 @@ MARKS = {"ok": ("ok  ", "32"), "warn": ("warn", "33"), "fail": ("FAIL", "31")}
 def command(
     ctx: typer.Context,
     hosts: Annotated[list[str] | None, typer.Argument(metavar="[HOST]...", help="Hosts; none: this machine.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", metavar="FILE", help="Write what a bug report needs, as .tar.gz.")
+    ] = None,
     as_json: Json = False,
     ask_sudo_password: AskPassword = False,
 ) -> None:
     """Say what is wrong with this machine, or with hosts, and what to do.
 
+    --bundle looks at this machine and all hosts where none is named, and puts what it found into a file: versions,
+    cluster.yaml, states and logs of the cluster's parts, rollouts, metrics. Secrets are taken out; names and addresses
+    stay.
+
     Exit code 0: nothing that stands in the way. 3: something does.
     """
-    if hosts:
-        from cluster_ai.rollout.scope import Scope
-
-        found = _hosts(Scope(ctx.obj.config(), tuple(dict.fromkeys(hosts)), sudo_password(ask_sudo_password)))
-    else:
-        found = {"this machine": list(_machine(ctx.obj))}
+    password = sudo_password(ask_sudo_password)
+    scope = _scope(ctx.obj, hosts or [], password, every=bundle is not None)
+    found = {} if hosts else {"this machine": list(_machine(ctx.obj))}
+    found |= _hosts(scope) if scope else {}
     if as_json:
         import json
         from dataclasses import asdict
@@ -52,8 +57,28 @@ def command(
     else:
         for where, findings in found.items():
             _print(where, findings)
+    if bundle:
+        from cluster_ai.cli import bundling
+
+        bundling.write(ctx.obj, bundle, scope, found, password)
+        print(f"{bundle}: look through it before you give it away", file=sys.stderr)
     if any(finding.level == "fail" for findings in found.values() for finding in findings):
         raise typer.Exit(ExitCode.HOST)
+
+
+def _scope(invocation: Invocation, hosts: list[str], password: str | None, *, every: bool) -> Scope | None:
+    """every: all hosts where none is named, but for a cluster.yaml that can't be read, of which `_machine` tells."""
+    from cluster_ai.cli.monitoring import local_of
+    from cluster_ai.rollout.scope import Scope
+
+    if hosts:
+        return Scope(invocation.config(), tuple(dict.fromkeys(hosts)), password)
+    if not every or local_of(invocation) is not None:
+        return None
+    try:
+        return Scope(invocation.config(), (), password)
+    except ClusterAIError:
+        return None
 
 
 def _print(where: str, findings: Sequence[Finding]) -> None:

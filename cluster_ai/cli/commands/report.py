@@ -10,14 +10,15 @@ from urllib.parse import urlencode
 
 import typer
 
+from cluster_ai.cli.monitoring import prometheus_of, scope_of
 from cluster_ai.cli.session import AskPassword, sudo_password
-from cluster_ai.errors import ClusterAIError, ExitCode, UnavailableError
+from cluster_ai.errors import ClusterAIError, ExitCode
 
 if TYPE_CHECKING:
     from cluster_ai.cli.main import Invocation
     from cluster_ai.report.measurements import Measurements
     from cluster_ai.rollout.journal import Rollout
-    from cluster_ai.rollout.prometheus import Prometheus, Span
+    from cluster_ai.rollout.prometheus import Span
     from cluster_ai.rollout.scope import Scope
 
 DAY = 86400.0
@@ -40,7 +41,7 @@ def command(
 
     now = time.time()
     span = (now - days * DAY, now)
-    scope = _scope(ctx.obj, sudo_password(ask_sudo_password))
+    scope = scope_of(ctx.obj, sudo_password(ask_sudo_password))
     missing: list[str] = []
     measured = _measured(ctx.obj, scope, span, missing)
     cluster, usage = _account(ctx.obj, scope, span, missing)
@@ -68,23 +69,11 @@ def command(
         raise typer.Exit(ExitCode.UNAVAILABLE)
 
 
-def _scope(invocation: Invocation, password: str | None) -> Scope | None:
-    """None for the cluster of this machine, which needs no cluster.yaml."""
-    from cluster_ai.local import state
-    from cluster_ai.local.model import Paths
-
-    if state.read(Paths(invocation.config_path.resolve().parent / ".cluster-ai")) is not None:
-        return None
-    from cluster_ai.rollout.scope import Scope
-
-    return Scope(invocation.config(), (), password)
-
-
 def _measured(invocation: Invocation, scope: Scope | None, span: Span, missing: list[str]) -> Measurements | None:
     from cluster_ai.report import measurements
 
     try:
-        measured = measurements.read(_prometheus(invocation, scope), span)
+        measured = measurements.read(prometheus_of(invocation, scope), span)
     except ClusterAIError as error:
         missing.append(
             f"Prometheus could not be asked, so speed, failures, hosts and alerts are missing: {error.what}."
@@ -93,29 +82,6 @@ def _measured(invocation: Invocation, scope: Scope | None, span: Span, missing: 
     if measured is None:
         missing.append("Prometheus has no measurements of this time.")
     return measured
-
-
-def _prometheus(invocation: Invocation, scope: Scope | None) -> Prometheus:
-    """Raises UnavailableError."""
-    from cluster_ai.rollout.prometheus import Prometheus, of_head
-
-    if scope is not None:
-        return of_head(scope)
-    from cluster_ai.local import http, state
-    from cluster_ai.local.model import Paths
-
-    local = state.read(Paths(invocation.config_path.resolve().parent / ".cluster-ai"))
-    if local is None or local.prometheus is None:
-        raise UnavailableError("the cluster of this machine has none")
-    url = local.prometheus
-
-    def ask(path: str) -> tuple[int, str]:
-        try:
-            return http.get(url + path, 30)
-        except OSError as error:
-            raise UnavailableError(f"it doesn't answer: {error}", where=url) from error
-
-    return Prometheus(ask, where=url)
 
 
 def _account(
