@@ -108,6 +108,7 @@ class WorkerSettings:
     memory: int  # bytes
     gpu: int
     models: tuple[str, ...]
+    data: str | None  # the folder that data_processing tasks read; None: there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,7 @@ class TaskWorker:
     memory: int
     gpu: int
     models: tuple[str, ...]
+    data: bool  # whether it has a data folder
 
 
 @dataclass(frozen=True, slots=True)

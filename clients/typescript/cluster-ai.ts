@@ -545,8 +545,8 @@ export interface TaskInfo {
 
 /** What is to be done, and what that needs. memory is bytes, timeout seconds of running. */
 export interface TaskRequest {
-  /** ai_inference: `payload` is for Ollama's generate (prompt), chat (messages) or embed (input). custom: `payload` names a `function` of an installed plugin, and its `arguments`. */
-  kind: "ai_inference" | "custom";
+  /** ai_inference: `payload` is for Ollama's generate (prompt), chat (messages) or embed (input). data_processing: `payload` has `input`, paths of CSV or Parquet files in the workers' data folder, `steps` (select, filter, convert, aggregate) and `output` (csv, jsonl, parquet); what comes out is a file. custom: `payload` names a `function` of an installed plugin, and its `arguments`. */
+  kind: "ai_inference" | "data_processing" | "custom";
   payload: Record<string, unknown>;
   cpu?: number;
   memory?: number;
@@ -557,7 +557,7 @@ export interface TaskRequest {
   /** The highest first. */
   priority?: number;
   tags?: string[];
-  /** Whether it may run again when its worker dies. By itself an ai_inference may, a custom one not: it then fails, and says so. */
+  /** Whether it may run again when its worker dies. By itself all but a custom one may; that one not: it then fails, and says so. */
   idempotent?: boolean | null;
 }
 

@@ -334,7 +334,7 @@ class AsyncClient:
 
     async def submit_task(
         self,
-        kind: Literal["ai_inference", "custom"],
+        kind: t.TaskKind,
         payload: Mapping[str, Any],
         *,
         idempotency_key: str | None = None,

@@ -276,7 +276,7 @@ def usage(first: str | None, last: str | None, user: str | None, by: Sequence[st
 
 
 def submit_task(
-    kind: Literal["ai_inference", "custom"],
+    kind: t.TaskKind,
     payload: Mapping[str, Any],
     idempotency_key: str | None,
     needs: Mapping[str, Any],

@@ -332,7 +332,7 @@ class Client:
 
     def submit_task(
         self,
-        kind: Literal["ai_inference", "custom"],
+        kind: t.TaskKind,
         payload: Mapping[str, Any],
         *,
         idempotency_key: str | None = None,

@@ -352,6 +352,9 @@ class UsageReply:
     total: Sum
 
 
+TaskKind = Literal["ai_inference", "data_processing", "custom"]
+
+
 @dataclass(frozen=True, slots=True)
 class TaskInfo:
     id: str

@@ -103,6 +103,11 @@ FORMS: dict[str, Form] = {
         _is_host,
         {"type": "string", "pattern": f"^(?:{_HOST}|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*)$", "maxLength": 253},
     ),
+    "folder": _text(
+        r"/(?!(home|root|run|tmp|var/tmp|etc|proc|sys|dev|opt/cluster-ai|var/lib/cluster-ai)(/|$))(?!.*\.\.)"
+        r"[A-Za-z0-9._/-]+",
+        "a folder's absolute path of letters, digits, '.', '_' and '-', not in /home, /tmp, /etc or another such place",
+    ),
     "model": _text(
         r"[A-Za-z0-9][A-Za-z0-9._/-]*(:[A-Za-z0-9._-]+)?",
         "a model's name as Ollama writes it, such as 'llama2:13b' or 'hf.co/org/model:Q4_K_M'",

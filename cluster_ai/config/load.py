@@ -25,7 +25,8 @@ from cluster_ai.config.model import (
     Scheduler,
     Security,
     Ssh,
-    Tls,
+    Tasks,
+
     Worker,
 )
 from cluster_ai.errors import ConfigError, ErrorGroup
@@ -117,6 +118,7 @@ def _build(data: dict[str, Any], path: Path) -> Config:
             keep_releases=rollout["keep_releases"],
             gate_timeout=units.parse_duration(rollout["gate_timeout"]),
         ),
+        tasks=Tasks(cluster["tasks"].get("data")),
         monitoring=Monitoring(
             port=monitoring["port"],
             scrape_interval=units.parse_duration(monitoring["scrape_interval"]),

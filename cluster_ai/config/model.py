@@ -125,6 +125,11 @@ class Rollout:
 
 
 @dataclass(frozen=True, slots=True)
+class Tasks:
+    data: str | None  # absolute path on every worker, of what data_processing tasks may read
+
+
+@dataclass(frozen=True, slots=True)
 class Monitoring:
     port: int  # Prometheus
     scrape_interval: float  # seconds
@@ -191,6 +196,7 @@ class Config:
     engine: Engine
     gateway: Gateway
     rollout: Rollout
+    tasks: Tasks
     monitoring: Monitoring
     interface: Interface
     packages: Packages

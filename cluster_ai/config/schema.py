@@ -11,7 +11,7 @@ from cluster_ai.config.sections.machines import FIREWALL, PACKAGES, SSH, WORKER
 from cluster_ai.config.sections.models import ENGINE, MODEL
 from cluster_ai.config.sections.rollout import ROLLOUT
 from cluster_ai.config.sections.security import SECURITY
-from cluster_ai.config.sections.services import GATEWAY, INTERFACE, MONITORING, SCHEDULER
+from cluster_ai.config.sections.services import GATEWAY, INTERFACE, MONITORING, SCHEDULER, TASKS
 
 CLUSTER: Rules = {
     "name": key("The cluster's name; stands in its CA's certificate and on the dashboard.", form="name", required=True),
@@ -33,6 +33,7 @@ CLUSTER: Rules = {
     "engine": ENGINE,
     "gateway": GATEWAY,
     "rollout": ROLLOUT,
+    "tasks": TASKS,
     "monitoring": MONITORING,
     "interface": INTERFACE,
     "packages": PACKAGES,

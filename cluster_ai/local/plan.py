@@ -72,6 +72,7 @@ def make(options: Options, machine: Machine, engine_ports: tuple[int, ...]) -> P
             memory=machine.memory_total // len(names),
             gpu=_cards(machine, index),
             models=(MODEL,),
+            data=str(paths.local / "data"),
         )
         for index, (name, engine) in enumerate(zip(names, engines, strict=True))
     )
@@ -159,7 +160,7 @@ def _gateway_settings(
 def _tasks_settings(
     addresses: Addresses, workers: tuple[settings.WorkerSettings, ...], socket: Path
 ) -> settings.TasksSettings:
-    there = tuple(settings.TaskWorker(w.name, w.cpu, w.memory, w.gpu, w.models) for w in workers)
+    there = tuple(settings.TaskWorker(w.name, w.cpu, w.memory, w.gpu, w.models, data=True) for w in workers)
     return settings.TasksSettings(scheduler=addresses.dask, socket=str(socket), workers=there)
 
 

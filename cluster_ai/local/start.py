@@ -87,7 +87,8 @@ def _prepare(paths: Paths, options: Options, environment: Mapping[str, str]) -> 
     ports.require_free(named)
     taken = (port for port, _ in named.values())
     made = plan.make(options, here, ports.next_free(wanted.engines, plan.worker_count(here), taken))
-    for folder in (paths.etc, paths.logs, paths.credentials, paths.local / "ollama", paths.local / "gateway"):
+    own = (paths.local / name for name in ("ollama", "gateway", "data"))
+    for folder in (paths.etc, paths.logs, paths.credentials, *own):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name, text in {**made.files, "etc/plan.json": made.dump()}.items():
         (paths.local / name).write_text(text)

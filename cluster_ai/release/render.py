@@ -186,7 +186,10 @@ def _tasks(config: Config, placement: Placement) -> settings.TasksSettings:
         scheduler=_scheduler_url(config),
         socket=str(layout.TASKS_SOCKET),
         workers=tuple(
-            settings.TaskWorker(w.name, w.resources.cpu, w.resources.memory, w.resources.gpu, _names(placement, w))
+            settings.TaskWorker(
+                *(w.name, w.resources.cpu, w.resources.memory, w.resources.gpu, _names(placement, w)),
+                data=config.tasks.data is not None,
+            )
             for w in config.workers
         ),
     )
@@ -205,6 +208,7 @@ def _worker(config: Config, placement: Placement, worker: Worker) -> settings.Wo
         memory=worker.resources.memory,
         gpu=worker.resources.gpu,
         models=_names(placement, worker),
+        data=config.tasks.data,
     )
 
 

@@ -224,6 +224,7 @@ class Dispatcher:
             "payload": dict(spec.payload),
             "timeout": spec.timeout,
             "memory": spec.memory,
+            "cpu": spec.cpu,
             "idempotent": spec.idempotent,
         }
         anywhere = spec.idempotent and len(places) == len(self._there)

@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
-KINDS = ("ai_inference", "custom")
+from cluster_ai.tasks.data.steps import StepsError, plan_of
+
+KINDS = ("ai_inference", "data_processing", "custom")
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 MAX_RETRIES, MAX_PRIORITY, MAX_TAGS, MAX_TIMEOUT = 20, 100, 20, 7 * 24 * 3600.0
 
@@ -106,9 +108,11 @@ def spec_of(said: Any) -> Spec:
     tags = said.get("tags", [])
     if not isinstance(tags, list | tuple) or len(tags) > MAX_TAGS or not all(isinstance(t, str) for t in tags):
         wrong.append(f"tags: must be at most {MAX_TAGS} texts")
-    idempotent = said.get("idempotent", kind == "ai_inference")
+    idempotent = said.get("idempotent", kind != "custom")
     if not isinstance(idempotent, bool):
         wrong.append(f"idempotent: must be true or false, found {idempotent!r}")
+    if kind == "data_processing" and idempotent is False:
+        wrong.append("idempotent: data_processing only reads, and may always run again")
     if wrong:
         raise WrongError("; ".join(wrong))
     given = {name: said[name] for name in known & said.keys()}
@@ -122,6 +126,11 @@ def _payload(kind: str, payload: Mapping[str, Any]) -> list[str]:
         return ["payload: has a number that isn't finite"]
     if kind == "custom" and not isinstance(payload.get("function"), str):
         return ["payload.function: the name of a function of an installed plugin is needed"]
+    if kind == "data_processing":
+        try:
+            plan_of(payload)
+        except StepsError as e:
+            return [str(e)]
     if kind != "ai_inference":
         return []
     wrong = [] if isinstance(payload.get("model"), str) and payload["model"] else ["payload.model: a model is needed"]

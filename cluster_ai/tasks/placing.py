@@ -23,6 +23,8 @@ def lacks(spec: Spec, worker: TaskWorker) -> str:
     ):
         if needed > has:
             return f"{name} {has} of {needed}"
+    if spec.kind == "data_processing" and not worker.data:
+        return "a data folder (tasks.data in cluster.yaml)"
     if spec.kind == "ai_inference":
         model = canonical(str(spec.payload["model"]))
         if model not in {canonical(name) for name in worker.models}:

@@ -25,8 +25,9 @@ def run(
     order: Mapping[str, Any],
     tell: Callable[[Progress], None],
     stoppable: Callable[[Callable[[], None]], AbstractContextManager[None]],
+    more: Mapping[str, Any],
 ) -> Any:
-    """What child.py makes of the order. stoppable: is given how to stop it, while it runs.
+    """What child.py makes of the order, and more. stoppable: is given how to stop it, while it runs.
 
     Raises FinalError, and RuntimeError where another try may help.
     """
@@ -44,10 +45,10 @@ def run(
         listening.start()
     finally:
         os.close(writing)
-    told = {name: order[name] for name in ("kind", "payload", "memory")}
+    told: dict[str, Any] = {name: order[name] for name in ("kind", "payload", "memory", "cpu")}
     with stoppable(child.kill):
         try:
-            out, err = child.communicate(json.dumps(told).encode(), timeout=order["timeout"])
+            out, err = child.communicate(json.dumps({**told, **more}).encode(), timeout=order["timeout"])
         except subprocess.TimeoutExpired:
             raise FinalError(f"stopped after {order['timeout']:.0f} s, its timeout") from None
         finally:

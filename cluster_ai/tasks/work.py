@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -35,9 +36,10 @@ _turns = Turns()
 
 
 def run(order: Mapping[str, Any]) -> dict[str, Any]:
-    """order: id, attempt, kind, payload, timeout, memory, idempotent. Returns result, or error and final; and worker.
+    """order: id, attempt, kind, payload, timeout, memory, cpu, idempotent. Returns worker; result, or error and final.
 
-    final: trying again can't help, or must not be done.
+    final: trying again can't help, or must not be done. seconds: for which it had a slot of the engine. content, name:
+    of the file that came out.
     """
     if order["idempotent"]:
         return {**_do(order), "worker": _settings().name}
@@ -74,7 +76,7 @@ def _slots() -> int:
 
 def _do(order: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        outcome = _infer(order) if order["kind"] == "ai_inference" else {"result": _own_process(order)}
+        outcome = _DO[order["kind"]](order)
     except FinalError as e:
         return {"error": str(e), "final": True}
     except Exception as e:
@@ -131,14 +133,27 @@ def _connect(connection: http.client.HTTPConnection) -> None:
             time.sleep(0.5)
 
 
-def _own_process(order: Mapping[str, Any]) -> Any:
+def _custom(order: Mapping[str, Any]) -> dict[str, Any]:
+    return {"result": _own_process(order, {})}
+
+
+def _process_data(order: Mapping[str, Any]) -> dict[str, Any]:
+    """result: rows and columns; content and name: of the file with them."""
+    name = f"result.{order['payload'].get('output', 'csv')}"
+    with tempfile.TemporaryDirectory(dir=_state(), prefix="data-") as folder:
+        out = Path(folder) / name
+        result = _own_process(order, {"data": _settings().data, "out": str(out)})
+        return {"result": result, "content": out.read_bytes(), "name": name}
+
+
+def _own_process(order: Mapping[str, Any], more: Mapping[str, Any]) -> Any:
     worker = get_worker()
 
     def tell(progress: Progress) -> None:
         said = {"id": order["id"], "attempt": order["attempt"], "share": progress.share, "text": progress.text}
         worker.log_event(TOPIC, said)
 
-    return process.run(order, tell, partial(_stoppable, order["id"]))
+    return process.run(order, tell, partial(_stoppable, order["id"]), more)
 
 
 @contextmanager
@@ -152,6 +167,13 @@ def _stoppable(task_id: str, end: Callable[[], None]) -> Iterator[None]:
             _running.pop(task_id, None)
 
 
+_DO = {"ai_inference": _infer, "data_processing": _process_data, "custom": _custom}
+
+
+def _state() -> Path:
+    return Path(os.environ["STATE_DIRECTORY"].partition(":")[0])
+
+
 @cache
 def _settings() -> settings.WorkerSettings:
     return settings.load(settings.WorkerSettings, Path(os.environ["CLUSTER_AI_WORKER_SETTINGS"]))
@@ -159,8 +181,7 @@ def _settings() -> settings.WorkerSettings:
 
 @cache
 def _ledger() -> Ledger:
-    state = os.environ["STATE_DIRECTORY"].partition(":")[0]
-    ledger = Ledger(Path(state) / "tasks")
+    ledger = Ledger(_state() / "tasks")
     with suppress(OSError):
         ledger.tidy()
     return ledger

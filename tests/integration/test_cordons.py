@@ -51,7 +51,7 @@ class Site:
 
     @contextlib.contextmanager
     def worker(self, name: str) -> Iterator[Process]:
-        told = settings.WorkerSettings(name, self.address, "http://127.0.0.1:9", 1, 2 * 1024**3, 0, ())
+        told = settings.WorkerSettings(name, self.address, "http://127.0.0.1:9", 1, 2 * 1024**3, 0, (), None)
         with rig.dask_worker(self.folder / name, self.keys, told, slots=0) as process:
             yield process
 

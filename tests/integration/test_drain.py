@@ -116,7 +116,7 @@ def post(url: str, what: str, body: dict[str, Any] | None = None) -> dict[str, A
 
 
 def test_a_drain_outlasts_the_gateway_and_the_scheduler(site: Site, engine: str) -> None:
-    told = settings.WorkerSettings("w1", site.told.scheduler, engine, 1, 2 * 1024**3, 0, (MODEL,))
+    told = settings.WorkerSettings("w1", site.told.scheduler, engine, 1, 2 * 1024**3, 0, (MODEL,), None)
     with contextlib.ExitStack() as dask:
         dask.enter_context(site.scheduler())
         worker = dask.enter_context(rig.dask_worker(site.folder / "dask", site.keys, told))

@@ -29,7 +29,7 @@ def _tls(keys: Path) -> Tls:
 
 
 def _worker(scheduler: str, engine: str) -> settings.WorkerSettings:
-    return settings.WorkerSettings("w1", scheduler, engine, 1, 2 * 1024**3, 0, (rig.MODEL,))
+    return settings.WorkerSettings("w1", scheduler, engine, 1, 2 * 1024**3, 0, (rig.MODEL,), None)
 
 
 async def _until(condition: Callable[[], object], within: float = 40) -> None:

@@ -43,13 +43,20 @@ def test_tasks_come_to_their_results_and_say_who_had_them(here: Site, tmp_path: 
         }
         ids = here.submit(infer, note(tmp_path, "one"), {**failing, "retries": 2}, note(tmp_path, "two", tags=["t"]))
         unknown = here.submit({"kind": "custom", "payload": {"function": "nothing"}})
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "a.csv").write_text("shop,n\nnorth,1\nnorth,2\nsouth,3\n")
+        steps = [{"do": "aggregate", "by": ["shop"], "of": {"n": "sum"}}]
+        (table,) = here.submit({"kind": "data_processing", "payload": {"input": "*.csv", "steps": steps}})
         (large,) = here.submit({"kind": "custom", "payload": {"function": "much", "arguments": {"size": 1 << 20}}})
-        until(lambda: here.ended(*ids, *unknown, large), within=60)
+        until(lambda: here.ended(*ids, *unknown, large, table), within=90)
         assert [here.task(it)["state"] for it in ids] == ["done"] * 4
         assert here.ask("GET", f"/tasks/{ids[0]}/result")["result"]["response"]
         assert here.ask("GET", f"/tasks/{ids[1]}/result")["result"] == {"said": "one"}
         assert (here.task(ids[2])["attempt"], here.task(ids[2])["worker"]) == (3, "w1")
         assert "no installed plugin has this function; there are: fail, much, note" in here.task(unknown[0])["error"]
+        said = here.ask("GET", f"/tasks/{table}/result")
+        assert (said["result"], said["file"]["filename"]) == ({"rows": 2, "columns": ["shop", "n_sum"]}, "result.csv")
+        assert here.read(f"/files/{said['file']['id']}/content") == b"shop,n_sum\nnorth,3\nsouth,3\n"
         said = here.ask("GET", f"/tasks/{large}/result")
         assert (said["result"], here.task(large)["result_file"]) == (None, said["file"]["id"])
         content = here.read(f"/files/{said['file']['id']}/content")

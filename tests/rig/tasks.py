@@ -90,13 +90,15 @@ class Site:
         self, name: str, cpu: int = 1, memory: int = 2, slots: int = 1
     ) -> contextlib.AbstractContextManager[Process]:
         """memory: GiB; slots: of its engine."""
-        told = settings.WorkerSettings(name, self.scheduler_url, self.engine, cpu, memory * 1024**3, 0, (rig.MODEL,))
+        told = settings.WorkerSettings(
+            name, self.scheduler_url, self.engine, cpu, memory * 1024**3, 0, (rig.MODEL,), str(self.folder / "data")
+        )
         return rig.dask_worker(self.folder / name, self.keys, told, pythonpath=self.path, slots=slots)
 
     def manager(self, *workers: str, memory: Sequence[int] = ()) -> contextlib.AbstractContextManager[Process]:
         """memory: GiB of each worker."""
         sizes = zip_longest(workers, memory, fillvalue=2)
-        there = tuple(settings.TaskWorker(str(it), 1, int(size) * 1024**3, 0, (rig.MODEL,)) for it, size in sizes)
+        there = tuple(settings.TaskWorker(str(it), 1, int(size) * 1024**3, 0, (rig.MODEL,), True) for it, size in sizes)
         told = settings.TasksSettings(self.scheduler_url, self.socket, there)
         path = self.folder / "tasks.json"
         path.write_text(settings.dump(told))

@@ -73,6 +73,19 @@ GATEWAY: Rules = section(
     },
 )
 
+TASKS: Rules = section(
+    "Work that nobody waits for (docs/tasks.md).",
+    {
+        "data": key(
+            "Folder, the same on every worker (a network file system, say), whose CSV and Parquet files "
+            "`data_processing` tasks may read. Whoever may submit tasks may read what is in it; the user "
+            "cluster-ai-worker must be able to.",
+            "there are no such tasks",
+            form="folder",
+        ),
+    },
+)
+
 MONITORING: Rules = section(
     "Prometheus, on the head host.",
     {

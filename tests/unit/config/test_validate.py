@@ -328,3 +328,17 @@ def test_an_error_in_the_rollout_names_its_place_and_what_was_meant(rollout: str
     line = f"  rollout: {rollout}\n"
     where = f"cluster.yaml:{LABELLED.count(chr(10)) + 1}:{line.index('|') + 1}"
     assert errors(LABELLED + line.replace("|", "")) == [f"{where}: {error}"]
+
+
+@pytest.mark.parametrize(
+    "folder", ["/home/ada", "/tmp", "/etc/cluster-ai", "data", "/srv/../etc", "/var/lib/cluster-ai/x"]
+)
+def test_tasks_read_no_folder_of_the_system(folder: str) -> None:
+    (told,) = errors(f"{SEED.rstrip()}\n  tasks: {{data: '{folder}'}}\n")
+    assert "cluster.tasks.data" in told
+    assert "a folder's absolute path" in told
+
+
+def test_tasks_read_a_folder_that_is_the_same_everywhere() -> None:
+    config = load_text(f"{SEED.rstrip()}\n  tasks: {{data: /srv/data-2}}\n", "cluster.yaml")
+    assert config.tasks.data == "/srv/data-2"

@@ -14,7 +14,7 @@ from cluster_ai.tasks.dispatcher import outcome
 from cluster_ai.tasks.model import Spec, State, Task, WrongError, spec_of
 
 INFER = {"kind": "ai_inference", "payload": {"model": "smollm2", "prompt": "Hi"}}
-WORKERS = (TaskWorker("a", 4, 100, 1, ("smollm2:latest",)), TaskWorker("b", 8, 200, 0, ()))
+WORKERS = (TaskWorker("a", 4, 100, 1, ("smollm2:latest",), False), TaskWorker("b", 8, 200, 0, (), True))
 
 
 def test_an_inference_may_run_twice_and_a_custom_function_not_unless_said() -> None:

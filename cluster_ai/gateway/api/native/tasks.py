@@ -66,8 +66,10 @@ class TaskRequest(Body):
         },
     )
 
-    kind: Literal["ai_inference", "custom"] = Field(
+    kind: Literal["ai_inference", "data_processing", "custom"] = Field(
         description="ai_inference: `payload` is for Ollama's generate (prompt), chat (messages) or embed (input)."
+        " data_processing: `payload` has `input`, paths of CSV or Parquet files in the workers' data folder, `steps`"
+        " (select, filter, convert, aggregate) and `output` (csv, jsonl, parquet); what comes out is a file."
         " custom: `payload` names a `function` of an installed plugin, and its `arguments`."
     )
     payload: dict[str, Any]
@@ -80,7 +82,7 @@ class TaskRequest(Body):
     tags: list[Annotated[str, Field(max_length=100)]] = Field(default_factory=list, max_length=20)
     idempotent: bool | None = Field(
         None,
-        description="Whether it may run again when its worker dies. By itself an ai_inference may, a custom one not:"
+        description="Whether it may run again when its worker dies. By itself all but a custom one may; that one not:"
         " it then fails, and says so.",
     )
 
