@@ -26,7 +26,7 @@ from cluster_ai.config.model import (
     Security,
     Ssh,
     Tasks,
-
+    Tls,
     Worker,
 )
 from cluster_ai.errors import ConfigError, ErrorGroup
