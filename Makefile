@@ -133,6 +133,7 @@ docs: $(VENV)/.dev
 	$(BIN)/python clients/generate.py
 	$(BIN)/python -m cluster_ai.metrics names > docs/metrics.md
 	$(BIN)/python -m cluster_ai.metrics alerts > docs/alerts.md
+	$(BIN)/python -m cluster_ai.metrics grafana > docs/grafana/cluster-ai.json
 
 lock:
 	requirements/lock.sh --upgrade
