@@ -25,6 +25,7 @@ class PlacedModel:
     processor: Literal["gpu", "cpu"]
     blob: str | None  # SHA-256 of its GGUF file in layout.BLOBS; None: pulled from Ollama's registry
     options: dict[str, Any]  # written into the model by `create`
+    quantize: str | None = None  # what `create` makes of the file's weights; None: as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class CatalogModel:
     source: str | None  # name of its GGUF file; None: Ollama's registry
     blob: str | None  # SHA-256 of that file, which is in GatewaySettings.blobs
     options: dict[str, Any]  # written into the model by `create`
+    quantize: str | None = None  # as PlacedModel has it
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,6 +163,7 @@ def _model(model: dict[str, Any], folder: Path) -> Model:
         memory=_size(resources.get("gpu_memory", resources.get("memory"))),
         source=_path(model.get("source"), folder),
         options=model["options"],
+        quantize=model.get("quantize"),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 Role = Literal["head", "worker"]
 Strategy = Literal["rolling", "canary", "blue-green"]
+Quantization = Literal["q4_K_M", "q8_0"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Model:
     memory: int | None  # bytes one replica needs (resources.gpu_memory or resources.memory); None: not said
     source: Path | None  # a local GGUF file; None: Ollama's registry, by name
     options: Mapping[str, int | float | str | bool]  # Ollama's runtime options, such as num_ctx
+    quantize: Quantization | None = None  # what the engine makes of source's weights; None: as they are
 
 
 @dataclass(frozen=True, slots=True)

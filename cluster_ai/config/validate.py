@@ -137,6 +137,13 @@ def cross_check(config: Config, document: Document) -> Iterator[ConfigError]:
             yield ConfigError(
                 what, where=document.where(at), remedy="write replicas: all for every worker, or add workers"
             )
+        if model.quantize and model.source is None:
+            at = (*cluster, "models", index, "quantize")
+            yield ConfigError(
+                f"{key_path(at)}: stands without source, and only the weights of a local file are quantized",
+                where=document.where(at, key=True),
+                remedy="name the GGUF file with source, or take a tag of the registry that is as small as you want",
+            )
     for index, worker in enumerate(config.workers):
         if worker.resources.gpu_memory and not worker.resources.gpu:
             at = (*cluster, "workers", index, "resources", "gpu_memory")

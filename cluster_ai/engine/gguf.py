@@ -34,7 +34,7 @@ class Metadata:
 
     @property
     def quantization(self) -> str:
-        return _FILE_TYPES.get(self.values.get("general.file_type", -1), "unknown")
+        return quantization(self.values)
 
     @property
     def parameter_size(self) -> str:
@@ -60,6 +60,11 @@ def read(path: Path) -> Metadata:
             if value is not None:
                 values[key] = value
         return Metadata(values, sum(_tensor(file) for _ in range(tensors)))
+
+
+def quantization(values: Mapping[str, Any]) -> str:
+    """What most of the weights are, such as F16 or Q4_K_M; "unknown" where a header doesn't say."""
+    return _FILE_TYPES.get(values.get("general.file_type", -1), "unknown")
 
 
 def architecture(path: Path) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def make(
 def wanted(model: PlacedModel) -> dict[str, Any]:
     """What makes a model the one that was placed. One for the processor must be kept off the cards that are there."""
     options = {"num_gpu": 0, **model.options} if model.processor == "cpu" else dict(model.options)
-    return {"blob": model.blob, "options": options}
+    return {"blob": model.blob, "options": options, **({"quantize": model.quantize} if model.quantize else {})}
 
 
 def is_right(model: PlacedModel, made: Mapping[str, Mapping[str, Any]], present: Mapping[str, str]) -> bool:
@@ -101,6 +101,8 @@ def _make(engine: Ollama, model: PlacedModel, blobs: Path) -> None:
             print(f"giving the engine the file of {model.name}", flush=True)
             engine.send_blob(model.blob, blobs / model.blob)
         body["files"] = {"model.gguf": f"sha256:{model.blob}"}
+        if model.quantize:
+            body["quantize"] = model.quantize
     _follow(engine, "/api/create", body, f"creating {model.name}")
 
 

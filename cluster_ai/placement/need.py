@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from cluster_ai.config.model import Engine, Model, Resources
 from cluster_ai.engine import gguf
@@ -20,6 +23,8 @@ FILE_FACTOR, FILE_EXTRA = (
 )  # of a GGUF file that doesn't tell its form: buffers grow with the weights; and the cache of a 4096 token context
 PER_BILLION, TAG_EXTRA = 0.65 * GB, GB  # of a tag such as 13b: weights of 4 to 5 bits; cache and buffers
 UNKNOWN = 4 * GB
+BYTES = {"F16": 2.0, "F32": 4.0}  # of a weight, in files that Ollama quantizes
+QUANTIZED = {"q8_0": 8.5 / 8, "q4_K_M": 4.9 / 8}  # bytes of a weight afterwards, as llama.cpp measures its own
 
 _PARAMETERS = re.compile(r"(?:^|[-_:/])(?:(\d+)x)?(\d+(?:\.\d+)?)([bm])(?![a-z0-9.])", re.IGNORECASE)
 
@@ -29,11 +34,8 @@ def need(model: Model, engine: Engine) -> Need:
     if model.memory is not None:
         return Need(model.memory, "as its resources say")
     if model.source is not None:
-        size = model.source.stat().st_size
-        try:
-            shape = Shape.of(gguf.architecture(model.source))
-        except gguf.GGUFError:
-            shape = None
+        values = _architecture(model.source)
+        size, shape = _weights(model, values), Shape.of(values)
         if shape is not None:
             return of_weights(size, shape, runs(model, engine))
         return Need(int(size * FILE_FACTOR) + FILE_EXTRA, f"estimated from its file of {size / GB:.2f} GB")
@@ -46,6 +48,33 @@ def need(model: Model, engine: Engine) -> Need:
                 int(billions * PER_BILLION) + TAG_EXTRA, f"estimated from {match.group(0).strip('-_:/')!r} in its name"
             )
     return Need(UNKNOWN, "a guess, for neither its resources nor its name say")
+
+
+def not_quantizable(model: Model) -> str:
+    """Why the engine would refuse to quantize its file, as far as the file tells; empty: it wouldn't."""
+    if model.quantize is None or model.source is None:
+        return ""
+    found = gguf.quantization(_architecture(model.source))
+    if found in (*BYTES, "unknown"):
+        return ""
+    return f"is {found} already, and the engine quantizes only {', '.join(BYTES)}"
+
+
+def _weights(model: Model, values: Mapping[str, Any]) -> int:
+    """Bytes of the file, or of what the engine makes of it."""
+    assert model.source is not None
+    size = model.source.stat().st_size
+    if model.quantize is None:
+        return size
+    return int(size * QUANTIZED[model.quantize] / BYTES.get(gguf.quantization(values), 2.0))
+
+
+def _architecture(path: Path) -> Mapping[str, Any]:
+    """Empty where the file isn't what it should be: the engine will say so."""
+    try:
+        return gguf.architecture(path)
+    except gguf.GGUFError:
+        return {}
 
 
 def runs(model: Model, engine: Engine) -> Runs:

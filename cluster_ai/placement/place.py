@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from cluster_ai.config.model import Config, Model, Worker
 from cluster_ai.errors import ErrorGroup, PlacementError
 from cluster_ai.placement.memory import Need
-from cluster_ai.placement.need import budget, need
+from cluster_ai.placement.need import budget, need, not_quantizable
 from cluster_ai.placement.room import Processor, preference
 from cluster_ai.sizes import format_size
 
@@ -95,6 +95,8 @@ def place(config: Config) -> Placement:
         ),
         key=lambda item: (-item.need.memory, item.model.name),
     )
+    if wrong := [error for model in config.models if (error := _unquantizable(config, model))]:
+        raise wrong[0] if len(wrong) == 1 else ErrorGroup(wrong)
     if hopeless := [error for item in items if (error := _too_big(config, item, _Space(config.workers), alone=True))]:
         raise hopeless[0] if len(hopeless) == 1 else ErrorGroup(hopeless)
     space = _Space(config.workers)
@@ -104,6 +106,18 @@ def place(config: Config) -> Placement:
         if item.model.replicas == "all":
             _fill(space, item)
     return Placement(tuple(sorted(space.placed)))
+
+
+def _unquantizable(config: Config, model: Model) -> PlacementError | None:
+    why = not_quantizable(model)
+    if not why:
+        return None
+    return PlacementError(
+        f"model {model.name!r} can't be quantized: {model.source} {why}",
+        model=model.name,
+        where=str(config.path),
+        remedy="leave quantize out, or name the file before it was quantized",
+    )
 
 
 def _search(space: _Space, items: Sequence[_Item], steps: list[int]) -> bool:

@@ -114,7 +114,11 @@ def _host(
         engine=config.engine.version if host.worker else None,
         engine_url=url("http", "127.0.0.1", layout.ENGINE_PORT) if host.worker else None,
         models=tuple(
-            settings.PlacedModel(p.model, p.processor, blobs.get(p.model), _options(config, models[p.model]))
+            settings.PlacedModel(
+                *(p.model, p.processor, blobs.get(p.model)),
+                options=_options(config, models[p.model]),
+                quantize=models[p.model].quantize,
+            )
             for p in placed
         ),
     )
@@ -168,6 +172,7 @@ def _catalog(config: Config, model: Model, blob: str | None) -> settings.Catalog
         source=model.source.name if model.source else None,
         blob=blob,
         options=_options(config, model),
+        quantize=model.quantize,
     )
 
 

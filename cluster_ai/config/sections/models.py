@@ -28,6 +28,13 @@ MODEL: Rules = {
         form="text",
         absent="the model is pulled from Ollama's registry, by `name`",
     ),
+    "quantize": key(
+        "Each worker's engine makes the weights of `source` smaller as it takes them in: q8_0 to about half of F16, "
+        "with hardly a loss, q4_K_M to less than a third. `source` must be F16 or F32.",
+        type="string",
+        allowed=["q4_K_M", "q8_0"],
+        absent="they stay as they are",
+    ),
     "options": key(
         "Ollama's options for this model. They hold for every request that doesn't set its own.",
         type="dict",

@@ -31,6 +31,8 @@ class Actuator:
         else:
             await self._give(engine, model.blob)
             body["files"] = {"model.gguf": f"sha256:{model.blob}"}
+            if model.quantize:
+                body["quantize"] = model.quantize
         await _through(engine, "/api/create", body)
         await engine.refresh()
 

@@ -179,6 +179,7 @@ def test_what_is_no_mapping_is_told_how_to_begin(text: str) -> None:
         (SEED + f"  engine: {{sha256: {'a' * 64}}}\n", "16:12", "without engine.source"),
         (SEED + "  engine: {source: ./nowhere}\n", "16:20", "is not there"),
         (changed("replicas: 2", "source: nowhere.gguf"), "14:15", "nowhere.gguf is not there"),
+        (changed("replicas: 2", "quantize: q8_0"), "14:7", "stands without source"),
         (
             SEED + "  gateway: {port: 8786}\n",
             "16:19",

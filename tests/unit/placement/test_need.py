@@ -9,6 +9,7 @@ from cluster_ai.placement.memory import Runs, Shape
 from cluster_ai.placement.need import budget, need
 from cluster_ai.placement.room import Budget
 from tests.rig.cluster import weights
+from tests.rig.gguf import write_f16
 
 GB = 10**9
 ENGINE = Engine("0.17.4", None, None, 2, 4096, 60.0, "f16")
@@ -77,3 +78,12 @@ def test_a_quantized_cache_takes_about_half() -> None:
 @pytest.mark.parametrize("values", [{}, {"general.architecture": "llama"}, {"llama.block_count": 3}])
 def test_what_does_not_say_its_form_has_none(values: dict[str, object]) -> None:
     assert Shape.of(values) is None
+
+
+def test_a_file_that_the_engine_quantizes_is_weighed_as_it_will_be(tmp_path: Path) -> None:
+    write_f16(tmp_path / "f16.gguf")
+    as_it_is, half = (
+        need(Model("m", 1, None, tmp_path / "f16.gguf", {}, quantize), ENGINE).weights for quantize in (None, "q8_0")
+    )
+    assert as_it_is
+    assert half == pytest.approx(as_it_is * 0.53, rel=0.01)

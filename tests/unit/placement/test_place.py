@@ -15,6 +15,7 @@ from cluster_ai.config.model import Config, Model, Resources, Worker
 from cluster_ai.errors import ClusterAIError, ErrorGroup, ExitCode, PlacementError
 from cluster_ai.placement.need import budget
 from cluster_ai.placement.place import Placement, place
+from tests.rig.cluster import weights
 from tests.unit.config.test_load import SEED
 
 GB = 10**9
@@ -52,6 +53,13 @@ def test_the_seed_example_takes_the_gpu_and_then_ram() -> None:
 def test_a_model_too_big_for_the_card_goes_to_ram() -> None:
     placement = place(config([worker("a", 64, 8)], [model("m", 9)]))
     assert placement.assignments[0].processor == "cpu"
+
+
+def test_what_is_quantized_already_is_refused_before_any_host_tries() -> None:
+    again = Model("m", 1, None, weights(), {}, "q8_0")
+    with pytest.raises(PlacementError, match="is Q4_1 already, and the engine quantizes only F16, F32") as caught:
+        place(config([worker("a")], [again]))
+    assert "leave quantize out" in caught.value.remedy
 
 
 def test_models_spread_over_equal_workers() -> None:
