@@ -332,6 +332,13 @@ export interface Models {
   models: ModelInfo[];
 }
 
+export interface NetworkInfo {
+  name: string;
+  addresses: string[];
+  /** Mbit/s; null: it doesn't say. */
+  speed: number | null;
+}
+
 /** The key is told here, and nowhere else ever again. */
 export interface NewKey {
   name: string;
@@ -696,8 +703,17 @@ export interface WorkerInfo {
   cpu: number | null;
   memory_used: number | null;
   memory_total: number | null;
+  /** CPUs that its host and its service let it have. */
+  cpus: number | null;
+  /** Bytes that its host and its service let it have. */
+  memory_limit: number | null;
   disk_free: number | null;
+  disk_total: number | null;
   gpu: GpuInfo[];
+  /** Those that are up. */
+  networks: NetworkInfo[];
+  /** When it said so, in UTC. */
+  reported: string | null;
   /** null: nobody has cordoned or drained it. */
   cordon: CordonInfo | null;
 }
@@ -949,7 +965,7 @@ export interface Operations {
     reply: void;
   };
   /** One worker, now */
-  getWorker: {
+  getWorkerStatus: {
     method: "GET";
     path: "/api/v1/cluster/workers/{name}";
     pathParameters: { name: string };

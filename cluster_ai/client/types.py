@@ -210,6 +210,15 @@ class CordonInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkInfo:
+    """speed: Mbit/s."""
+
+    name: str
+    addresses: tuple[str, ...]
+    speed: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerInfo:
     name: str
     state: str
@@ -224,8 +233,13 @@ class WorkerInfo:
     cpu: float | None
     memory_used: int | None
     memory_total: int | None
+    cpus: float | None
+    memory_limit: int | None
     disk_free: int | None
+    disk_total: int | None
     gpu: tuple[GpuInfo, ...]
+    networks: tuple[NetworkInfo, ...]
+    reported: str | None
     cordon: CordonInfo | None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from dataclasses import fields as fields_of
 from typing import Any
 
 METRIC = "cluster_ai"  # key in Dask's worker metrics
@@ -31,8 +32,21 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Network:
+    """One that is up, not the loopback. speed: Mbit/s; None: it doesn't say."""
+
+    name: str
+    addresses: tuple[str, ...]
+    speed: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
-    """cpu is None before the first interval is over; engine_error is empty while the engine answers."""
+    """cpu is None before the first interval is over; engine_error is empty while the engine answers.
+
+    cpus, memory_limit: what the host and its cgroups let the worker have; memory_total is the host's. What an older
+    worker doesn't say has a default.
+    """
 
     worker: str
     at: float  # seconds since 1970
@@ -45,6 +59,13 @@ class Report:
     engine_version: str
     engine_error: str
     loaded: tuple[Loaded, ...]
+    cpus: float | None = None
+    memory_limit: int | None = None
+    disk_total: int | None = None
+    networks: tuple[Network, ...] = ()
+
+
+_FIELDS = {f.name for f in fields_of(Report)}
 
 
 def dump(report: Report) -> dict[str, Any]:
@@ -56,9 +77,12 @@ def parse(value: Any) -> Report | None:
     if not isinstance(value, Mapping):
         return None
     try:
-        fields = dict(value)
+        fields = {name: value[name] for name in _FIELDS & value.keys()}
         fields["gpus"] = tuple(Gpu(**g) for g in fields["gpus"])
         fields["loaded"] = tuple(Loaded(**m) for m in fields["loaded"])
+        fields["networks"] = tuple(
+            Network(**{**n, "addresses": tuple(n["addresses"])}) for n in fields.get("networks", ())
+        )
         return Report(**fields)
     except (KeyError, TypeError):
         return None

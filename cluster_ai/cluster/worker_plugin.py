@@ -7,8 +7,11 @@ driver never delays a heartbeat. CLUSTER_AI_WORKER_SETTINGS is the path of the w
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import logging
 import os
 import shutil
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +22,11 @@ import psutil
 
 from cluster_ai import settings
 from cluster_ai.cluster import gpu, report
+from cluster_ai.cluster.limits import Limits, detect
 from cluster_ai.engine.client import EngineClient, EngineError, LoadedModel
 
+_log = logging.getLogger(__name__)
+_IP = (socket.AF_INET, socket.AF_INET6)
 SETTINGS = "CLUSTER_AI_WORKER_SETTINGS"
 INTERVAL = 2.0
 ENGINE_TIMEOUT = 2.0
@@ -30,9 +36,13 @@ class Sampler:
     """Keeps the latest report of this host."""
 
     def __init__(
-        self, told: settings.WorkerSettings, directory: Path, cards: Callable[[], tuple[report.Gpu, ...]] = gpu.cards
+        self,
+        told: settings.WorkerSettings,
+        directory: Path,
+        limits: Limits,
+        cards: Callable[[], tuple[report.Gpu, ...]] = gpu.cards,
     ) -> None:
-        self._told, self._directory, self._cards = told, directory, cards
+        self._told, self._directory, self._limits, self._cards = told, directory, limits, cards
         self._gpus: tuple[report.Gpu, ...] = ()
         self._asking_cards: asyncio.Task[tuple[report.Gpu, ...]] | None = None
         psutil.cpu_percent()  # the first call only starts the interval
@@ -57,7 +67,7 @@ class Sampler:
             self._gpus, self._asking_cards = self._asking_cards.result(), None
 
     def _report(self, cpu: float | None, version: str, error: str, loaded: tuple[LoadedModel, ...]) -> report.Report:
-        memory = psutil.virtual_memory()
+        memory, disk = psutil.virtual_memory(), shutil.disk_usage(self._directory)
         return report.Report(
             worker=self._told.name,
             at=time.time(),
@@ -65,11 +75,15 @@ class Sampler:
             cores=psutil.cpu_count() or 1,
             memory_used=memory.total - memory.available,
             memory_total=memory.total,
-            disk_free=shutil.disk_usage(self._directory).free,
+            disk_free=disk.free,
             gpus=self._gpus,
             engine_version=version,
             engine_error=error,
             loaded=tuple(report.Loaded(m.name, m.size, m.size_vram) for m in loaded),
+            cpus=self._limits.cpus,
+            memory_limit=self._limits.memory,
+            disk_total=disk.total,
+            networks=networks(),
         )
 
 
@@ -81,10 +95,33 @@ async def _ask(engine: EngineClient) -> tuple[str, str, tuple[LoadedModel, ...]]
     return version, "", loaded
 
 
+def networks() -> tuple[report.Network, ...]:
+    """Those that are up and lead somewhere."""
+    addresses, stats = psutil.net_if_addrs(), psutil.net_if_stats()
+    return tuple(
+        report.Network(name, found, stats[name].speed or None)
+        for name in sorted(addresses.keys() & stats.keys())
+        if stats[name].isup
+        and (found := tuple(it.address.partition("%")[0] for it in addresses[name] if it.family in _IP))
+        and not any(ipaddress.ip_address(it).is_loopback for it in found)
+    )
+
+
+def bound(state: Any, name: str, most: float) -> None:
+    """Of a Dask resource the worker has no more than its host lets it: tasks then wait, or go to another worker."""
+    declared = state.total_resources.get(name, 0)
+    if declared > most:
+        _log.warning("%s is %s in cluster.yaml, but the host lets this worker have %s", name, declared, most)
+        state.total_resources[name] = state.available_resources[name] = most
+
+
 async def dask_setup(worker: Any) -> None:
     """Called by Dask in the worker's process, before it registers."""
     told = settings.load(settings.WorkerSettings, Path(os.environ[SETTINGS]))
-    sampler = Sampler(told, Path(worker.local_directory))
+    limits = detect()
+    for name, most in (("CPU", max(int(limits.cpus), 1)), ("MEMORY", limits.memory)):
+        bound(worker.state, name, most)
+    sampler = Sampler(told, Path(worker.local_directory), limits)
     worker.metrics[report.METRIC] = lambda _: sampler.latest
     worker.cluster_ai_sampler = asyncio.create_task(sampler.run(), name="cluster-ai-sampler")
 

@@ -20,12 +20,13 @@ HEAD_MEMORY = {
 }
 
 
-def _dask_tls() -> dict[str, str]:
-    """Mutual TLS 1.3, nothing else, for every role that a Dask process takes."""
+def _dask_comm() -> dict[str, str]:
+    """Mutual TLS 1.3, nothing else, for every role that a Dask process takes; a peer without power is given up soon."""
     prefix = "DASK_DISTRIBUTED__COMM__"
     files = {f"{role}__{kind.upper()}": name for role in ("SCHEDULER", "WORKER", "CLIENT") for kind, name in _PAIR}
     return {
         f"{prefix}REQUIRE_ENCRYPTION": "True",
+        f"{prefix}TIMEOUTS__TCP": "10s",  # of keepalive, which a busy host's kernel answers all the same
         f"{prefix}TLS__CA_FILE": str(layout.TLS / layout.CA_CERT),
         f"{prefix}TLS__MIN_VERSION": "1.3",
         "DASK_DISTRIBUTED__NANNY__PRELOAD": DASK_TLS,
@@ -72,7 +73,7 @@ def _scheduler(config: Config) -> Unit:
         *("scheduler", "Dask scheduler", command),
         memory=HEAD_MEMORY["scheduler"],
         tls=True,
-        environment=_dask_tls(),
+        environment=_dask_comm(),
     )
     return Unit(layout.SCHEDULER, text, parts=("app", "lib"))
 
@@ -255,7 +256,7 @@ def _worker(config: Config, worker: Worker) -> Unit:
         memory=resources.memory,
         weight=50,
         tls=True,
-        environment={**_dask_tls(), "CLUSTER_AI_WORKER_SETTINGS": "etc/worker.json"},
+        environment={**_dask_comm(), "CLUSTER_AI_WORKER_SETTINGS": "etc/worker.json"},
         devices=resources.gpu > 0,
         code_writing=True,
         service="KillMode=mixed\n",  # the nanny ends its worker

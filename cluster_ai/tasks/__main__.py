@@ -75,7 +75,7 @@ async def _serve(told: settings.TasksSettings, journal: Journal, security: Secur
     runner = Runner(journal, store, files, dispatcher)
     batches = BatchService(journal, store, files, runner, dispatcher)
     config = uvicorn.Config(
-        Service(journal, store, dispatcher, told.workers, batches).app(),
+        Service(journal, store, dispatcher, batches).app(),
         loop="none",
         http="httptools",
         ws="none",

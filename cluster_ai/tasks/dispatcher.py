@@ -61,7 +61,9 @@ class Dispatcher:
         results: Results,
         on_change: Callable[[str], None],
     ) -> None:
-        self._address, self._security, self._workers = scheduler, security, tuple(workers)
+        self._address, self._security = scheduler, security
+        self.workers = tuple(workers)  # as each says that it is, once it has been there
+        self._declared = self.workers
         self._journal, self._results, self._on_change = journal, results, on_change
         self._writing = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -192,9 +194,9 @@ class Dispatcher:
         load = Counter(it.task.worker for it in self._sent.values() if it.task.worker)
         ready: list[tuple[Task, frozenset[str]]] = []
         for task in tasks:
-            able = placing.able(task.spec, self._workers)
+            able = placing.able(task.spec, self.workers)
             if not able:
-                self._outcomes.append(Outcome(task.id, State.FAILED, error=placing.nowhere(task.spec, self._workers)))
+                self._outcomes.append(Outcome(task.id, State.FAILED, error=placing.nowhere(task.spec, self.workers)))
                 self._wake.set()
                 continue
             if not task.spec.idempotent and task.worker is not None:
@@ -293,6 +295,11 @@ class Dispatcher:
         workers = said["workers"]
         self._there = {str(it["name"]): address for address, it in workers.items() if it.get("status") != "closed"}
         self._threads = sum(int(it["nthreads"]) for it in workers.values())
+        has = {str(it["name"]): it.get("resources") or {} for it in workers.values()}
+        self.workers = tuple(
+            placing.limited(told, has[told.name]) if told.name in has else now
+            for told, now in zip(self._declared, self.workers, strict=True)
+        )
         if self._held:
             there = self._there.keys()
             for task_id in [it for it, able in self._held.items() if not able.isdisjoint(there)]:

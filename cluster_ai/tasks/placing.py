@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from cluster_ai.engine.client import canonical
 from cluster_ai.settings import TaskWorker
 from cluster_ai.tasks.model import Spec
+
+
+def limited(worker: TaskWorker, has: Mapping[str, float]) -> TaskWorker:
+    """The worker as it says itself that it is: of what cluster.yaml gives it, what its host lets it have."""
+    cpu, memory = has.get("CPU", worker.cpu), has.get("MEMORY", worker.memory)
+    return replace(worker, cpu=min(worker.cpu, int(cpu)), memory=min(worker.memory, int(memory)))
 
 
 def able(spec: Spec, workers: Iterable[TaskWorker]) -> tuple[str, ...]:

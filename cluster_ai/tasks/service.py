@@ -13,7 +13,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from cluster_ai.settings import TaskWorker
 from cluster_ai.tasks import placing
 from cluster_ai.tasks.batches.file import File
 from cluster_ai.tasks.batches.service import BatchService
@@ -36,10 +35,9 @@ class Service:
         journal: Journal,
         store: Store,
         dispatcher: Dispatcher,
-        workers: tuple[TaskWorker, ...],
         batches: BatchService,
     ) -> None:
-        self._journal, self._dispatcher, self._workers, self._batches = journal, dispatcher, workers, batches
+        self._journal, self._dispatcher, self._batches = journal, dispatcher, batches
         self._store, self._spent = store, Spendings(journal)
 
     def app(self) -> Starlette:
@@ -71,7 +69,7 @@ class Service:
         for number, one in enumerate(said):
             try:
                 specs.append(spec_of(one))
-                if why := placing.nowhere(specs[-1], self._workers):
+                if why := placing.nowhere(specs[-1], self._dispatcher.workers):
                     raise WrongError(why)
             except WrongError as e:
                 wrong.append(f"tasks[{number}]: {e}")

@@ -12,6 +12,7 @@ from distributed import Client
 from distributed.security import Security
 
 from cluster_ai import layout, settings
+from cluster_ai.cluster.limits import detect
 from cluster_ai.cluster.membership import Membership, TaskCounts, Tls, View
 from tests.rig import cluster as rig
 from tests.rig.processes import free_port
@@ -72,6 +73,9 @@ async def test_a_workers_heartbeat_brings_host_and_engine_and_the_scheduler_coun
             assert 0 <= (report.cpu or 0) <= 1
             assert 0 < report.memory_used < report.memory_total
             assert report.engine_error == ""
+            assert (report.cpus, report.memory_limit) == (detect().cpus, detect().memory)
+            assert report.disk_total is not None
+            assert 0 < report.disk_free < report.disk_total
             async with Client(address, security=security, asynchronous=True) as client:
                 assert await client.submit(sum, [1, 2]) == 3
                 failing = client.submit(int, "no number")

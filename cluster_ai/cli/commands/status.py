@@ -116,6 +116,7 @@ def worker_row(worker: Mapping[str, Any]) -> dict[str, str]:
     state = worker["state"] + (f" ({worker['reason']})" if worker.get("reason") else "")
     loaded = set(worker["loaded"])
     models = ", ".join(f"{name}{'' if name in loaded else ' (not loaded)'}" for name in worker["placed"])
+    cards = [f"{it['name']} {_used(it['memory_used'], it['memory_total'])}" for it in worker.get("gpu") or ()]
     cpu = f"{worker['cpu']:.0%}" if worker.get("cpu") is not None else "?"
     return {
         "worker": worker["name"],
@@ -123,7 +124,13 @@ def worker_row(worker: Mapping[str, Any]) -> dict[str, str]:
         "models": models or "none",
         "requests": f"{worker['in_flight']} of {worker['slots']}",
         "cpu": cpu,
+        "memory": _used(worker.get("memory_used"), worker.get("memory_total")),
+        "cards": ", ".join(cards),
     }
+
+
+def _used(used: int | None, whole: int | None) -> str:
+    return f"{used / 1e9:.0f} of {whole / 1e9:.0f} GB" if used is not None and whole else "?"
 
 
 def _json(

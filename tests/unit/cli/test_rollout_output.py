@@ -168,6 +168,14 @@ def test_a_worker_row_says_which_models_are_not_loaded() -> None:
     shown = worker_row({**worker, "placed": ["a", "b"], "loaded": ["a"]})
     assert shown["models"] == "a, b (not loaded)"
     assert shown["state"] == "down (refused)"
+    assert (shown["memory"], shown["cards"]) == ("?", "")
+
+
+def test_a_worker_row_tells_memory_and_cards() -> None:
+    worker = {"name": "w", "state": "active", "in_flight": 0, "slots": 1, "cpu": 0.5, "placed": [], "loaded": []}
+    card = {"index": 0, "name": "RTX 3090", "memory_used": 9_000_000_000, "memory_total": 25_769_803_776, "usage": None}
+    shown = worker_row({**worker, "memory_used": 4_000_000_000, "memory_total": 34_000_000_000, "gpu": [card]})
+    assert (shown["memory"], shown["cards"]) == ("4 of 34 GB", "RTX 3090 9 of 26 GB")
 
 
 def test_a_table_without_a_terminal_is_columns(capsys: pytest.CaptureFixture[str]) -> None:

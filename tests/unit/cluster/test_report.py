@@ -28,7 +28,15 @@ def test_a_report_comes_back_as_it_went() -> None:
     assert parse(dump(REPORT)) == REPORT
 
 
-@pytest.mark.parametrize("value", [None, 3, {}, {**dump(REPORT), "more": 1}, {**dump(REPORT), "gpus": None}])
+def test_another_versions_worker_is_understood_while_a_rollout_is_under_way() -> None:
+    assert parse({**dump(REPORT), "more": 1}) == REPORT
+    older = dump(REPORT)
+    for name in ("cpus", "memory_limit", "disk_total", "networks"):
+        del older[name]
+    assert parse(older) == REPORT
+
+
+@pytest.mark.parametrize("value", [None, 3, {}, {**dump(REPORT), "gpus": None}])
 def test_what_is_no_report_is_none(value: Any) -> None:
     assert parse(value) is None
 

@@ -89,3 +89,10 @@ def test_what_failed_is_tried_again_as_often_as_was_asked(
 ) -> None:
     task = Task("t", "ada", Spec("custom", {}, retries=retries), State.SENT, attempt, 0.0, None, None, None, None)
     assert outcome(task, said).state is state
+
+
+def test_a_worker_has_no_more_than_its_host_lets_it() -> None:
+    worker = TaskWorker("a", 8, 64, 1, (), data=False)
+    assert placing.limited(worker, {"CPU": 4, "MEMORY": 32}) == TaskWorker("a", 4, 32, 1, (), data=False)
+    assert placing.limited(worker, {"CPU": 16, "MEMORY": 128}) == worker
+    assert placing.limited(worker, {}) == worker

@@ -14,6 +14,7 @@ from cluster_ai.gateway.api.native.body import Body
 from cluster_ai.gateway.api.native.figures import buckets, families, quantile, total
 from cluster_ai.gateway.api.native.kept.fleet import FleetChanges
 from cluster_ai.gateway.api.native.parts import PREFIX, Asking, Parts, Tracing, WorkerName, refusals
+from cluster_ai.gateway.api.native.sessions import when
 from cluster_ai.gateway.cordons import Cordons
 from cluster_ai.gateway.fleet import Worker
 from cluster_ai.metrics import names
@@ -39,7 +40,10 @@ EXAMPLE: JsonDict = {
     "cpu": 0.31,
     "memory_used": 14495514624,
     "memory_total": 34359738368,
+    "cpus": 16.0,
+    "memory_limit": 34359738368,
     "disk_free": 209379655680,
+    "disk_total": 502921060352,
     "gpu": [
         {
             "index": 0,
@@ -50,6 +54,8 @@ EXAMPLE: JsonDict = {
             "temperature": 61.0,
         }
     ],
+    "networks": [{"name": "enp4s0", "addresses": ["10.0.4.21"], "speed": 1000}],
+    "reported": "2026-11-24T09:30:00Z",
     "cordon": None,
 }
 
@@ -61,6 +67,12 @@ class GpuInfo(BaseModel):
     memory_total: int
     usage: float | None
     temperature: float | None = Field(description="Degrees Celsius; null where the card doesn't tell.")
+
+
+class NetworkInfo(BaseModel):
+    name: str
+    addresses: list[str]
+    speed: int | None = Field(description="Mbit/s; null: it doesn't say.")
 
 
 class CordonInfo(BaseModel):
@@ -98,8 +110,13 @@ class WorkerInfo(BaseModel):
     cpu: float | None
     memory_used: int | None
     memory_total: int | None
+    cpus: float | None = Field(description="CPUs that its host and its service let it have.")
+    memory_limit: int | None = Field(description="Bytes that its host and its service let it have.")
     disk_free: int | None
+    disk_total: int | None
     gpu: list[GpuInfo]
+    networks: list[NetworkInfo] = Field(description="Those that are up.")
+    reported: str | None = Field(description="When it said so, in UTC.")
     cordon: CordonInfo | None = Field(description="null: nobody has cordoned or drained it.")
 
 
@@ -222,7 +239,10 @@ def worker_info(worker: Worker, member: Member | None, cordons: Cordons, elsewhe
         cpu=told.cpu if told else None,
         memory_used=told.memory_used if told else None,
         memory_total=told.memory_total if told else None,
+        cpus=told.cpus if told else None,
+        memory_limit=told.memory_limit if told else None,
         disk_free=told.disk_free if told else None,
+        disk_total=told.disk_total if told else None,
         gpu=[
             GpuInfo(
                 index=g.index,
@@ -234,6 +254,11 @@ def worker_info(worker: Worker, member: Member | None, cordons: Cordons, elsewhe
             )
             for g in (told.gpus if told else ())
         ],
+        networks=[
+            NetworkInfo(name=n.name, addresses=list(n.addresses), speed=n.speed)
+            for n in (told.networks if told else ())
+        ],
+        reported=when(told.at) if told else None,
         cordon=cordon_info(worker, cordons),
     )
 
@@ -312,7 +337,7 @@ def routes(parts: Parts) -> APIRouter:
     async def one_metrics(name: WorkerName) -> WorkerMetrics:
         return worker_metrics(parts, parts.worker(name))
 
-    @router.get("/{name}", summary="One worker, now", operation_id="getWorker", responses=refusals(404))
+    @router.get("/{name}", summary="One worker, now", operation_id="getWorkerStatus", responses=refusals(404))
     async def worker(name: WorkerName) -> WorkerInfo:
         return info(parts.worker(name))
 
