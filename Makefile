@@ -4,7 +4,7 @@
 # make rollout-test     updates by every strategy, and faults in them, on lab hosts under load (root)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up down lab lab-down check format test test-unit bench-apply bench-plan bench-routing bench-distribution bench-gateway bench-tasks rollout-test docs lock clean apt-test
+.PHONY: help up down lab lab-down check format test test-unit bench-apply bench-plan bench-routing bench-distribution bench-gateway bench-scaling bench-tasks rollout-test docs lock clean apt-test
 
 PYTHON ?= python3
 VENV := .venv
@@ -120,6 +120,9 @@ bench-distribution: apt-test $(VENV)/.dev $(OLLAMA)
 
 bench-routing: apt-test $(VENV)/.dev $(OLLAMA)
 	$(BIN)/python benchmarks/bench_routing.py
+
+bench-scaling: $(VENV)/.dev
+	$(BIN)/python benchmarks/bench_scaling.py
 
 bench-tasks: apt-test $(VENV)/.dev $(OLLAMA)
 	$(BIN)/python benchmarks/bench_tasks.py

@@ -44,13 +44,27 @@ MAY_IMPORT: dict[str, set[str]] = {
     "host": {"settings", "engine", "metrics", "deploys", "security"},
     "engine": {"settings"},
     "cluster": {"settings", "engine", "metrics"},
-    "gateway": {"settings", "cluster", "engine", "metrics", "audit", "placement"},
+    "scaling": set(),
+    "gateway": {"settings", "cluster", "engine", "metrics", "audit", "placement", "scaling"},
     "tasks": {"settings", "engine"},
     "local": {"config", "placement", "settings", "security", "engine", "metrics"},
 }
 ANYWHERE = ("errors", "layout", "runtime", "sizes", "tls")
 ON_HOSTS = (
-    *("audit", "host", "gateway", "cluster", "placement", "tasks", "settings", "sizes", "layout", "errors", "metrics"),
+    *(
+        "audit",
+        "host",
+        "gateway",
+        "cluster",
+        "placement",
+        "scaling",
+        "tasks",
+        "settings",
+        "sizes",
+        "layout",
+        "errors",
+        "metrics",
+    ),
     "tls",
 )
 

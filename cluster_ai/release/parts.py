@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]  # the checkout
 # What of cluster_ai runs on hosts. The rest stays on the controller, so that a change there restarts nothing.
 ON_HOSTS = (
     *("__init__.py", "errors.py", "layout.py", "settings.py", "sizes.py"),
-    *("audit", "cluster", "engine", "gateway", "host", "metrics", "tasks", "tls"),
+    *("audit", "cluster", "engine", "gateway", "host", "metrics", "scaling", "tasks", "tls"),
     *(f"placement/{name}.py" for name in ("__init__", "explain", "memory", "repair", "room")),
     *("security/__init__.py", "security/ca.py", "deploys/__init__.py", "deploys/receiver.py"),
 )
