@@ -26,7 +26,6 @@ from cluster_ai.cluster.limits import Limits, detect
 from cluster_ai.engine.client import EngineClient, EngineError, LoadedModel
 
 _log = logging.getLogger(__name__)
-_IP = (socket.AF_INET, socket.AF_INET6)
 SETTINGS = "CLUSTER_AI_WORKER_SETTINGS"
 INTERVAL = 2.0
 ENGINE_TIMEOUT = 2.0
@@ -96,15 +95,20 @@ async def _ask(engine: EngineClient) -> tuple[str, str, tuple[LoadedModel, ...]]
 
 
 def networks() -> tuple[report.Network, ...]:
-    """Those that are up and lead somewhere."""
+    """Those that are up, and by whose addresses others reach this host."""
     addresses, stats = psutil.net_if_addrs(), psutil.net_if_stats()
     return tuple(
         report.Network(name, found, stats[name].speed or None)
         for name in sorted(addresses.keys() & stats.keys())
-        if stats[name].isup
-        and (found := tuple(it.address.partition("%")[0] for it in addresses[name] if it.family in _IP))
-        and not any(ipaddress.ip_address(it).is_loopback for it in found)
+        if stats[name].isup and (found := tuple(it.address for it in addresses[name] if _reaches(it)))
     )
+
+
+def _reaches(it: Any) -> bool:
+    if it.family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    address = ipaddress.ip_address(it.address.partition("%")[0])
+    return not (address.is_loopback or address.is_link_local)
 
 
 def bound(state: Any, name: str, most: float) -> None:

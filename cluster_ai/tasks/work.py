@@ -171,7 +171,10 @@ _DO = {"ai_inference": _infer, "data_processing": _process_data, "custom": _cust
 
 
 def _state() -> Path:
-    return Path(os.environ["STATE_DIRECTORY"].partition(":")[0])
+    """Made where it isn't: on one machine nobody else does."""
+    folder = Path(os.environ["STATE_DIRECTORY"].partition(":")[0])
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
 
 
 @cache

@@ -120,7 +120,7 @@ def _aggregated(table: Any, step: Aggregate) -> Any:
     functions: dict[str, list[str]] = {}
     for column, function in step.of:
         functions.setdefault(column, []).append(function)
-    found = table.groupby(by, dropna=False).agg(functions)
+    found = table.groupby(by, dropna=False, sort=True).agg(functions)
     found.columns = [f"{column}_{function}" for column, function in found.columns]
     found = found.reset_index()
     return found if step.by else found[[name for name in found.columns if name != _ALL]]
