@@ -2,9 +2,10 @@
 # make lab | lab-down   a head and three workers as real systemd hosts here (root), and their end
 # make check | test     what CI runs
 # make rollout-test     updates by every strategy, and faults in them, on lab hosts under load (root)
+# make chaos            a batch on lab hosts whose power is cut, who are parted and killed: each prompt answered once (root)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up down lab lab-down check format test test-unit bench-apply bench-plan bench-routing bench-distribution bench-gateway bench-scaling bench-tasks rollout-test docs lock clean apt-test
+.PHONY: help up down lab lab-down check format test test-unit bench-apply bench-plan bench-routing bench-distribution bench-gateway bench-scaling bench-tasks rollout-test chaos docs lock clean apt-test
 
 PYTHON ?= python3
 VENV := .venv
@@ -129,6 +130,9 @@ bench-tasks: apt-test $(VENV)/.dev $(OLLAMA)
 
 rollout-test: apt-test $(VENV)/.dev $(OLLAMA)
 	$(BIN)/python benchmarks/bench_rollout.py
+
+chaos: apt-test $(VENV)/.dev $(OLLAMA)
+	$(BIN)/python benchmarks/bench_chaos.py
 
 docs: $(VENV)/.dev
 	$(BIN)/cluster-ai config reference > docs/configuration.md

@@ -46,6 +46,7 @@ cluster:
   engine: {{version: '0.17.4', source: {engine}, keep_alive: {keep_alive}}}
   monitoring: {{scrape_interval: {scrape}s}}
   packages: {{source: bundle}}
+  security: {{tls: {{enabled: false}}}}
   rollout:
     max_unavailable: 1
     gate_timeout: 3m
