@@ -40,7 +40,9 @@ def main() -> int:
     import uvicorn
     from streamlit.starlette import App
 
-    app = App(Path(__file__).with_name("app.py"))
+    from dashboard import dask
+
+    app = App(Path(__file__).with_name("app.py"), routes=dask.routes(told.dask_url))
     uvicorn.run(app, host=told.address, port=told.port, access_log=False, ws="websockets-sansio", **secure)
     return ExitCode.OK
 

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from cluster_ai.errors import ClusterAIError
-from dashboard import acting, served, tasks, units, view
+from dashboard import acting, dask, served, tasks, units, view
 from dashboard.gateway import UnauthorizedError
 from dashboard.live import REFRESH, Sources
 from dashboard.tasks import Batch, Task
@@ -41,6 +41,10 @@ def _now(sources: Sources) -> None:
     if known.scheduler is not None:
         said = f"Dask's scheduler is away: {known.scheduler}. Tasks wait; none is lost."
         st.warning(said, icon=":material/warning:")
+    if "oversee tasks" in known.person.may:
+        st.link_button(
+            "Dask's own pages", dask.link(), icon=":material/open_in_new:", help="What each worker does, live."
+        )
     own, many = st.tabs(["Tasks", "Batches"])
     with own:
         _tasks(sources)

@@ -1,0 +1,171 @@
+"""Dask's own pages behind the dashboard's login: /dask/... of this server, passed on to the scheduler on loopback.
+
+Dask asks nobody who they are, and its pages show everybody's tasks. A browser can't send a session's token with a link
+either: so a page of the dashboard that knows who looks gives out a ticket, good for one use, and who comes with it gets
+a cookie for these paths alone. Only reading is passed on. Dask's links are relative, so that nothing is rewritten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import aiohttp
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+PATH = "/dask"
+TICKET = 120.0  # seconds in which a link is good; the page that has it draws another one every few seconds
+PASS = 3600.0  # seconds that a cookie is good for; the pages then are asked for anew
+_COOKIE = "cluster_ai_dask"
+_OLD = "This link is old, or was used already: open Dask's pages anew, from the dashboard's page of tasks."
+_KEPT_BACK = frozenset(("connection", "content-encoding", "content-length", "keep-alive", "transfer-encoding"))
+_PIECE = 64 * 1024
+
+
+@dataclass
+class Passes:
+    """Who may see Dask's pages until when; in this process's memory only."""
+
+    clock: Callable[[], float] = time.monotonic
+    _tickets: dict[str, float] = field(default_factory=dict)
+    _cookies: dict[str, float] = field(default_factory=dict)
+
+    def ticket(self) -> str:
+        return self._given(self._tickets, TICKET)
+
+    def cookie(self, ticket: str) -> str | None:
+        """For a ticket that is good, which then is used up."""
+        if self._tickets.pop(ticket, 0.0) < self.clock():
+            return None
+        return self._given(self._cookies, PASS)
+
+    def left(self, cookie: str) -> float:
+        """Seconds; 0: it isn't good."""
+        return max(0.0, self._cookies.get(cookie, 0.0) - self.clock())
+
+    def _given(self, kept: dict[str, float], life: float) -> str:
+        now = self.clock()
+        for old in [name for name, end in kept.items() if end < now]:
+            del kept[old]
+        name = secrets.token_urlsafe(32)
+        kept[name] = now + life
+        return name
+
+
+PASSES = Passes()  # of the pages, which give tickets out, and of the routes, which take them: both in this process
+
+
+def link() -> str:
+    """For one use, by one who may."""
+    return f"{PATH}/open?ticket={PASSES.ticket()}"
+
+
+def routes(dask_url: str, passes: Passes = PASSES) -> list[BaseRoute]:
+    """dask_url: of the scheduler's HTTP server."""
+    proxy = _Proxy(dask_url.rstrip("/"), passes)
+    return [
+        Route(f"{PATH}/open", proxy.enter, methods=["GET"]),
+        Route(PATH + "/{path:path}", proxy.page, methods=["GET"]),
+        WebSocketRoute(PATH + "/{path:path}", proxy.socket),
+    ]
+
+
+class _Proxy:
+    def __init__(self, url: str, passes: Passes) -> None:
+        self._url, self._passes = url, passes
+
+    async def enter(self, request: Request) -> Response:
+        cookie = self._passes.cookie(request.query_params.get("ticket", ""))
+        if cookie is None:
+            return PlainTextResponse(_OLD, 403)
+        answer = RedirectResponse(f"{PATH}/status", 303)
+        secure = request.url.scheme == "https"
+        answer.set_cookie(_COOKIE, cookie, int(PASS), path=PATH, secure=secure, httponly=True, samesite="strict")
+        return answer
+
+    async def page(self, request: Request) -> Response:
+        path = request.path_params["path"]
+        if not self._left(request) or path.startswith("proxy/"):  # Dask's way to other servers of the host
+            return PlainTextResponse(_OLD, 403)
+        client = aiohttp.ClientSession(auto_decompress=False)
+        try:
+            answer = await client.get(self._at(path, request), headers=_asked(request), allow_redirects=False)
+        except (aiohttp.ClientError, TimeoutError):
+            await client.close()
+            return PlainTextResponse("Dask's scheduler doesn't answer: `systemctl status cluster-ai-scheduler`.", 502)
+        kept = {name: value for name, value in answer.headers.items() if name.lower() not in _KEPT_BACK}
+        if encoding := answer.headers.get("Content-Encoding"):
+            kept["Content-Encoding"] = encoding
+        if (where := kept.get("Location", "")).startswith("/"):
+            kept["Location"] = PATH + where
+
+        async def body() -> AsyncIterator[bytes]:
+            try:
+                async for piece in answer.content.iter_chunked(_PIECE):
+                    yield piece
+            finally:
+                await client.close()
+
+        return StreamingResponse(body(), answer.status, kept)
+
+    async def socket(self, socket: WebSocket) -> None:
+        """Both directions: Bokeh's session tells what is drawn; what it is told (a zoom, a hover) changes no task."""
+        left = self._left(socket)
+        if not left or not _same_origin(socket):
+            await socket.close(4403)
+            return
+        names = [it.strip() for it in socket.headers.get("sec-websocket-protocol", "").split(",") if it.strip()]
+        at = self._at(socket.path_params["path"], socket)
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            async with (
+                aiohttp.ClientSession() as client,
+                client.ws_connect(at, protocols=names, max_msg_size=0) as there,
+            ):
+                await socket.accept(there.protocol)
+                ways = {asyncio.create_task(_onward(socket, there)), asyncio.create_task(_back(there, socket))}
+                await asyncio.wait(ways, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                for way in ways:
+                    way.cancel()
+                await asyncio.gather(*ways, return_exceptions=True)
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # who left needs no goodbye
+            await socket.close()
+
+    def _left(self, asking: HTTPConnection) -> float:
+        return self._passes.left(asking.cookies.get(_COOKIE, ""))
+
+    def _at(self, path: str, asking: HTTPConnection) -> str:
+        query = asking.url.query
+        return f"{self._url}/{path}" + (f"?{query}" if query else "")
+
+
+async def _onward(socket: WebSocket, there: aiohttp.ClientWebSocketResponse) -> None:
+    while (message := await socket.receive())["type"] != "websocket.disconnect":
+        if message.get("text") is not None:
+            await there.send_str(message["text"])
+        else:
+            await there.send_bytes(message["bytes"])
+
+
+async def _back(there: aiohttp.ClientWebSocketResponse, socket: WebSocket) -> None:
+    async for message in there:
+        if message.type is aiohttp.WSMsgType.TEXT:
+            await socket.send_text(message.data)
+        elif message.type is aiohttp.WSMsgType.BINARY:
+            await socket.send_bytes(message.data)
+
+
+def _asked(request: Request) -> dict[str, str]:
+    """No cookie, no token goes on."""
+    return {name: request.headers[name] for name in ("accept", "accept-encoding") if name in request.headers}
+
+
+def _same_origin(socket: WebSocket) -> bool:
+    return urlsplit(socket.headers.get("origin", "")).netloc == socket.headers.get("host")
