@@ -11,7 +11,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from cluster_ai.errors import ClusterAIError, UnavailableError
-from dashboard import view
+from dashboard import dask, view
 from dashboard.gateway import Caller, UnauthorizedError
 from dashboard.live import REFRESH, Sources
 
@@ -35,6 +35,7 @@ def gate(sources: Sources) -> Callable[[Sources], None] | None:
             state["refused"] = "The cluster does not know this token. Check that it is whole, or sign in anew."
             del state["token"]
             state.pop("login", None)
+        dask.PASSES.end(state.get("dask", ""))
         state.pop("admitted", None)
         return _sign_in
     if reading.problem is None:
@@ -45,11 +46,14 @@ def gate(sources: Sources) -> Callable[[Sources], None] | None:
 
 
 def sidebar(sources: Sources) -> None:
-    st.caption(f"Cluster **{sources.settings.cluster}**")
+    served = sources.served().value  # which the gate has just read
+    who = f", as **{served.person.name}** ({served.person.role})" if served else ""
+    st.caption(f"Cluster **{sources.settings.cluster}**{who}")
     if sources.caller.token and st.button("Sign out", icon=":material/logout:", type="tertiary"):
         if "login" in st.session_state:
             with contextlib.suppress(ClusterAIError):  # its token ends by itself in some minutes
                 sources.gateway.log_out(sources.caller)
+        dask.PASSES.end(st.session_state.get("dask", ""))
         st.session_state.clear()
         st.rerun()
 

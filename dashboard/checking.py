@@ -32,7 +32,7 @@ def problems(text: str) -> list[Problem]:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # such as a date that no calendar has
         mark = getattr(error, "problem_mark", None)
         what = str(getattr(error, "problem", None) or error)
         return [Problem(mark.line + 1 if mark else 1, "", f"this is no YAML: {what}")]
@@ -86,7 +86,7 @@ def _worded(error: Any) -> str:
     if kind == "enum":
         return f"allowed: {', '.join(str(value) for value in error.validator_value)}"
     if kind == "additionalProperties":
-        extra = sorted(error.instance.keys() - error.schema.get("properties", {}).keys())
+        extra = sorted(map(str, error.instance.keys() - error.schema.get("properties", {}).keys()))
         return f"there is no key {', '.join(extra)} here"
     if kind == "pattern":
         return f"{error.instance!r} is not written as it must be: {error.schema.get('description', error.message)}"

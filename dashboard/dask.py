@@ -30,42 +30,54 @@ _KEPT_BACK = frozenset(("connection", "content-encoding", "content-length", "kee
 _PIECE = 64 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class _Grant:
+    session: str  # of the dashboard, with whose end it ends
+    end: float
+
+
 @dataclass
 class Passes:
     """Who may see Dask's pages until when; in this process's memory only."""
 
     clock: Callable[[], float] = time.monotonic
-    _tickets: dict[str, float] = field(default_factory=dict)
-    _cookies: dict[str, float] = field(default_factory=dict)
+    _tickets: dict[str, _Grant] = field(default_factory=dict)
+    _cookies: dict[str, _Grant] = field(default_factory=dict)
 
-    def ticket(self) -> str:
-        return self._given(self._tickets, TICKET)
+    def ticket(self, session: str) -> str:
+        return self._given(self._tickets, session, TICKET)
 
     def cookie(self, ticket: str) -> str | None:
         """For a ticket that is good, which then is used up."""
-        if self._tickets.pop(ticket, 0.0) < self.clock():
-            return None
-        return self._given(self._cookies, PASS)
+        grant = self._tickets.pop(ticket, None)
+        return self._given(self._cookies, grant.session, PASS) if grant and grant.end > self.clock() else None
 
     def left(self, cookie: str) -> float:
         """Seconds; 0: it isn't good."""
-        return max(0.0, self._cookies.get(cookie, 0.0) - self.clock())
+        grant = self._cookies.get(cookie)
+        return max(0.0, grant.end - self.clock()) if grant else 0.0
 
-    def _given(self, kept: dict[str, float], life: float) -> str:
+    def end(self, session: str) -> None:
+        """Its person has signed out. A page that is open stays so until it is closed."""
+        for kept in (self._tickets, self._cookies):
+            for name in [name for name, grant in kept.items() if grant.session == session]:
+                del kept[name]
+
+    def _given(self, kept: dict[str, _Grant], session: str, life: float) -> str:
         now = self.clock()
-        for old in [name for name, end in kept.items() if end < now]:
+        for old in [name for name, grant in kept.items() if grant.end < now]:
             del kept[old]
         name = secrets.token_urlsafe(32)
-        kept[name] = now + life
+        kept[name] = _Grant(session, now + life)
         return name
 
 
 PASSES = Passes()  # of the pages, which give tickets out, and of the routes, which take them: both in this process
 
 
-def link() -> str:
+def link(session: str) -> str:
     """For one use, by one who may."""
-    return f"{PATH}/open?ticket={PASSES.ticket()}"
+    return f"{PATH}/open?ticket={PASSES.ticket(session)}"
 
 
 def routes(dask_url: str, passes: Passes = PASSES) -> list[BaseRoute]:

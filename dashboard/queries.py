@@ -132,8 +132,12 @@ def overview(prometheus: Prometheus, span: Span) -> Overview:
                 ],
                 ignore_index=True,
             ),
-            "in_flight": prometheus.over(
-                f"sum by (worker) (avg_over_time(gateway_in_flight[{w}]))", span, lambda m: m["worker"]
+            "in_flight": pd.concat(
+                [
+                    prometheus.over(f"sum (avg_over_time(gateway_in_flight[{w}]))", span, lambda _: "on a worker"),
+                    prometheus.over(f"sum (avg_over_time(gateway_queue_length[{w}]))", span, lambda _: "waiting"),
+                ],
+                ignore_index=True,
             ),
         },
     )

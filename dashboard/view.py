@@ -108,6 +108,20 @@ def begin(sources: Sources, reading: Reading[Any], slot: DeltaGenerator) -> Read
     return served
 
 
+def metrics(*shown: tuple[str, str, str | None]) -> None:
+    """Numbers beside each other, two in a row on a phone. shown: title, value, what it means."""
+    with row():
+        for title, value, meaning in shown:
+            st.metric(title, value, border=True, help=meaning)
+
+
+@contextmanager
+def row() -> Iterator[None]:
+    """For numbers: as many beside each other as fit."""
+    with st.container(horizontal=True, gap="small"):
+        yield
+
+
 @contextmanager
 def card(title: str, unit: str = "") -> Iterator[None]:
     with st.container(border=True):

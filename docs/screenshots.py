@@ -24,9 +24,13 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 SEND = '[data-testid="stFormSubmitButton"] button'
-PAGES = ("overview", "workers", "models", "playground")
+PAGES = (
+    *("overview", "workers", "models", "performance", "playground"),
+    *("tasks", "rollouts", "configuration", "audit"),
+)
 ANSWER = 300  # seconds that a first answer may take: the model may have to be loaded, on a slow machine
 DRAWN = 30  # seconds that a page may take
+HIGHEST = 1800  # pixels of a picture
 
 
 @contextmanager
@@ -55,10 +59,7 @@ def chromium(*, dark: bool = False, width: int = 1440, height: int = 900) -> Ite
             "Emulation.setEmulatedMedia",
             {"features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]},
         )
-        driver.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False},
-        )
+        resize(driver, width, height)
         yield driver
     finally:
         driver.quit()
@@ -126,10 +127,22 @@ def ask(driver: WebDriver) -> None:
     settled(driver)
 
 
-def shoot(driver: WebDriver, path: Path) -> None:
+def shoot(driver: WebDriver, path: Path, *, whole: bool = True) -> None:
+    """whole: as high as the page is, up to a limit; else what fits the window."""
+    width, height = driver.execute_script("return [window.innerWidth, window.innerHeight]")
+    if whole:
+        least = driver.execute_script("return document.querySelector('[data-testid=\"stMain\"]').scrollHeight")
+        resize(driver, width, min(max(height, least), HIGHEST))
+        settled(driver)
     path.parent.mkdir(parents=True, exist_ok=True)
     driver.save_screenshot(str(path))
+    resize(driver, width, height)
     print(path)
+
+
+def resize(driver: WebDriver, width: int, height: int) -> None:
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
 def main() -> None:
@@ -148,6 +161,9 @@ def main() -> None:
         sign_in(driver, args.url, args.token)
         go(driver, "overview")
         shoot(driver, args.out / "overview-dark.png")
+    with chromium(width=390, height=844) as driver:
+        sign_in(driver, args.url, args.token)
+        shoot(driver, args.out / "overview-phone.png", whole=False)
 
 
 if __name__ == "__main__":

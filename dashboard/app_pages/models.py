@@ -11,7 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import acting, queries, units, view
 from dashboard.live import REFRESH, Sources
-from dashboard.served import Served, ServedModel
+from dashboard.served import Served, ServedModel, WorkerState
 
 EVERYWHERE = "wherever it is placed"
 _UPRIGHT = 8  # names of workers that fit beside each other
@@ -20,6 +20,7 @@ _ORDER = "/api/v1/models/{}/"
 _CELLS = {
     "in memory": ("●", "#009E73"),
     "on disk": ("○", "#56B4E9"),
+    "not to be had while its worker is drained": ("◐", "#B5478A"),
     "missing": ("✕", "#D55E00"),
 }
 
@@ -125,9 +126,9 @@ def _map(served: Served) -> None:
         {"model": model.name, "worker": worker.name, "state": state, "sign": _CELLS[state][0]}
         for model in served.models
         for worker in served.workers
-        if (state := _cell(model, worker.name, model.name in worker.placed)) is not None
+        if (state := _cell(model, worker)) is not None
     ]
-    with view.card("Placement", "model by worker: ● in memory, ○ on disk, ✕ placed there but missing"):
+    with view.card("Placement", "model by worker: ● in memory, ○ on disk, ◐ drained, ✕ missing"):
         if not rows:
             st.caption("No worker has a model: `cluster-ai status` says what does not run.")
             return
@@ -160,12 +161,14 @@ def _axis(angle: int, limit: int) -> alt.Axis:
     return alt.Axis(grid=False, ticks=False, domain=False, labelAngle=angle, labelLimit=limit)
 
 
-def _cell(model: ServedModel, worker: str, placed: bool) -> str | None:
-    if worker in model.loaded:
+def _cell(model: ServedModel, worker: WorkerState) -> str | None:
+    if worker.name in model.loaded:
         return "in memory"
-    if worker in model.present:
+    if worker.name in model.present:
         return "on disk"
-    return "missing" if placed else None
+    if model.name not in worker.placed:
+        return None
+    return "missing" if worker.cordon is None else "not to be had while its worker is drained"
 
 
 def _memory(sources: Sources, served: Served) -> None:

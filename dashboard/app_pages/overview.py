@@ -40,36 +40,19 @@ def _now(sources: Sources, seconds: int, slot: DeltaGenerator) -> None:
     _notices(attention.notices(now, served.value), attention.well(now, served.value) if served.value and quiet else "")
     if served.value is not None:
         _tiles(served.value)
-    workers, requests, tokens, half, most, failed = st.columns(6)
-    everyone = now.workers_up + len(now.workers_down)
-    workers.metric("Workers up", f"{now.workers_up} of {everyone}", border=True)
-    requests.metric(
-        "Requests", units.rate(now.requests), border=True, help="Answered per second, over the last minute."
-    )
-    tokens.metric(
-        "Tokens",
-        units.rate(now.tokens),
-        border=True,
-        help="Generated per second by all workers together, over the last minute.",
-    )
-    half.metric(
-        "Typical answer",
-        units.seconds(now.p50),
-        border=True,
-        help="Half of the answers were complete in less than this, over the last minute.",
-    )
-    most.metric(
-        "95 % within",
-        units.seconds(now.p95),
-        border=True,
-        help="95 % of the answers were complete in less than this, over the last minute.",
-    )
-    share = now.failed / now.finished if now.finished else 0.0
-    failed.metric(
-        "Failed",
-        units.share(share),
-        border=True,
-        help=f"{units.count(now.failed)} of {units.count(now.finished)} requests in the time shown.",
+    everyone, share = now.workers_up + len(now.workers_down), now.failed / now.finished if now.finished else 0.0
+    lately = "over the last minute"
+    view.metrics(
+        ("Workers up", f"{now.workers_up} of {everyone}", None),
+        ("Requests", units.rate(now.requests), f"Answered per second, {lately}."),
+        ("Tokens", units.rate(now.tokens), f"Generated per second by all workers together, {lately}."),
+        ("Typical answer", units.seconds(now.p50), f"Half of the answers were complete in less than this, {lately}."),
+        ("95 % within", units.seconds(now.p95), f"95 % of the answers were complete in less than this, {lately}."),
+        (
+            "Failed",
+            units.share(share),
+            f"{units.count(now.failed)} of {units.count(now.finished)} requests in the time shown.",
+        ),
     )
     idle = "No requests in this time. Send one from the Playground."
     left, right = st.columns(2)
@@ -79,7 +62,7 @@ def _now(sources: Sources, seconds: int, slot: DeltaGenerator) -> None:
     with right:
         view.chart("Tokens", "per second, by model", now.charts["tokens"], "per_second", key="tokens", nothing=idle)
         view.chart(
-            "Requests in work", "by worker, mean", now.charts["in_flight"], "count", key="in_flight", nothing=idle
+            "Requests in work", "all together, mean", now.charts["in_flight"], "count", key="in_flight", nothing=idle
         )
 
 

@@ -114,11 +114,12 @@ def _totals(now: Figures, before: Figures | None) -> None:
         ("Speed", "normal", units.rate, lambda f: f.speed, "Tokens per second of one answer, by the engines' clocks."),
         ("Wait", "inverse", units.seconds, lambda f: f.waited, "For a free slot: 95 % of the requests waited less."),
     )
-    for column, (name, better, told, value, meaning) in zip(st.columns(len(numbers)), numbers, strict=True):
-        change = _change(value(now), value(before)) if before else None
-        colour: Any = better if change is not None and abs(change) >= _GROWN else "off"
-        delta = None if change is None else f"{_signed(change)}, from {told(value(before))}" if before else None
-        column.metric(name, told(value(now)), delta, delta_color=colour, border=True, help=meaning)
+    with view.row():
+        for name, better, told, value, meaning in numbers:
+            change = _change(value(now), value(before)) if before else None
+            colour: Any = better if change is not None and abs(change) >= _GROWN else "off"
+            delta = f"{_signed(change)}, from {told(value(before))}" if before and change is not None else None
+            st.metric(name, told(value(now)), delta, delta_color=colour, border=True, help=meaning)
 
 
 def _percentiles(now: Figures, before: Figures | None) -> None:

@@ -136,7 +136,7 @@ def _answers(sources: Sources, asked: Sequence[str], prompt: str, wish: Wish, hi
                 st.caption(f"**{model}**")
             exchange = _answer(sources, model, prompt, wish, key=f"answer-{len(came)}")
             if exchange is not None:
-                _measured(exchange, narrow=len(asked) > 1)
+                _measured(exchange)
                 came.append(exchange)
     history[:0] = came
     del history[KEPT:]
@@ -183,26 +183,20 @@ def _shown(exchanges: Sequence[Exchange]) -> None:
                 st.caption(f"**{exchange.model}**")
             with st.container(border=True, key=f"answer-{number}"):
                 st.markdown(exchange.text)
-            _measured(exchange, narrow=len(exchanges) > 1)
+            _measured(exchange)
 
 
-def _measured(exchange: Exchange, *, narrow: bool) -> None:
+def _measured(exchange: Exchange) -> None:
     answer = exchange.answer
-    places = st.columns(2) * 2 if narrow else st.columns([2, 1.3, 1.3, 1])
-    worker, first, speed, tokens = places
-    worker.metric("Worker", answer.worker, border=True, help=answer.routing)
-    first.metric(
-        "First token",
-        units.seconds(answer.time_to_first_token),
-        border=True,
-        help="From the gateway's taking the request to the first piece of the answer.",
-    )
-    speed.metric("Speed", units.rate(answer.tokens_per_second), border=True, help="Tokens generated per second.")
-    tokens.metric(
-        "Tokens",
-        units.count(answer.tokens),
-        border=True,
-        help=f"The whole answer took {units.seconds(exchange.seconds)}.",
+    view.metrics(
+        ("Worker", answer.worker or units.NOTHING, answer.routing),
+        (
+            "First token",
+            units.seconds(answer.time_to_first_token),
+            "From the gateway's taking the request to the first piece of the answer.",
+        ),
+        ("Speed", units.rate(answer.tokens_per_second), "Tokens generated per second."),
+        ("Tokens", units.count(answer.tokens), f"The whole answer took {units.seconds(exchange.seconds)}."),
     )
 
 

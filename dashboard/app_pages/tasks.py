@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -42,9 +43,8 @@ def _now(sources: Sources) -> None:
         said = f"Dask's scheduler is away: {known.scheduler}. Tasks wait; none is lost."
         st.warning(said, icon=":material/warning:")
     if "oversee tasks" in known.person.may:
-        st.link_button(
-            "Dask's own pages", dask.link(), icon=":material/open_in_new:", help="What each worker does, live."
-        )
+        link = dask.link(st.session_state.setdefault("dask", secrets.token_urlsafe(8)))
+        st.link_button("Dask's own pages", link, icon=":material/open_in_new:", help="What each worker does, live.")
     own, many = st.tabs(["Tasks", "Batches"])
     with own:
         _tasks(sources)

@@ -33,6 +33,18 @@ def worker(name: str, state: str = "active", reason: str | None = None) -> dict[
     return {"name": name, "state": state, "reason": reason, "placed": [], **idle}
 
 
+def rollout(state: str, *steps: tuple[str, str, str]) -> dict[str, Any]:
+    """steps: name, host, status."""
+    at = "2026-11-24T09:30:00Z"
+    return {
+        **{"id": "20261124-093000-a1b2", "command": "cluster-ai apply", "who": "anna@desk", "strategy": "canary"},
+        **{"state": state, "reason": "", "started": at, "ended": None, "configuration": "0" * 64},
+        "hosts": [{"host": "gpu-worker-01", "before": "1" * 64, "wanted": "2" * 64}],
+        "waves": [{"hosts": ["gpu-worker-01"], "kind": "canary", "pause": 0.0, "bake": 60.0}],
+        "steps": [{"at": at, "step": step, "host": host, "status": how, "detail": ""} for step, host, how in steps],
+    }
+
+
 MODELS = [
     model("llama2:13b", 2, ["gpu-worker-01"], []),
     model("smollm2:135m", 1, ["cpu-worker-01"], ["cpu-worker-01"]),
@@ -60,6 +72,7 @@ class FakeGateway:
     worker: str = "cpu-worker-01"
     models: list[dict[str, Any]] = field(default_factory=lambda: list(MODELS))
     workers: list[dict[str, Any]] = field(default_factory=lambda: list(WORKERS))
+    rollouts: list[dict[str, Any]] = field(default_factory=list)
     prompts: list[str] = field(default_factory=list)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
 
@@ -68,6 +81,13 @@ class FakeGateway:
 
     def may(self) -> list[str]:
         return [f"{action} {resource}" for action, resource in LEAST if allows(self.role, action, resource)]
+
+    def steer(self, name: str, order: str, reason: str) -> dict[str, Any]:
+        """Drain or resume."""
+        cordon = {"reason": reason, "since": "2026-11-24T09:30:00Z", "tasks": 0, "results": 0}
+        changed = {"state": "active", "cordon": None} if order == "resume" else {"state": "draining", "cordon": cordon}
+        self.workers = [{**it, **changed} if it["name"] == name else it for it in self.workers]
+        return changed
 
     @property
     def url(self) -> str:
@@ -103,11 +123,17 @@ class _Handler(BaseHTTPRequestHandler):
                 "scheduler_reason": None,
             }
             known: dict[str, dict[str, Any]] = {
+                "/api/v1/rollouts": {"rollouts": self.gateway.rollouts},
+                **{f"/api/v1/rollouts/{it['id']}": it for it in self.gateway.rollouts},
+                "/api/v1/tasks": {"tasks": []},
+                "/api/v1/templates": {"templates": []},
+                "/v1/batches": {"data": []},
+                "/api/v1/audit": {"lines": [], "head": 0, "hash": "0" * 64, "good": True, "problem": ""},
                 "/api/v1/models": {"models": self.gateway.models},
                 "/api/v1/cluster/status": status,
                 "/api/v1/whoami": {"name": "anna", "role": self.gateway.role, "may": self.gateway.may()},
             }
-            body = known.get(self.path)
+            body = known.get(self.path.partition("?")[0])
             self._json(200 if body else 404, body or {"error": {"message": "no such path"}})
 
     def do_POST(self) -> None:
@@ -127,6 +153,10 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/api/v1/logout":
             self.gateway.token = "gone"
             self._json(200, {})
+            return
+        if self.path.startswith("/api/v1/cluster/workers/"):
+            name, _, order = self.path.removeprefix("/api/v1/cluster/workers/").partition("/")
+            self._json(200, self.gateway.steer(name, order, body.get("reason", "")))
             return
         self.gateway.prompts.append(body["prompt"])
         self.send_response(200)

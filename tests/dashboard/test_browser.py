@@ -6,11 +6,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests.dashboard.conftest import Dashboard, Node, RealPrometheus, free_port, wait_for
-from tests.dashboard.fake_gateway import FakeGateway
+from tests.dashboard.fake_gateway import FakeGateway, rollout
 
 pytestmark = pytest.mark.browser
 
@@ -24,6 +25,20 @@ def sees(browser: Any, *wanted: str) -> None:
         return all(w in text(browser) for w in wanted)
 
     wait_for(there, f"{wanted} on the page, which says:\n{text(browser)}", 30)
+
+
+def press(browser: Any, shots: ModuleType, label: str) -> None:
+    """A button, once it is drawn; what moves on the page meanwhile is drawn anew, so it is looked for again."""
+
+    def pressed() -> bool:
+        try:
+            browser.find_element(By.XPATH, f"//button[normalize-space(.//p)='{label}']").click()
+        except WebDriverException:
+            return False
+        return True
+
+    wait_for(pressed, f"the button {label}", 30)
+    shots.settled(browser)
 
 
 def is_clean(browser: Any) -> None:
@@ -113,7 +128,7 @@ def test_without_prometheus_each_page_says_so_and_the_playground_answers(
 ) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
     shots.sign_in(browser, dashboard(gateway.url, nowhere), None)
-    for page in ("overview", "workers", "models"):
+    for page in ("overview", "workers", "models", "performance"):
         shots.go(browser, page)
         sees(browser, "Prometheus doesn't answer", nowhere, "systemctl start cluster-ai-prometheus")
         is_clean(browser)
@@ -141,7 +156,7 @@ def test_when_the_gateway_goes_away_each_page_says_so_and_shows_the_rest(
     with FakeGateway() as fake:
         shots.sign_in(browser, dashboard(fake.url, prometheus.url), None)
         sees(browser, "2 of 3")
-    for page in ("overview", "workers", "models", "playground"):
+    for page in shots.PAGES:
         shots.go(browser, page)
         sees(browser, "The gateway doesn't answer", fake.url, "systemctl start cluster-ai.target")
         is_clean(browser)
@@ -208,3 +223,84 @@ def test_a_token_that_is_withdrawn_is_asked_for_again(
         sees(browser, "2 of 3")
         fake.token = "second"
         sees(browser, "Sign in to test-cluster")
+
+
+def test_a_worker_is_drained_and_resumed_by_buttons(
+    browser: Any, shots: ModuleType, dashboard: Dashboard, prometheus: RealPrometheus
+) -> None:
+    with FakeGateway() as fake:
+        shots.sign_in(browser, dashboard(fake.url, prometheus.url), None)
+        shots.go(browser, "workers")
+        press(browser, shots, "Drain a worker")
+        shots.element(browser, 'input[placeholder="new fans"]').send_keys("dust", Keys.ENTER)
+        press(browser, shots, "Drain")
+        sees(browser, "cpu-worker-01 gets nothing new (dust): it is empty.")
+        assert fake.workers[0]["state"] == "draining"
+        press(browser, shots, "Resume")
+        wait_for(lambda: "gets nothing new (dust)" not in text(browser), "the end of the drain", 30)
+        assert fake.workers[0]["state"] == "active"
+        is_clean(browser)
+
+
+def test_a_rollout_is_followed_as_it_goes_on(
+    browser: Any, shots: ModuleType, dashboard: Dashboard, prometheus: RealPrometheus
+) -> None:
+    with FakeGateway() as fake:
+        fake.rollouts = [rollout("running", ("switch", "gpu-worker-01", "start"))]
+        shots.sign_in(browser, dashboard(fake.url, prometheus.url), None)
+        shots.go(browser, "rollouts")
+        sees(browser, "Running.", "gpu-worker-01 goes on", "then judged for 60 s")
+        fake.rollouts = [rollout("paused", ("switch", "gpu-worker-01", "changed"), ("analysis", "", "inconclusive"))]
+        sees(browser, "Paused.", "gpu-worker-01 done", "cluster-ai rollouts resume 20261124-093000-a1b2")
+        is_clean(browser)
+
+
+def test_two_models_answer_the_same_prompt_side_by_side(browser: Any, shots: ModuleType, dashboard: Dashboard) -> None:
+    with FakeGateway() as fake:
+        shots.sign_in(browser, dashboard(fake.url, f"http://127.0.0.1:{free_port()}"), None)
+        shots.go(browser, "playground")
+        other = browser.find_element(By.CSS_SELECTOR, '[data-testid="stSelectbox"] input[aria-label*="Beside it"]')
+        other.click()
+        other.send_keys("llama2", Keys.ENTER)
+        shots.element(browser, shots.SEND).click()
+        sees(browser, "Answers so far")
+        assert len(browser.find_elements(By.XPATH, "//*[text()='Blue light is scattered most.']")) == 2
+        assert len(fake.prompts) == 2
+        is_clean(browser)
+
+
+def test_a_viewer_is_told_on_each_page_what_their_role_may_not(
+    browser: Any, shots: ModuleType, dashboard: Dashboard, prometheus: RealPrometheus
+) -> None:
+    with FakeGateway(role="viewer") as fake:
+        shots.sign_in(browser, dashboard(fake.url, prometheus.url), None)
+        may_not = {
+            "workers": "may not drain a worker",
+            "models": "may not load or unload a model",
+            "playground": "may not send prompts",
+            "tasks": "may not see tasks and batches",
+            "configuration": "may not see cluster.yaml",
+            "audit": "may not see the audit log",
+        }
+        for page, what in may_not.items():
+            shots.go(browser, page)
+            sees(browser, f"Your role, viewer, {what}")
+            is_clean(browser)
+
+
+def test_an_empty_cluster_says_on_each_page_what_to_do(
+    browser: Any, shots: ModuleType, dashboard: Dashboard, prometheus: RealPrometheus
+) -> None:
+    with FakeGateway(models=[], workers=[]) as fake:
+        shots.sign_in(browser, dashboard(fake.url, prometheus.url), None)
+        told = {
+            "playground": "No model is ready to answer",
+            "tasks": "cluster-ai tasks submit",
+            "rollouts": "This cluster has had no rollout",
+            "configuration": "No configuration has been rolled out",
+            "audit": "Nothing has been written yet",
+        }
+        for page, what in told.items():
+            shots.go(browser, page)
+            sees(browser, what)
+            is_clean(browser)
