@@ -38,7 +38,7 @@ $(VENV)/.dev: requirements/dev.lock pyproject.toml
 
 LAB_PACKAGES := systemd-container debootstrap openssh-client rsync nftables iproute2 util-linux dpkg-dev apt-utils \
 	g++ nlohmann-json3-dev libstb-dev
-TEST_PACKAGES := $(LAB_PACKAGES) prometheus nginx-light chromium chromium-driver openssl sshpass procps
+TEST_PACKAGES := $(LAB_PACKAGES) prometheus prometheus-alertmanager nginx-light chromium chromium-driver openssl sshpass procps
 
 # $(call apt,PACKAGES): installs what is missing, when root; else says what to install.
 define apt

@@ -25,6 +25,7 @@ DRIFT = STATE / "drift"  # of that, what a push and a switch put right, one a li
 
 CREDENTIALS = PurePosixPath("/etc/cluster-ai")  # 0600; passed to units by LoadCredential=
 GATEWAY_TOKEN, ISSUING_CERT, ISSUING_KEY = "gateway.token", "issuing.pem", "issuing.key"
+ALERTS_TOKEN, ALERTS_PASSWORD = "alerts-webhook.token", "alerts-mail.password"  # Alertmanager's; may be empty
 PUBLIC_CERT, PUBLIC_KEY = "public.pem", "public.key"  # of gateway and dashboard, where cluster.yaml names a certificate
 # What is renewed while units run isn't passed so, since they would keep what they were started with: a link to a folder
 # with these files, 0640 for group cluster-ai, set anew in one step. HOSTS: names of the hosts whose certificates count.
@@ -40,7 +41,7 @@ TARGET = "cluster-ai.target"
 SWITCHING = "cluster-ai-switch.service"  # transient: a switch under way
 VERIFY, VERIFY_TIMER = "cluster-ai-verify.service", "cluster-ai-verify.timer"
 RENEW, RENEW_TIMER = "cluster-ai-renew.service", "cluster-ai-renew.timer"
-SCHEDULER, ISSUER, TASKS, GATEWAY_SOCKET, GATEWAY_HOLDER, GATEWAY, PROMETHEUS, DASHBOARD = (
+SCHEDULER, ISSUER, TASKS, GATEWAY_SOCKET, GATEWAY_HOLDER, GATEWAY, PROMETHEUS, ALERTMANAGER, DASHBOARD = (
     "cluster-ai-scheduler.service",
     "cluster-ai-issuer.service",
     "cluster-ai-tasks.service",
@@ -48,10 +49,11 @@ SCHEDULER, ISSUER, TASKS, GATEWAY_SOCKET, GATEWAY_HOLDER, GATEWAY, PROMETHEUS, D
     "cluster-ai-gateway.service",  # keeps the socket from starting anything; runs nothing
     "cluster-ai-gateway@.service",  # one instance runs; during a hand-over two, both on the socket
     "cluster-ai-prometheus.service",
+    "cluster-ai-alertmanager.service",
     "cluster-ai-dashboard.service",
 )
 ENGINE, FRONT, WORKER = "cluster-ai-engine.service", "cluster-ai-front.service", "cluster-ai-worker.service"
-HEAD_UNITS = (SCHEDULER, ISSUER, TASKS, GATEWAY_SOCKET, GATEWAY_HOLDER, GATEWAY, PROMETHEUS, DASHBOARD)
+HEAD_UNITS = (SCHEDULER, ISSUER, TASKS, GATEWAY_SOCKET, GATEWAY_HOLDER, GATEWAY, PROMETHEUS, ALERTMANAGER, DASHBOARD)
 WORKER_UNITS = (ENGINE, FRONT, WORKER)
 
 # One system user a component; the base role makes them.
@@ -61,6 +63,7 @@ USERS = (
     "cluster-ai-tasks",
     "cluster-ai-gateway",
     "cluster-ai-prometheus",
+    "cluster-ai-alertmanager",
     "cluster-ai-dashboard",
     "cluster-ai-engine",
     "cluster-ai-front",

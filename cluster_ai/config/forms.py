@@ -157,6 +157,11 @@ FORMS: dict[str, Form] = {
         {"type": "string", "pattern": r"^[0-9]{1,5}(-[0-9]{1,5})?/(tcp|udp)( from \S+)?$"},
     ),
     "url": _text(r"https?://[^\s/]+(/\S*)?", "an address that begins with http:// or https://"),
+    "mailbox": _text(r"[^\s@<>,\"]+@[A-Za-z0-9.-]+", "a mail address, such as 'ops@cluster.ai'"),
+    "endpoint": _text(
+        r"([A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}", "a host and its port, such as 'mail.cluster.ai:587'"
+    ),
+    "word": _text(r"\S+", "a text without spaces"),
     "sha256": _text(r"[0-9a-fA-F]{64}", "the 64 hexadecimal digits of a SHA-256"),
     "release": _text(r"[0-9]+\.[0-9]+\.[0-9]+(-[A-Za-z0-9.]+)?", "a version such as '0.17.4', in quotes"),
     "jump": _text(

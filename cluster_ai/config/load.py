@@ -8,6 +8,7 @@ from typing import Any
 from cluster_ai.config import units
 from cluster_ai.config.document import Document, read
 from cluster_ai.config.model import (
+    Alerts,
     Canary,
     Config,
     Engine,
@@ -15,6 +16,7 @@ from cluster_ai.config.model import (
     Gateway,
     Interface,
     Limits,
+    Mail,
     Model,
     Monitoring,
     Opening,
@@ -124,6 +126,7 @@ def _build(data: dict[str, Any], path: Path) -> Config:
             scrape_interval=units.parse_duration(monitoring["scrape_interval"]),
             retention=units.parse_duration(monitoring["retention"]),
             traces=monitoring.get("traces"),
+            alerts=_alerts(monitoring["alerts"]),
         ),
         interface=Interface(cluster["interface"]["dashboard"], cluster["interface"]["dashboard_port"]),
         packages=Packages(packages["source"], packages.get("mirror")),
@@ -176,6 +179,15 @@ def _limits(limits: dict[str, Any]) -> Limits:
         max_wait=units.parse_duration(limits["max_wait"]),
         max_body=parse_size(limits["max_body"]),
         request_timeout=units.parse_duration(limits["request_timeout"]) if "request_timeout" in limits else None,
+    )
+
+
+def _alerts(alerts: dict[str, Any]) -> Alerts:
+    mail = alerts.get("mail")
+    return Alerts(
+        port=alerts["port"],
+        webhook=alerts.get("webhook"),
+        mail=Mail(tuple(mail["to"]), mail["from"], mail["server"], mail.get("user")) if mail else None,
     )
 
 

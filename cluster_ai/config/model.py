@@ -132,11 +132,34 @@ class Tasks:
 
 
 @dataclass(frozen=True, slots=True)
+class Mail:
+    to: tuple[str, ...]
+    sender: str
+    server: str  # host:port
+    user: str | None  # None: nobody logs in
+
+
+@dataclass(frozen=True, slots=True)
+class Alerts:
+    """Who is told of alerts."""
+
+    port: int  # Alertmanager
+    webhook: str | None  # URL
+    mail: Mail | None
+
+    @property
+    def told(self) -> bool:
+        """Whether there is anybody to tell: without, there is no Alertmanager."""
+        return self.webhook is not None or self.mail is not None
+
+
+@dataclass(frozen=True, slots=True)
 class Monitoring:
     port: int  # Prometheus
     scrape_interval: float  # seconds
     retention: float  # seconds
     traces: str | None  # base URL of an OTLP receiver
+    alerts: Alerts
 
 
 @dataclass(frozen=True, slots=True)

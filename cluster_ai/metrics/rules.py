@@ -15,6 +15,27 @@ _HEAD = """\
 
 Prometheus on the head host watches for these by itself; they show on its page (`/alerts`) and in the series `ALERTS`.
 **critical** means that requests fail, or soon will. Each alert's annotation `runbook` leads to its section here.
+
+## Who is told
+
+Nobody, until `monitoring.alerts` in cluster.yaml names a receiver. Then the head host gets Alertmanager (Debian's and
+Ubuntu's package `prometheus-alertmanager`, on loopback), which tells of an alert half a minute after it fires, again
+every four hours, and when it is over:
+
+```yaml
+monitoring:
+  alerts:
+    webhook: 'https://chat.cluster.ai/alerts'   # gets Alertmanager's JSON by POST
+    mail: {to: ['ops@cluster.ai'], from: 'cluster@cluster.ai', server: 'mail.cluster.ai:587', user: 'cluster'}
+```
+
+```sh
+cluster-ai secrets set alerts_webhook_token   # sent as a bearer token; only where the webhook wants one
+cluster-ai secrets set alerts_mail_password   # of mail.user
+cluster-ai apply
+```
+
+An address of a webhook that is itself a secret does not belong into cluster.yaml: put a program of your own before it.
 """
 
 

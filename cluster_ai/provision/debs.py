@@ -125,9 +125,9 @@ def installed(status: bytes) -> frozenset[str]:
     return frozenset(names)
 
 
-def wanted_packages(host: Host, seen: Seen) -> tuple[str, ...]:
+def wanted_packages(config: Config, host: Host, seen: Seen) -> tuple[str, ...]:
     """What the host layer will install there, the driver for its cards included."""
-    names = host_layer.packages(host.roles)
+    names = host_layer.packages(config, host.roles)
     if "worker" in host.roles and seen.cards and not seen.driver:
         branch = host_layer.default("nvidia_driver", "nvidia_driver_ubuntu_branch")
         facts = {"lspci": seen.cards, "kernel": seen.kernel, "works": False, "on_disk": None, "nouveau": False}
@@ -164,7 +164,7 @@ def sources(
 
 
 def _bundle(config: Config, host: Host, seen: Seen, read: set[str], step: Callable[[str], None]) -> Path | None:
-    packages = wanted_packages(host, seen)
+    packages = wanted_packages(config, host, seen)
     if not set(packages) - installed(seen.status):
         return None
     own, codename, distribution = own_sources()

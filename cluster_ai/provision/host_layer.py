@@ -58,9 +58,11 @@ def require_supported(host: str, distribution: str) -> None:
         )
 
 
-def packages(roles: Iterable[Role]) -> tuple[str, ...]:
+def packages(config: Config, roles: Iterable[Role]) -> tuple[str, ...]:
     """Debian packages that a host with these roles gets: those in the defaults of its Ansible roles."""
     names = [*EVERYWHERE, *(name for role in ROLES if role in set(roles) for name in BY_ROLE[role])]
+    if config.monitoring.alerts.told and "head" in roles:
+        names.append("alertmanager")
     return tuple(dict.fromkeys(package for name in names for package in default(name, f"{name}_packages")))
 
 
@@ -68,7 +70,7 @@ def variables(config: Config) -> dict[str, Any]:
     """Inputs of the roles, the same for every host: for the inventory's group `all`."""
     # Without those of role time, which installs nothing where a time service runs already.
     maybe = set(default("time", "time_packages"))
-    later = {role: [package for package in packages([role]) if package not in maybe] for role in ROLES}
+    later = {role: [package for package in packages(config, [role]) if package not in maybe] for role in ROLES}
     return {**_inputs(config), "base_packages_later": later}
 
 
@@ -109,6 +111,7 @@ def _inputs(config: Config) -> dict[str, Any]:
             "head": [config.scheduler.host],
             "cluster": sorted({machine.address for machine in machines}),
         },
+        "alertmanager_wanted": config.monitoring.alerts.told,
         "firewall_manage": config.firewall.manage,
         "firewall_extra": [_extra(opening) for opening in config.firewall.allow],
     }

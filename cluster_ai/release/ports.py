@@ -19,6 +19,8 @@ def ports(config: Config, host: Host) -> dict[int, str]:
         }
         if config.security.tls.enabled:
             needed[layout.GATEWAY_LOCAL_PORT] = layout.GATEWAY_SOCKET
+        if config.monitoring.alerts.told:
+            needed[config.monitoring.alerts.port] = layout.ALERTMANAGER
         if config.interface.dashboard:
             needed[config.interface.dashboard_port] = layout.DASHBOARD
     if host.worker is not None:

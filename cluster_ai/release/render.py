@@ -12,6 +12,7 @@ from cluster_ai import layout, settings
 from cluster_ai.config.model import Config, Host, Model, Worker, hosts
 from cluster_ai.metrics.rules import rules
 from cluster_ai.placement.need import budget, need
+from cluster_ai.release.alertmanager import alertmanager
 from cluster_ai.release.ports import ports
 from cluster_ai.release.service import Unit, address, any_address, url
 
@@ -64,6 +65,8 @@ def render(
         text["etc/tasks.json"] = settings.dump(_tasks(config, placement))
         text["etc/prometheus.yml"] = prometheus(config)
         text["etc/rules.yml"] = rules()
+        if config.monitoring.alerts.told:
+            text["etc/alertmanager.yml"] = alertmanager(config)
         if config.interface.dashboard:
             text["etc/dashboard.json"] = settings.dump(_dashboard(config))
     if host.worker is not None:
@@ -279,9 +282,16 @@ def prometheus(config: Config) -> str:
             "external_labels": {"cluster": config.name},
         },
         "rule_files": ["rules.yml"],
+        **_alerting(config),
         "scrape_configs": jobs,
     }
     return json.dumps(whole, indent=2) + "\n"
+
+
+def _alerting(config: Config) -> dict[str, Any]:
+    alerts = config.monitoring.alerts
+    targets = [{"static_configs": [{"targets": [local(alerts.port)]}]}]
+    return {"alerting": {"alertmanagers": targets}} if alerts.told else {}
 
 
 def nginx(config: Config, worker: Worker) -> str:

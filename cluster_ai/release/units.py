@@ -16,6 +16,7 @@ HEAD_MEMORY = {
     "tasks": 2048 * MIB,
     "gateway": 2048 * MIB,
     "prometheus": 4096 * MIB,
+    "alertmanager": 512 * MIB,
     "dashboard": 2048 * MIB,
 }
 
@@ -44,6 +45,7 @@ def units(config: Config, host: Host) -> tuple[Unit, ...]:
     if "head" in host.roles:
         found += [_scheduler(config), _issuer(), _tasks()]
         found += [_gateway_socket(config), _gateway_holder(), _gateway(config), _prometheus(config)]
+        found += [_alertmanager(config)] if config.monitoring.alerts.told else []
         found += [_dashboard(config)] if config.interface.dashboard else []
     if host.worker is not None:
         found += [_engine(config, host.worker), _front(host.worker), _worker(config, host.worker)]
@@ -173,6 +175,21 @@ def _prometheus(config: Config) -> Unit:
         stop=60,
     )
     return Unit(layout.PROMETHEUS, text, ("etc/prometheus.yml", "etc/rules.yml"))
+
+
+def _alertmanager(config: Config) -> Unit:
+    """Alone: it looks for no others of its kind."""
+    command = [
+        *("/usr/bin/prometheus-alertmanager", "--config.file=etc/alertmanager.yml"),
+        f"--web.listen-address=127.0.0.1:{config.monitoring.alerts.port}",
+        *(f"--storage.path={layout.STATE}/alertmanager/data", "--cluster.listen-address="),
+    ]
+    text = service(
+        *("alertmanager", "Alertmanager", command),
+        memory=HEAD_MEMORY["alertmanager"],
+        credentials=(layout.ALERTS_TOKEN, layout.ALERTS_PASSWORD),
+    )
+    return Unit(layout.ALERTMANAGER, text, ("etc/alertmanager.yml",))
 
 
 def _dashboard(config: Config) -> Unit:

@@ -13,7 +13,13 @@ from cluster_ai.config.model import Config, Host
 from cluster_ai.security.credentials import Secrets, for_head, for_host, load_or_create, names
 
 TRUST, REGISTERED = f"{layout.IN_TLS}{layout.CA_CERT}", f"{layout.IN_TLS}{layout.HOSTS}"
-ON_HEAD = (layout.GATEWAY_TOKEN, layout.ISSUING_CERT, layout.PUBLIC_CERT)
+ON_HEAD = (
+    layout.GATEWAY_TOKEN,
+    layout.ISSUING_CERT,
+    layout.PUBLIC_CERT,
+    layout.ALERTS_TOKEN,
+    layout.ALERTS_PASSWORD,
+)
 
 
 def sums(config: Config) -> dict[str, str]:

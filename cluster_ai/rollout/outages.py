@@ -15,6 +15,7 @@ NOTICED = {
     layout.GATEWAY: "the gateway is replaced: new requests go to its successor, those that run end where they are",
     layout.GATEWAY_SOCKET: "the gateway's socket restarts: connections are refused for a moment",
     layout.PROMETHEUS: "Prometheus restarts: some seconds of metrics are missing",
+    layout.ALERTMANAGER: "Alertmanager restarts: who is told of alerts is told some seconds later",
     layout.DASHBOARD: "the dashboard restarts: its page is away for some seconds",
 }
 

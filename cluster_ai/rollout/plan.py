@@ -24,11 +24,15 @@ HANDED = {
     layout.GATEWAY_TOKEN: "the gateway's token",
     layout.ISSUING_CERT: "the issuing CA",
     layout.PUBLIC_CERT: "the certificate for people",
+    layout.ALERTS_TOKEN: "the token of the alerts' webhook",
+    layout.ALERTS_PASSWORD: "the password of the alerts' mail",
 }
 HANDED_TO = {
     layout.GATEWAY_TOKEN: (layout.GATEWAY, layout.PROMETHEUS),
     layout.ISSUING_CERT: (layout.ISSUER,),
     layout.PUBLIC_CERT: (layout.GATEWAY, layout.DASHBOARD),
+    layout.ALERTS_TOKEN: (layout.ALERTMANAGER,),
+    layout.ALERTS_PASSWORD: (layout.ALERTMANAGER,),
 }
 
 

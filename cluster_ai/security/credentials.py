@@ -22,6 +22,7 @@ TOKEN = "gateway_token"  # noqa: S105 (its name in the vault)
 ROOT_CERT, ROOT_KEY, ISSUING_CERT, ISSUING_KEY = "root_cert", "root_key", "issuing_cert", "issuing_key"
 TRUSTED = "trusted_certs"  # roots that are trusted beside ours: the one before, and the one to come
 PUBLIC_KEY = "tls_key"  # of security.tls.certificate
+ALERTS_TOKEN, ALERTS_PASSWORD = "alerts_webhook_token", "alerts_mail_password"
 # Of clusters from before there was a root: one CA for everything. Its key goes to no host, so nothing renews itself.
 OLD_CERT, OLD_KEY = "ca_cert", "ca_key"
 _PAIRS = ((ROOT_CERT, ROOT_KEY), (ISSUING_CERT, ISSUING_KEY), (OLD_CERT, OLD_KEY))
@@ -33,6 +34,8 @@ class Secrets:
     issuing: Pair
     renews: bool  # hosts renew their certificates by themselves
     gateway_token: str
+    alerts_token: str  # of monitoring.alerts.webhook; empty: it wants none
+    alerts_password: str  # of monitoring.alerts.mail.user; empty: nobody logs in
     public: Pair | None  # what gateway and dashboard show to people; None: the head host's own
 
 
@@ -54,7 +57,22 @@ def load_or_create(config: Config) -> Secrets:
     renews = OLD_CERT not in new
     cert, key = (ISSUING_CERT, ISSUING_KEY) if renews else (OLD_CERT, OLD_KEY)
     issuing = ca.Pair(new[cert].encode(), new[key].encode())
-    return Secrets(trust, issuing, renews, new[TOKEN], _public(config, new, str(vault.path)))
+    public_pair = _public(config, new, str(vault.path))
+    password = _mail_password(config, new, str(vault.path))
+    return Secrets(trust, issuing, renews, new[TOKEN], new.get(ALERTS_TOKEN, ""), password, public_pair)
+
+
+def _mail_password(config: Config, found: Mapping[str, str], where: str) -> str:
+    mail = config.monitoring.alerts.mail
+    if mail is None or mail.user is None:
+        return ""
+    if ALERTS_PASSWORD not in found:
+        raise ConfigError(
+            f"there is no {ALERTS_PASSWORD}, the password of monitoring.alerts.mail.user",
+            where=where,
+            remedy=f"cluster-ai secrets set {ALERTS_PASSWORD}",
+        )
+    return found[ALERTS_PASSWORD]
 
 
 def _public(config: Config, found: Mapping[str, str], where: str) -> Pair | None:
@@ -158,6 +176,8 @@ def for_head(secrets: Secrets) -> dict[str, bytes]:
         layout.PUBLIC_CERT: public.cert if public else b"",
         layout.PUBLIC_KEY: public.key if public else b"",
         layout.GATEWAY_TOKEN: secrets.gateway_token.encode() + b"\n",
+        layout.ALERTS_TOKEN: secrets.alerts_token.encode(),
+        layout.ALERTS_PASSWORD: secrets.alerts_password.encode(),
         layout.ISSUING_CERT: secrets.issuing.cert if secrets.renews else b"",
         layout.ISSUING_KEY: secrets.issuing.key if secrets.renews else b"",
     }

@@ -61,4 +61,5 @@ def ask(url: str, path: str) -> tuple[int, str]:
         with urllib.request.urlopen(url + path, timeout=10) as reply:
             return reply.status, reply.read().decode()
     except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+        with error:
+            return error.code, error.read().decode()

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster_ai.provision import apt, debs, host_layer
+from tests.unit.provision.test_host_layer import TOLD
 
 driver = debs._driver()
 LSPCI = Path(__file__).parent / "lspci"
@@ -160,7 +161,7 @@ def test_every_debian_package_is_in_its_real_index(tmp_path: Path, codename: str
         tmp_path, f"Types: deb\nURIs: {main}\nSuites: {codename}\nComponents: {components}\nSigned-By: {keyring}\n"
     )
     resolves(env, (*driver.plan(seen("t4"), "Debian", BRANCH).packages, "linux-headers-amd64"))
-    resolves(env, host_layer.packages(["head", "worker"]))
+    resolves(env, host_layer.packages(TOLD, ["head", "worker"]))
 
 
 @pytest.mark.integration
@@ -174,4 +175,4 @@ def test_every_ubuntu_package_is_in_its_real_index(tmp_path: Path, codename: str
     env = indices(tmp_path, f"Types: deb\nURIs: {mirror}\nSuites: {suites}\nComponents: {components}\nTrusted: yes\n")
     for recording in ("t4", "rtx5090-unnamed"):
         resolves(env, (*driver.plan(seen(recording), "Ubuntu", BRANCH).packages, "linux-headers-generic"))
-    resolves(env, host_layer.packages(["head", "worker"]))
+    resolves(env, host_layer.packages(TOLD, ["head", "worker"]))

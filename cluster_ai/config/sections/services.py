@@ -98,6 +98,44 @@ MONITORING: Rules = section(
             "none are made",
             form="url",
         ),
+        "alerts": section(
+            "Who is told when an alert fires, and when it is over: by Alertmanager, which runs on the head host where "
+            "there is anybody to tell.",
+            {
+                "port": port("Port of Alertmanager, on loopback.", 9093),
+                "webhook": key(
+                    "Address that gets Alertmanager's JSON by POST. A bearer token for it: "
+                    "`cluster-ai secrets set alerts_webhook_token`.",
+                    "none is called",
+                    form="url",
+                ),
+                "mail": key(
+                    "Mail about alerts.",
+                    "none is sent",
+                    type="dict",
+                    schema={
+                        "to": key(
+                            "Who gets it.",
+                            type="list",
+                            required=True,
+                            minlength=1,
+                            schema={"form": "mailbox", "meta": {"doc": "An address."}},
+                        ),
+                        "from": key("Address that it comes from.", form="mailbox", required=True),
+                        "server": key(
+                            "Mail server and its port, such as 'mail.cluster.ai:587'; TLS is required of it.",
+                            form="endpoint",
+                            required=True,
+                        ),
+                        "user": key(
+                            "Who logs in there; the password: `cluster-ai secrets set alerts_mail_password`.",
+                            "nobody logs in",
+                            form="word",
+                        ),
+                    },
+                ),
+            },
+        ),
     },
 )
 

@@ -9,6 +9,7 @@ import pytest
 from cluster_ai.config import hosts, load, load_text
 from cluster_ai.config.groups import policies
 from cluster_ai.config.model import (
+    Alerts,
     Canary,
     Engine,
     Firewall,
@@ -69,7 +70,7 @@ def test_what_the_seed_leaves_out_has_its_default() -> None:
         keep_releases=5,
         gate_timeout=120.0,
     )
-    assert config.monitoring == Monitoring(9090, 5.0, 15 * 86400.0, None)
+    assert config.monitoring == Monitoring(9090, 5.0, 15 * 86400.0, None, Alerts(9093, None, None))
     assert config.interface == Interface(True, 8501)
     assert config.packages == Packages("distribution", None)
     assert config.firewall == Firewall(True, ())

@@ -71,5 +71,6 @@ def test_the_page_in_docs_is_up_to_date_and_has_the_section_that_each_alert_lead
     told = (ROOT / "docs" / "alerts.md").read_text()
     assert told == page()
     headings = {f"docs/alerts.md#{line[3:].lower()}" for line in told.splitlines() if line.startswith("## ")}
+    headings.remove("docs/alerts.md#who is told")
     ruled = [rule for group in json.loads(rules())["groups"] for rule in group["rules"] if "alert" in rule]
     assert {rule["annotations"]["runbook"] for rule in ruled} == headings

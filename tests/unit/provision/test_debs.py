@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from cluster_ai.errors import BundleError, HostError
 from cluster_ai.provision import debs, host_layer
 from cluster_ai.provision.apt import Seen, Source
+from tests.unit.provision.test_host_layer import CONFIG
 
 from .test_host_layer import HEAD, ONE
 
@@ -81,11 +82,11 @@ def test_any_status_is_read(status: bytes) -> None:
 
 def test_the_driver_is_brought_to_a_worker_with_a_card_and_none_that_works() -> None:
     card = "0000:01:00.0 VGA compatible controller [0300]: NVIDIA [10de:2204]"
-    with_card = debs.wanted_packages(ONE, seen(cards=card))
+    with_card = debs.wanted_packages(CONFIG, ONE, seen(cards=card))
     assert {"nvidia-kernel-dkms", "linux-headers-6.1.0-37-amd64"} <= set(with_card)
-    assert debs.wanted_packages(ONE, seen(cards=card, driver=True)) == host_layer.packages(["worker"])
-    assert debs.wanted_packages(ONE, seen()) == host_layer.packages(["worker"])
-    assert debs.wanted_packages(HEAD, seen(cards=card)) == host_layer.packages(["head"])
+    assert debs.wanted_packages(CONFIG, ONE, seen(cards=card, driver=True)) == host_layer.packages(CONFIG, ["worker"])
+    assert debs.wanted_packages(CONFIG, ONE, seen()) == host_layer.packages(CONFIG, ["worker"])
+    assert debs.wanted_packages(CONFIG, HEAD, seen(cards=card)) == host_layer.packages(CONFIG, ["head"])
 
 
 def test_sources_are_those_of_this_machine_without_strangers() -> None:

@@ -24,6 +24,7 @@ cluster:
   models: []
 """
 CONFIG = load_text(TEXT, Path("/nowhere/cluster.yaml"))
+TOLD = load_text(TEXT + "  monitoring: {alerts: {webhook: 'http://chat.test/x'}}\n", Path("/nowhere/cluster.yaml"))
 HEAD, ONE, TWO = hosts(CONFIG)
 DEBIAN = "debian-12"
 
@@ -71,11 +72,19 @@ def test_a_firewall_that_is_not_ours_is_said_to_the_role() -> None:
 
 
 def test_packages_follow_the_roles_of_a_host() -> None:
-    head, worker = host_layer.packages(["head"]), host_layer.packages(["worker"])
+    head, worker = host_layer.packages(CONFIG, ["head"]), host_layer.packages(CONFIG, ["worker"])
     assert {"prometheus", "nginx"} & set(head) == {"prometheus"}
     assert {"prometheus", "nginx"} & set(worker) == {"nginx"}
     assert {"chrony", "nftables", "prometheus-node-exporter", "python3"} <= set(head) & set(worker)
-    assert set(host_layer.packages(["worker", "head"])) == set(head) | set(worker)
+    assert set(host_layer.packages(CONFIG, ["worker", "head"])) == set(head) | set(worker)
+
+
+def test_alertmanager_is_installed_where_there_is_anybody_to_tell() -> None:
+    assert "prometheus-alertmanager" in host_layer.packages(TOLD, ["head"])
+    assert "prometheus-alertmanager" not in host_layer.packages(TOLD, ["worker"])
+    assert "prometheus-alertmanager" not in host_layer.packages(CONFIG, ["head"])
+    assert [host_layer.variables(it)["alertmanager_wanted"] for it in (TOLD, CONFIG)] == [True, False]
+    assert "prometheus-alertmanager" in host_layer.variables(TOLD)["base_packages_later"]["head"]
 
 
 def test_a_time_service_is_not_installed_before_its_role_has_looked() -> None:
