@@ -26,6 +26,7 @@ DRIFT = STATE / "drift"  # of that, what a push and a switch put right, one a li
 CREDENTIALS = PurePosixPath("/etc/cluster-ai")  # 0600; passed to units by LoadCredential=
 GATEWAY_TOKEN, ISSUING_CERT, ISSUING_KEY = "gateway.token", "issuing.pem", "issuing.key"
 ALERTS_TOKEN, ALERTS_PASSWORD = "alerts-webhook.token", "alerts-mail.password"  # Alertmanager's; may be empty
+OIDC_SECRET = "oidc.secret"  # noqa: S105 (its name): the dashboard's, at the provider that security.oidc names
 PUBLIC_CERT, PUBLIC_KEY = "public.pem", "public.key"  # of gateway and dashboard, where cluster.yaml names a certificate
 # What is renewed while units run isn't passed so, since they would keep what they were started with: a link to a folder
 # with these files, 0640 for group cluster-ai, set anew in one step. HOSTS: names of the hosts whose certificates count.

@@ -72,6 +72,27 @@ class LimitSettings:
     request_timeout: float | None = None  # seconds
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A role, and the values of the claim that give it."""
+
+    role: Literal["viewer", "user", "operator", "admin"]
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OidcSettings:
+    """Who else says who people are: an OpenID provider."""
+
+    issuer: str
+    client: str  # of the dashboard
+    cli_client: str  # of `cluster-ai login`
+    name_claim: str
+    role_claim: str
+    roles: tuple[Given, ...]
+    session: float  # seconds after which people must ask the provider again
+
+
 # Which certificate a component shows to people: the host's own (layout.TLS), or the one that cluster.yaml names, among
 # its credentials. None: it speaks plain HTTP.
 Shown = Literal["host", "given"]
@@ -96,6 +117,7 @@ class GatewaySettings:
     kv_cache: Literal["f16", "q8_0", "q4_0"] = "f16"  # precision of the engines' caches
     blobs: str | None = None  # folder of GGUF files, each named by its SHA-256
     lease: str | None = None  # file that says who changes the cluster now, as rollout/lease.py writes it
+    oidc: OidcSettings | None = None
     shows: Shown | None = None  # to who comes to `port`; every other socket that it is handed speaks plain HTTP
 
 
@@ -177,11 +199,21 @@ class RenewSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class DashboardOidc:
+    """redirect: where the provider sends a browser back to."""
+
+    issuer: str
+    client: str
+    redirect: str
+
+
+@dataclass(frozen=True, slots=True)
 class DashboardSettings:
     cluster: str
     address: str  # where it listens
     port: int
     shows: Shown | None
+    oidc: DashboardOidc | None
     gateway_url: str
     prometheus_url: str
     dask_url: str

@@ -7,12 +7,13 @@ over a context that looks for another one at each new connection.
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from pathlib import Path
 from typing import Any
 
-from cluster_ai import settings
-from cluster_ai.errors import ClusterAIError, ExitCode
+from cluster_ai import layout, settings
+from cluster_ai.errors import ClusterAIError, ConfigError, ExitCode
 from cluster_ai.tls.public import public
 
 # Of Streamlit. It takes itself to be under development outside of a folder named site-packages.
@@ -33,6 +34,7 @@ def main() -> int:
             secure = {"ssl_context_factory": lambda config, default: context}
             # Streamlit then marks its cookies: to be sent over TLS alone.
             os.environ["STREAMLIT_SERVER_SSL_CERT_FILE"] = str(context.cert)
+        sign_in = _sign_in(told.oidc) if told.oidc else None
     except ClusterAIError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
@@ -42,9 +44,30 @@ def main() -> int:
 
     from dashboard import dask
 
-    app = App(Path(__file__).with_name("app.py"), routes=dask.routes(told.dask_url))
+    app = App(Path(__file__).with_name("app.py"), secrets=sign_in, routes=dask.routes(told.dask_url))
     uvicorn.run(app, host=told.address, port=told.port, access_log=False, ws="websockets-sansio", **secure)
     return ExitCode.OK
+
+
+def _sign_in(oidc: settings.DashboardOidc) -> dict[str, Any]:
+    """What Streamlit's st.login is told of the provider. Its cookies are signed anew after a restart."""
+    path = Path(os.environ.get("CREDENTIALS_DIRECTORY", ""), layout.OIDC_SECRET)
+    try:
+        secret = path.read_text().strip()
+    except OSError as error:
+        raise ConfigError(
+            f"the dashboard's secret at {oidc.issuer} can't be read: {error.strerror}", where=str(path)
+        ) from error
+    return {
+        "auth": {
+            "client_id": oidc.client,
+            "client_secret": secret,
+            "cookie_secret": secrets.token_hex(32),
+            "expose_tokens": "id",
+            "redirect_uri": oidc.redirect,
+            "server_metadata_url": oidc.issuer.rstrip("/") + "/.well-known/openid-configuration",
+        }
+    }
 
 
 sys.exit(main())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import streamlit as st
 
@@ -37,6 +38,8 @@ def gate(sources: Sources) -> Callable[[Sources], None] | None:
             state.pop("login", None)
         dask.PASSES.end(state.get("dask", ""))
         state.pop("admitted", None)
+        if not caller.token and _by_provider(sources):
+            st.rerun()
         return _sign_in
     if reading.problem is None:
         state["admitted"] = True
@@ -55,11 +58,17 @@ def sidebar(sources: Sources) -> None:
                 sources.gateway.log_out(sources.caller)
         dask.PASSES.end(st.session_state.get("dask", ""))
         st.session_state.clear()
+        if sources.settings.oidc and st.user.is_logged_in:
+            st.logout()
         st.rerun()
 
 
 def _sign_in(sources: Sources) -> None:
     _, middle, _ = st.columns([1, 1.2, 1])
+    oidc = sources.settings.oidc
+    if oidc:
+        label = f"Sign in by {urlsplit(oidc.issuer).hostname}"
+        middle.button(label, icon=":material/login:", type="primary", width="stretch", on_click=st.login)
     with middle, st.form("sign-in"):
         st.subheader(f"Sign in to {sources.settings.cluster}")
         user = st.text_input("User", help="Empty: what you enter below is a key, or an access token.")
@@ -75,6 +84,24 @@ def _sign_in(sources: Sources) -> None:
             _enter(sources, user.strip(), secret)
             st.rerun()
         st.caption("It is kept in the memory of this session only, and gone when you close the page.")
+
+
+def _by_provider(sources: Sources) -> bool:
+    """Whoever the OpenID provider sent back here is asked for nothing more; a token of it that has ended counts not."""
+    state = st.session_state
+    token = st.user.tokens.get("id") if sources.settings.oidc and st.user.is_logged_in else None
+    if not token or state.get("offered") == token:
+        return False
+    state["offered"] = token
+    try:
+        login = sources.gateway.log_in_by_provider(str(token), Caller(address=sources.caller.address))
+    except UnauthorizedError:
+        return False
+    except ClusterAIError as error:
+        state["refused"] = error.what
+        return False
+    state["login"], state["token"] = login, login.token
+    return True
 
 
 def _enter(sources: Sources, user: str, secret: str) -> None:

@@ -59,6 +59,10 @@ class Gateway:
         """Raises UnauthorizedError."""
         return self._login("/api/v1/login", {"user": user, "password": password}, caller)
 
+    def log_in_by_provider(self, id_token: str, caller: Caller) -> Login:
+        """Raises UnauthorizedError."""
+        return self._login("/api/v1/login/oidc", {"id_token": id_token}, caller)
+
     def renew(self, refresh: str, caller: Caller) -> Login:
         """Raises UnauthorizedError."""
         return self._login("/api/v1/login/refresh", {"refresh": refresh}, caller)

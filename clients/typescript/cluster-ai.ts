@@ -357,6 +357,17 @@ export interface PasswordRequest {
   new: string;
 }
 
+/** Of the OpenID provider; client_id: of programs that ask it on a person's own machine. */
+export interface ProviderInfo {
+  issuer: string;
+  client_id: string;
+}
+
+export interface ProviderRequest {
+  /** Of the OpenID provider, for a client of this cluster. */
+  id_token: string;
+}
+
 export interface RefreshRequest {
   refresh: string;
 }
@@ -654,6 +665,8 @@ export interface UserInfo {
   limits: KeyLimits;
   models: string[] | null;
   created: string;
+  /** Whether the OpenID provider vouches for them; they have no password here then. */
+  oidc: boolean;
   /** How many there are now. */
   logins: number;
 }
@@ -1033,6 +1046,19 @@ export interface Operations {
     method: "POST";
     path: "/api/v1/login";
     body: LoginRequest;
+    reply: LoginReply;
+  };
+  /** The OpenID provider that people can log in by; it needs no token */
+  getProvider: {
+    method: "GET";
+    path: "/api/v1/login/oidc";
+    reply: ProviderInfo;
+  };
+  /** A token for whom the OpenID provider vouches; it needs none itself */
+  loginByProvider: {
+    method: "POST";
+    path: "/api/v1/login/oidc";
+    body: ProviderRequest;
     reply: LoginReply;
   };
   /** The next token of a login */

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 TOKEN = "CLUSTER_AI_TOKEN"  # noqa: S105 (a variable's name)
 CONNECT, ANSWER = 5.0, 600.0  # seconds; a model that isn't loaded lets one wait
 _LOGIN = ("/api/v1/login",)
+_PROVIDER = "/api/v1/login/oidc"
 
 GatewayUrl = Annotated[
     str | None, typer.Option("--gateway", metavar="URL", help="Another gateway than that of cluster.yaml.")
@@ -193,6 +194,8 @@ class Client:
         remedies = {401: f"cluster-ai login, or set {TOKEN}", 503: "try again in a moment"}
         if not path.startswith("/api/v1/"):
             remedies[404] = "cluster-ai status shows the models"
+        if path == _PROVIDER:
+            remedies |= {401: "cluster-ai login --oidc, once more", 404: "cluster-ai login USER, with a password"}
         if path in _LOGIN:
             remedies[401] = (
                 "check the name and the password; an administrator can set a new one: cluster-ai users passwd"

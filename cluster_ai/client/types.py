@@ -332,6 +332,7 @@ class UserInfo:
     limits: KeyLimits
     models: tuple[str, ...] | None
     created: str
+    oidc: bool  # an OpenID provider vouches for them
     logins: int
 
 

@@ -156,6 +156,7 @@ FORMS: dict[str, Form] = {
         _is_opening,
         {"type": "string", "pattern": r"^[0-9]{1,5}(-[0-9]{1,5})?/(tcp|udp)( from \S+)?$"},
     ),
+    "https": _text(r"https://[^\s/?#]+(/[^\s?#]*)?", "an address that begins with https://"),
     "url": _text(r"https?://[^\s/]+(/\S*)?", "an address that begins with http:// or https://"),
     "mailbox": _text(r"[^\s@<>,\"]+@[A-Za-z0-9.-]+", "a mail address, such as 'ops@cluster.ai'"),
     "endpoint": _text(

@@ -19,6 +19,7 @@ from cluster_ai.config.model import (
     Mail,
     Model,
     Monitoring,
+    Oidc,
     Opening,
     Packages,
     Policy,
@@ -139,6 +140,7 @@ def _build(data: dict[str, Any], path: Path) -> Config:
                 tuple(security["tls"]["names"]),
                 _path(security["tls"].get("certificate"), folder),
             ),
+            _oidc(security["oidc"]) if "oidc" in security else None,
         ),
     )
 
@@ -205,6 +207,18 @@ def _policy(rollout: dict[str, Any]) -> Policy:
             max_latency_increase=_percent(canary["max_latency_increase"]),
             max_speed_loss=_percent(canary["max_speed_loss"]),
         ),
+    )
+
+
+def _oidc(oidc: dict[str, Any]) -> Oidc:
+    return Oidc(
+        issuer=oidc["issuer"],
+        client_id=oidc["client_id"],
+        cli_client_id=oidc.get("cli_client_id", oidc["client_id"]),
+        name_claim=oidc["name_claim"],
+        role_claim=oidc["role_claim"],
+        roles={role: tuple(values) for role, values in oidc["roles"].items()},
+        session=units.parse_duration(oidc["session"]),
     )
 
 

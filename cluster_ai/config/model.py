@@ -201,12 +201,26 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
+class Oidc:
+    """An OpenID provider. roles: role -> values of role_claim that give it."""
+
+    issuer: str
+    client_id: str
+    cli_client_id: str
+    name_claim: str
+    role_claim: str
+    roles: Mapping[str, tuple[str, ...]]
+    session: float  # seconds
+
+
+@dataclass(frozen=True, slots=True)
 class Security:
     """Where the vault's password is, when the environment doesn't say."""
 
     vault_password_file: Path | None = None
     vault_password_command: str | None = None
     tls: Tls = Tls()
+    oidc: Oidc | None = None
 
 
 @dataclass(frozen=True, slots=True)

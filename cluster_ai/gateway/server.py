@@ -34,6 +34,7 @@ from cluster_ai.gateway.fleet import Fleet
 from cluster_ai.gateway.health import HealthWatch
 from cluster_ai.gateway.identity.audit import Audit
 from cluster_ai.gateway.identity.logins import Logins
+from cluster_ai.gateway.identity.oidc import Provider
 from cluster_ai.gateway.log import Handler, Log
 from cluster_ai.gateway.models.blobs import Blobs
 from cluster_ai.gateway.relay import session
@@ -237,7 +238,13 @@ async def serve(
         TaskManager(Path(settings.tasks) if settings.tasks else None) as tasks,
         membership,
         Books(state, lambda text: log.write("storage", error=text)) as books,
-        Logins(settings.cluster, state, books.keys, lambda text: log.write("identity", note=text)) as logins,
+        Logins(
+            settings.cluster,
+            state,
+            books.keys,
+            lambda text: log.write("identity", note=text),
+            provider=Provider(settings.oidc) if settings.oidc else None,
+        ) as logins,
     ):
         traces = tracing(settings.traces, settings.cluster)
         blobs = Blobs(state / "blobs" if state is not None else None)

@@ -101,6 +101,7 @@ def make(options: Options, machine: Machine, engine_ports: tuple[int, ...]) -> P
                 address="127.0.0.1",
                 port=ports.dashboard,
                 shows=None,
+                oidc=None,
                 gateway_url=addresses.gateway,
                 prometheus_url=f"http://127.0.0.1:{ports.prometheus}",
                 dask_url=addresses.dask_dashboard,

@@ -159,6 +159,7 @@ def _gateway(config: Config, placement: Placement, blobs: Mapping[str, str]) -> 
         kv_cache=config.engine.kv_cache_type,
         blobs=str(layout.BLOBS),
         lease=str(layout.LEASE),
+        oidc=_oidc(config),
         shows=_shows(config),
     )
 
@@ -221,11 +222,15 @@ def _worker(config: Config, placement: Placement, worker: Worker) -> settings.Wo
 
 
 def _dashboard(config: Config) -> settings.DashboardSettings:
+    oidc = config.security.oidc
     return settings.DashboardSettings(
         cluster=config.name,
         address=any_address(config.scheduler.host),
         port=config.interface.dashboard_port,
         shows=_shows(config),
+        oidc=settings.DashboardOidc(oidc.issuer, oidc.client_id, f"{config.dashboard_url}/oauth2callback")
+        if oidc
+        else None,
         gateway_url=url("http", "127.0.0.1", gateway_port(config)),
         prometheus_url=url("http", "127.0.0.1", config.monitoring.port),
         dask_url=url("http", "127.0.0.1", config.scheduler.dashboard_port),
@@ -239,6 +244,16 @@ def local(port: int) -> str:
 def gateway_port(config: Config) -> int:
     """Where the head host's own reach the gateway, in plain HTTP on loopback."""
     return layout.GATEWAY_LOCAL_PORT if config.security.tls.enabled else config.gateway.port
+
+
+def _oidc(config: Config) -> settings.OidcSettings | None:
+    it = config.security.oidc
+    if it is None:
+        return None
+    given = tuple(settings.Given(role, it.roles[role]) for role in ("viewer", "user", "operator", "admin"))
+    return settings.OidcSettings(
+        it.issuer, it.client_id, it.cli_client_id, it.name_claim, it.role_claim, given, it.session
+    )
 
 
 def _shows(config: Config) -> settings.Shown | None:

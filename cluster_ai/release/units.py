@@ -198,10 +198,12 @@ def _dashboard(config: Config) -> Unit:
         *("dashboard", "dashboard", ["python3", "-m", "dashboard"]),
         memory=HEAD_MEMORY["dashboard"],
         tls=tls.enabled and tls.certificate is None,
-        credentials=_shown(config),
+        credentials=(*_shown(config), *((layout.OIDC_SECRET,) if config.security.oidc else ())),
         environment={
             "CLUSTER_AI_DASHBOARD_SETTINGS": "etc/dashboard.json",
             "STREAMLIT_BROWSER_SERVER_ADDRESS": config.scheduler.host,  # else it asks the internet for its address
+            # The provider is known by the host's CAs, not by those of a Python package.
+            **({"SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt"} if config.security.oidc else {}),
         },
         code_writing=True,
     )

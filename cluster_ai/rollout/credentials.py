@@ -17,6 +17,7 @@ ON_HEAD = (
     layout.GATEWAY_TOKEN,
     layout.ISSUING_CERT,
     layout.PUBLIC_CERT,
+    layout.OIDC_SECRET,
     layout.ALERTS_TOKEN,
     layout.ALERTS_PASSWORD,
 )
@@ -49,7 +50,8 @@ def _sealed(config: Config) -> str:
     tls = config.security.tls
     public = tls.certificate.read_bytes() if tls.enabled and tls.certificate else b""
     secrets = (config.path.resolve().parent / "secrets.yaml").read_bytes()
-    return " ".join(hashlib.sha256(it).hexdigest() for it in (secrets, public))
+    oidc = repr(config.security.oidc).encode()
+    return " ".join(hashlib.sha256(it).hexdigest() for it in (secrets, public, oidc))
 
 
 def of_host(all_sums: Mapping[str, str], host: Host) -> dict[str, str]:

@@ -25,7 +25,7 @@ _SUMMED = " ".join(
     str(folder / name)
     for folder, names in (
         (layout.TLS, (layout.CA_CERT, layout.HOSTS)),
-        (layout.CREDENTIALS, (layout.GATEWAY_TOKEN, layout.ISSUING_CERT, layout.PUBLIC_CERT)),
+        (layout.CREDENTIALS, (layout.GATEWAY_TOKEN, layout.ISSUING_CERT, layout.PUBLIC_CERT, layout.OIDC_SECRET)),
     )
     for name in names
 )

@@ -26,6 +26,7 @@ HANDED = {
     layout.PUBLIC_CERT: "the certificate for people",
     layout.ALERTS_TOKEN: "the token of the alerts' webhook",
     layout.ALERTS_PASSWORD: "the password of the alerts' mail",
+    layout.OIDC_SECRET: "the dashboard's secret at the OpenID provider",
 }
 HANDED_TO = {
     layout.GATEWAY_TOKEN: (layout.GATEWAY, layout.PROMETHEUS),
@@ -33,6 +34,7 @@ HANDED_TO = {
     layout.PUBLIC_CERT: (layout.GATEWAY, layout.DASHBOARD),
     layout.ALERTS_TOKEN: (layout.ALERTMANAGER,),
     layout.ALERTS_PASSWORD: (layout.ALERTMANAGER,),
+    layout.OIDC_SECRET: (layout.DASHBOARD,),
 }
 
 

@@ -21,6 +21,7 @@ TOKEN = "gateway_token"  # noqa: S105 (its name in the vault)
 # Names in the vault. The root's key may be taken out and kept elsewhere: it is needed to make an issuing CA.
 ROOT_CERT, ROOT_KEY, ISSUING_CERT, ISSUING_KEY = "root_cert", "root_key", "issuing_cert", "issuing_key"
 TRUSTED = "trusted_certs"  # roots that are trusted beside ours: the one before, and the one to come
+OIDC_SECRET = "oidc_secret"  # noqa: S105 (its name in the vault)
 PUBLIC_KEY = "tls_key"  # of security.tls.certificate
 ALERTS_TOKEN, ALERTS_PASSWORD = "alerts_webhook_token", "alerts_mail_password"
 # Of clusters from before there was a root: one CA for everything. Its key goes to no host, so nothing renews itself.
@@ -36,6 +37,7 @@ class Secrets:
     gateway_token: str
     alerts_token: str  # of monitoring.alerts.webhook; empty: it wants none
     alerts_password: str  # of monitoring.alerts.mail.user; empty: nobody logs in
+    oidc_secret: str  # "" where no OpenID provider is named
     public: Pair | None  # what gateway and dashboard show to people; None: the head host's own
 
 
@@ -57,22 +59,39 @@ def load_or_create(config: Config) -> Secrets:
     renews = OLD_CERT not in new
     cert, key = (ISSUING_CERT, ISSUING_KEY) if renews else (OLD_CERT, OLD_KEY)
     issuing = ca.Pair(new[cert].encode(), new[key].encode())
-    public_pair = _public(config, new, str(vault.path))
-    password = _mail_password(config, new, str(vault.path))
-    return Secrets(trust, issuing, renews, new[TOKEN], new.get(ALERTS_TOKEN, ""), password, public_pair)
+    where = str(vault.path)
+    return Secrets(
+        trust=trust,
+        issuing=issuing,
+        renews=renews,
+        gateway_token=new[TOKEN],
+        alerts_token=new.get(ALERTS_TOKEN, ""),
+        alerts_password=_mail_password(config, new, where),
+        oidc_secret=_oidc_secret(config, new, where),
+        public=_public(config, new, where),
+    )
+
+
+def _needed(found: Mapping[str, str], name: str, what: str, where: str, give: str = "") -> str:
+    """A secret that only a person can put there."""
+    if not found.get(name):
+        remedy = f"cluster-ai secrets set {name}{give}"
+        raise ConfigError(f"there is no {name}, {what}", where=where, remedy=remedy)
+    return found[name]
 
 
 def _mail_password(config: Config, found: Mapping[str, str], where: str) -> str:
     mail = config.monitoring.alerts.mail
     if mail is None or mail.user is None:
         return ""
-    if ALERTS_PASSWORD not in found:
-        raise ConfigError(
-            f"there is no {ALERTS_PASSWORD}, the password of monitoring.alerts.mail.user",
-            where=where,
-            remedy=f"cluster-ai secrets set {ALERTS_PASSWORD}",
-        )
-    return found[ALERTS_PASSWORD]
+    return _needed(found, ALERTS_PASSWORD, "the password of monitoring.alerts.mail.user", where)
+
+
+def _oidc_secret(config: Config, found: Mapping[str, str], where: str) -> str:
+    oidc = config.security.oidc
+    if oidc is None or not config.interface.dashboard:
+        return ""
+    return _needed(found, OIDC_SECRET, f"the dashboard's at {oidc.issuer}", where).strip()
 
 
 def _public(config: Config, found: Mapping[str, str], where: str) -> Pair | None:
@@ -80,16 +99,11 @@ def _public(config: Config, found: Mapping[str, str], where: str) -> Pair | None
     tls = config.security.tls
     if not tls.enabled or tls.certificate is None:
         return None
-    if PUBLIC_KEY not in found:
-        raise ConfigError(
-            f"there is no {PUBLIC_KEY}, the key of security.tls.certificate",
-            where=where,
-            remedy=f"cluster-ai secrets set {PUBLIC_KEY} < key.pem",
-        )
+    key = _needed(found, PUBLIC_KEY, "the key of security.tls.certificate", where, " < key.pem")
     from cluster_ai.security import ca
 
     try:
-        pair = ca.Pair(tls.certificate.read_bytes(), found[PUBLIC_KEY].encode())
+        pair = ca.Pair(tls.certificate.read_bytes(), key.encode())
     except OSError as error:
         raise ConfigError(f"can't be read: {error.strerror}", where=str(tls.certificate)) from error
     if wrong := ca.unfit(pair, config.scheduler.host):
@@ -168,11 +182,14 @@ def for_host(secrets: Secrets, config: Config, host: Host) -> dict[str, bytes]:
 
 
 def for_head(secrets: Secrets) -> dict[str, bytes]:
-    """What only the head host has. Empty: the issuing CA where hosts don't renew their certificates, and what people
-    are shown where that is the head host's own certificate.
+    """What only the head host has. Empty: what there is no use for.
+
+    That is the issuing CA where hosts don't renew their certificates, and what people are shown where that is the head
+    host's own certificate.
     """
     public = secrets.public
     return {
+        layout.OIDC_SECRET: secrets.oidc_secret.encode(),
         layout.PUBLIC_CERT: public.cert if public else b"",
         layout.PUBLIC_KEY: public.key if public else b"",
         layout.GATEWAY_TOKEN: secrets.gateway_token.encode() + b"\n",

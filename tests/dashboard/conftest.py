@@ -156,6 +156,7 @@ def dashboard(tmp_path: Path) -> Iterator[Dashboard]:
             address="127.0.0.1",
             port=port,
             shows=None,
+            oidc=None,
             gateway_url=gateway_url,
             prometheus_url=prometheus_url,
             dask_url="http://127.0.0.1:8787",

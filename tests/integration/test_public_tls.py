@@ -163,7 +163,14 @@ def test_commands_trust_the_ca_that_lies_beside_cluster_yaml_and_say_what_to_do_
 def test_the_dashboard_shows_a_renewed_certificate_without_a_restart(site: Site, tmp_path: Path) -> None:
     port = free_port()
     told = settings.DashboardSettings(
-        "test", "127.0.0.1", port, "host", f"http://127.0.0.1:{site.local}", "http://127.0.0.1:9", "http://127.0.0.1:9"
+        "test",
+        "127.0.0.1",
+        port,
+        "host",
+        None,
+        f"http://127.0.0.1:{site.local}",
+        "http://127.0.0.1:9",
+        "http://127.0.0.1:9",
     )
     (tmp_path / "dashboard.json").write_text(settings.dump(told))
     own = Site(site.folder, site.authority, port, 0)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import getpass
 import ipaddress
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
 
 from cluster_ai.cli import logins
-from cluster_ai.cli.gateway import GatewayUrl, find
+from cluster_ai.cli.gateway import Client, GatewayUrl, find
 
 
 def command(
@@ -19,6 +19,13 @@ def command(
     user: Annotated[str | None, typer.Argument(help="By default the name that this shell runs as.")] = None,
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from standard input, not from the terminal.")
+    ] = False,
+    oidc: Annotated[
+        bool, typer.Option("--oidc", help="By the OpenID provider that the cluster names, in your browser.")
+    ] = False,
+    paste: Annotated[
+        bool,
+        typer.Option("--paste", help="With --oidc, where no browser runs on this machine: it asks for an address."),
     ] = False,
     gateway: GatewayUrl = None,
 ) -> None:
@@ -31,6 +38,13 @@ def command(
     name = user or getpass.getuser()
     if urlsplit(client.url).scheme == "http" and not _here(client.url):
         print(f"{client.url} is not encrypted: whoever listens on the way reads the password.", file=sys.stderr)
+    if oidc or paste:
+        from cluster_ai.cli.oidc import id_token
+
+        provider = client.ask("GET", "/api/v1/login/oidc")
+        given = id_token(provider["issuer"], provider["client_id"], paste=paste)
+        _keep(client, client.ask("POST", "/api/v1/login/oidc", {"id_token": given}))
+        return
     if password_stdin:
         password = sys.stdin.readline().rstrip("\n")
     elif sys.stdin.isatty():
@@ -38,6 +52,10 @@ def command(
     else:
         raise typer.BadParameter("there is no terminal to ask on: give it with --password-stdin")
     said = client.ask("POST", "/api/v1/login", {"user": name, "password": password})
+    _keep(client, said)
+
+
+def _keep(client: Client, said: dict[str, Any]) -> None:
     logins.keep(client.url, logins.login_of(said))
     print(f"Logged in at {client.url} as {said['user']}, role {said['role']}.")
 

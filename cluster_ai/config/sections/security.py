@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from cluster_ai.config.keys import Rules, key, section
 
+
+def _values(role: str) -> Rules:
+    return key(
+        f"Of the role {role}.",
+        type="list",
+        default=[],
+        schema={"type": "string", "minlength": 1, "meta": {"doc": "A value of the claim."}},
+    )
+
+
 SECURITY: Rules = section(
     "How the cluster guards itself.",
     {
@@ -43,6 +53,48 @@ SECURITY: Rules = section(
                     "`cluster-ai secrets set tls_key < key.pem`.",
                     form="text",
                     absent="one of the cluster's own CA, which renews itself",
+                ),
+            },
+        ),
+        "oidc": key(
+            "An OpenID provider (Keycloak, Authentik, Dex, Entra, Google) that people log in by, beside users with "
+            "passwords: on the dashboard, and with `cluster-ai login --oidc`.",
+            "users with passwords alone",
+            type="dict",
+            schema={
+                "issuer": key("Its address, just as its own metadata has it.", form="https", required=True),
+                "client_id": key(
+                    "The dashboard's id there. Its secret is in the vault: `cluster-ai secrets set oidc_secret`. The "
+                    "address to redirect to is the dashboard's, with /oauth2callback.",
+                    type="string",
+                    minlength=1,
+                    required=True,
+                ),
+                "cli_client_id": key(
+                    "The id there of `cluster-ai login`, which has no secret: a public client with PKCE that redirects "
+                    "to http://127.0.0.1, any port.",
+                    type="string",
+                    minlength=1,
+                    absent="`client_id`",
+                ),
+                "name_claim": key(
+                    "The claim that has a person's name; what follows an @ is left out.",
+                    type="string",
+                    minlength=1,
+                    default="preferred_username",
+                ),
+                "role_claim": key(
+                    "The claim that has what gives roles; dots lead into it (`realm_access.roles`).",
+                    type="string",
+                    minlength=1,
+                    default="groups",
+                ),
+                "roles": section(
+                    "Whom it gives which role: values of that claim. The highest counts; who has none gets in nowhere.",
+                    {role: _values(role) for role in ("viewer", "user", "operator", "admin")},
+                ),
+                "session": key(
+                    "How long a login lasts before the provider is asked again.", form="duration", default="12h"
                 ),
             },
         ),

@@ -13,12 +13,14 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from cluster_ai.gateway.admission.keys import Keys
 from cluster_ai.gateway.admission.users import RESERVED, User
 from cluster_ai.gateway.api.http import Refusal
+from cluster_ai.gateway.identity.oidc import Provider
 from cluster_ai.gateway.identity.passwords import Passwords
 from cluster_ai.gateway.identity.signing import signing
 from cluster_ai.gateway.identity.store import Account, Login, Store, no_user
@@ -51,8 +53,10 @@ class Logins:
         keys: Keys,
         note: Callable[[str], None] = lambda text: None,
         clock: Callable[[], float] = time.time,
+        provider: Provider | None = None,
     ) -> None:
         self._clock, self._api_keys, self._note = clock, keys, note
+        self.provider = provider
         self.store = Store(directory, note)
         self.passwords = Passwords()
         self.throttle = Throttle(time.monotonic)
@@ -76,7 +80,7 @@ class Logins:
         claims = self._tokens.claims(secret)
         login = self.store.login(claims.login)
         account = self.store.account(claims.subject)
-        if login is None or account is None or login.name != claims.subject:
+        if login is None or account is None or login.name != claims.subject or login.ends <= self._clock():
             raise invalid("its login has ended: log in again")
         return account.user
 
@@ -85,13 +89,44 @@ class Logins:
         self.throttle.must_wait(name, address)
         self.throttle.failed(name, address)  # before it is checked: tries that come at once count all
         account = self.store.account(name)
-        good = await self.passwords.check(password, account.password if account is not None else None)
+        good = await self.passwords.check(password, (account.password if account is not None else "") or None)
         account = self.store.account(name)  # it may have been removed while the password was checked
         if not good or account is None:
             raise Refusal(401, "login_failed", "this user and password don't belong together")
         self.throttle.succeeded(name, address)
-        now, refresh = self._clock(), _PREFIX + secrets.token_urlsafe(32)
-        login = Login(secrets.token_hex(12), name, _digest(refresh), b"", now, now, now + IDLE, address)
+        return self._begin(account, now=self._clock(), lasts=IDLE, address=address)
+
+    async def log_in_by_provider(self, id_token: str, address: str) -> Granted:
+        """For whom the OpenID provider vouches. Raises Refusal: 401, 403, 404, 409, 429, 503."""
+        if self.provider is None:
+            raise no_provider()
+        tries = f"by provider from {address}"  # a stranger's bad tokens must not make others wait
+        self.throttle.must_wait(tries, address)
+        self.throttle.failed(tries, address)
+        try:
+            person = await self.provider.person(id_token)
+        except Refusal as refusal:
+            if refusal.status != HTTPStatus.UNAUTHORIZED:
+                self.throttle.succeeded(tries, address)
+            raise
+        self.throttle.succeeded(tries, address)
+        now = self._clock()
+        account = self.store.account_of(person.subject)
+        if account is None:
+            account = Account(User(person.name, role=person.role), "", now, person.subject)
+            if person.name in RESERVED or self.store.account(person.name) is not None:
+                text = f"'{person.name}' is someone else's name here; an administrator can remove that user"
+                raise Refusal(409, "name_taken", text)
+            self.store.add(account)
+        elif account.user.role != person.role:
+            account = replace(account, user=replace(account.user, role=person.role))
+            self.store.put(account)
+        return self._begin(account, now=now, lasts=min(IDLE, self.provider.session), address=address)
+
+    def _begin(self, account: Account, *, now: float, lasts: float, address: str) -> Granted:
+        refresh = _PREFIX + secrets.token_urlsafe(32)
+        name = account.user.name
+        login = Login(secrets.token_hex(12), name, _digest(refresh), b"", now, now, now + lasts, address)
         self.store.begin(login, now)
         return self._grant(account, login.id, refresh)
 
@@ -107,9 +142,16 @@ class Logins:
             self._note(f"a refresh token of '{login.name}' came a second time: someone else has it; the login ends")
             raise invalid("it was used before, so that someone else may have it: the login has ended, log in again")
         refresh = _PREFIX + secrets.token_urlsafe(32)
-        if not self.store.renew(login, _digest(refresh), now, now + IDLE):
+        if not self.store.renew(login, _digest(refresh), now, self._lasts(account, login, now)):
             raise Refusal(409, "renewed_meanwhile", "this login was renewed at the same moment; try again")
         return self._grant(account, login.id, refresh)
+
+    def _lasts(self, account: Account, login: Login, now: float) -> float:
+        """Whom a provider vouches for is asked for again in time: it may not do so any more."""
+        if not account.subject:
+            return now + IDLE
+        session = self.provider.session if self.provider is not None else 0.0
+        return min(now + IDLE, login.begun + session)
 
     def log_out(self, secret: bytes) -> None:
         """What came with a key or the cluster's token isn't logged in: nothing ends."""
@@ -127,6 +169,8 @@ class Logins:
     async def change(self, name: str, changed: Callable[[User], User], password: str | None) -> Account:
         """A new password ends all logins. Raises Refusal: 400, 404."""
         known = self.known(name)
+        if known.subject and password is not None:
+            raise Refusal(409, "no_password", f"'{name}' logs in by the OpenID provider, and has no password here")
         kept = await self.passwords.make(password, name) if password is not None else known.password
         account = replace(self.known(name), password=kept)
         account = replace(account, user=changed(account.user))
@@ -140,7 +184,7 @@ class Logins:
         account = self.known(user.name)
         self.throttle.must_wait(user.name, address)
         self.throttle.failed(user.name, address)
-        if not await self.passwords.check(old, account.password):
+        if not await self.passwords.check(old, account.password or None):
             raise Refusal(403, "login_failed", "the old password is another one")
         self.throttle.succeeded(user.name, address)
         await self.change(user.name, lambda it: it, new)
@@ -174,6 +218,10 @@ class Logins:
                 self.store.rotate(self._clock())
                 self._tokens.forget(self.store.keys())
             await asyncio.sleep(_HOUR)
+
+
+def no_provider() -> Refusal:
+    return Refusal(404, "no_provider", "this cluster has no OpenID provider: security.oidc in cluster.yaml names one")
 
 
 def _digest(token: str) -> bytes:

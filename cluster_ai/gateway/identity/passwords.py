@@ -56,7 +56,7 @@ class Passwords:
             return await asyncio.to_thread(hashed, password)
 
     async def check(self, password: str, kept: str | None) -> bool:
-        """kept None: there is no such user, which must take as long."""
+        """kept None: there is no such user, or no password of theirs, which must take as long."""
         if len(password) > LONGEST:
             return False
         async with self._turn:

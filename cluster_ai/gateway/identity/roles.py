@@ -69,7 +69,17 @@ _REGISTER = Need("register", "workers", True)
 _V1 = "/api/v1"
 
 # Paths that tell nothing but that something runs here, or that are how one logs in: no identity is asked for.
-OPEN = frozenset(("/health", "/", f"{_V1}/docs", f"{_V1}/login", f"{_V1}/login/refresh", "/.well-known/jwks.json"))
+OPEN = frozenset(
+    (
+        "/health",
+        "/",
+        f"{_V1}/docs",
+        f"{_V1}/login",
+        f"{_V1}/login/refresh",
+        f"{_V1}/login/oidc",
+        "/.well-known/jwks.json",
+    )
+)
 
 # (method, path) -> what it does; HEAD is as GET, unless it stands here.
 ROUTES: Mapping[tuple[str, str], Need] = {

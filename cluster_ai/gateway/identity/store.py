@@ -28,17 +28,21 @@ CREATE TABLE IF NOT EXISTS logins (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, refresh BLOB NOT NULL, previous BLOB NOT NULL, refreshed REAL NOT NULL,
     begun REAL NOT NULL, ends REAL NOT NULL, address TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS subjects (name TEXT PRIMARY KEY, subject TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS signing_keys (kid TEXT PRIMARY KEY, private BLOB NOT NULL, begins REAL NOT NULL);
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One who logs in with a password; created: seconds since 1970."""
+    """One who logs in; created: seconds since 1970. subject: whom an OpenID provider vouches for; "": nobody does, and
+    there is a password.
+    """
 
     user: User
     password: str
     created: float
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,10 @@ class Store:
         self.refresh()
         return self._accounts.get(name)
 
+    def account_of(self, subject: str) -> Account | None:
+        self.refresh()
+        return next((it for it in self._accounts.values() if it.subject == subject), None)
+
     def accounts(self) -> list[Account]:
         self.refresh()
         return sorted(self._accounts.values(), key=lambda it: it.user.name)
@@ -96,6 +104,9 @@ class Store:
         try:
             with self._changing():
                 self._connection.execute("INSERT INTO users VALUES (?, ?, ?, ?, ?, ?, ?)", _row(account))
+                if account.subject:
+                    named = (account.user.name, account.subject)
+                    self._connection.execute("INSERT INTO subjects VALUES (?, ?)", named)
         except sqlite3.IntegrityError as e:
             raise Refusal(409, "name_taken", f"there is a user named '{account.user.name}' already") from e
 
@@ -116,6 +127,7 @@ class Store:
         with self._changing():
             found = self._connection.execute("DELETE FROM users WHERE name = ?", (name,)).rowcount
             self._connection.execute("DELETE FROM logins WHERE name = ?", (name,))
+            self._connection.execute("DELETE FROM subjects WHERE name = ?", (name,))
         if not found:
             raise no_user(name)
 
@@ -174,7 +186,9 @@ class Store:
             version = self._connection.execute("PRAGMA data_version").fetchone()[0]
             if version == self._version:
                 return
-            rows = self._connection.execute("SELECT * FROM users").fetchall()
+            rows = self._connection.execute(
+                "SELECT users.*, ifnull(subject, '') FROM users LEFT JOIN subjects USING (name)"
+            ).fetchall()
             logins = self._connection.execute("SELECT * FROM logins").fetchall()
             self._keys = self._read_keys()
         except sqlite3.Error as e:  # who was logged in a moment ago still is
@@ -214,8 +228,8 @@ def _row(account: Account) -> tuple[object, ...]:
 
 
 def _account(
-    name: str, password: str, role: str, priority: int, limits: str, models: str | None, created: float
+    name: str, password: str, role: str, priority: int, limits: str, models: str | None, created: float, subject: str
 ) -> Account:
     allowed = None if models is None else frozenset(json.loads(models))
     user = User(name, priority, limits=Limits(**json.loads(limits)), models=allowed)
-    return Account(replace(user, role=role), password, created)  # type: ignore[arg-type]  # of ROLES, as it was written
+    return Account(replace(user, role=role), password, created, subject)  # type: ignore[arg-type]  # of ROLES, as it was written

@@ -74,6 +74,8 @@ def test_every_operation_can_be_asked_from_python() -> None:
     of_people = {  # who logs in is a person at a command line or the dashboard; a program has a key
         ("POST", "/api/v1/login"),
         ("POST", "/api/v1/login/refresh"),
+        ("GET", "/api/v1/login/oidc"),
+        ("POST", "/api/v1/login/oidc"),
         ("POST", "/api/v1/logout"),
         ("POST", "/api/v1/password"),
         ("GET", "/api/v1/audit"),

@@ -16,6 +16,7 @@ from cluster_ai.config.model import Config, hosts
 from cluster_ai.errors import BundleError, ConfigError, HostError
 from cluster_ai.placement.place import place
 from cluster_ai.release import parts, wheels
+from cluster_ai.release import units as release_units
 from cluster_ai.release.build import desired
 from cluster_ai.release.model import HostFacts, Release
 from cluster_ai.release.store import Store
@@ -213,6 +214,14 @@ def test_settings_are_what_components_read(cluster: Cluster, tmp_path: Path) -> 
     assert gateway.shows == "host"
     assert read(settings.WorkerSettings, "b", "worker.json").scheduler == "tls://10.9.9.1:8786"
     assert read(settings.DashboardSettings, "a", "dashboard.json").dask_url == "http://127.0.0.1:8787"
+
+
+def test_what_is_secret_of_the_provider_reaches_the_dashboard_as_a_credential_alone(cluster: Cluster) -> None:
+    oidc = "oidc: {issuer: 'https://login.test', client_id: 'board', roles: {user: ['staff']}}"
+    config = cluster.config("  engine:\n", f"  security: {{{oidc}}}\n  engine:\n")
+    texts = {unit.name: unit.text for unit in release_units.units(config, hosts(config)[0])}
+    handed = f"LoadCredential={layout.OIDC_SECRET}:{layout.CREDENTIALS / layout.OIDC_SECRET}"
+    assert {name for name, text in texts.items() if handed in text} == {layout.DASHBOARD}
 
 
 def test_a_host_that_cant_be_built_for_is_named(cluster: Cluster) -> None:

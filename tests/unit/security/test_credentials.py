@@ -62,7 +62,7 @@ def test_the_token_and_the_issuing_ca_go_to_the_head_and_the_roots_key_nowhere(c
     secrets = load_or_create(config)
     head, worker = (for_host(secrets, config, host) for host in hosts(config))
     assert set(worker) == {"tls/ca.pem", "tls/cert.pem", "tls/key.pem", "tls/hosts"}
-    ours = ("gateway.token", "issuing.pem", "issuing.key", "public.pem", "public.key")
+    ours = ("gateway.token", "issuing.pem", "issuing.key", "public.pem", "public.key", "oidc.secret")
     assert set(head) == {*worker, *ours, "alerts-webhook.token", "alerts-mail.password"}
     assert head["gateway.token"] == f"{secrets.gateway_token}\n".encode()
     assert worker["tls/hosts"].decode().split() == ["10.9.9.1", "b"]
@@ -170,3 +170,17 @@ def test_further_names_are_the_heads_alone(config: Config, tmp_path: Path) -> No
     head, worker = hosts(load(tmp_path / "cluster.yaml"))
     assert "ai.cluster.test" in head.sans
     assert "ai.cluster.test" not in worker.sans
+
+
+def test_the_dashboards_secret_at_the_provider_is_asked_for_and_goes_to_the_head(
+    config: Config, tmp_path: Path
+) -> None:
+    oidc = "oidc: {issuer: 'https://login.test', client_id: 'board', roles: {user: ['staff']}}"
+    (tmp_path / "cluster.yaml").write_text(CLUSTER.replace("  models: []", f"  models: []\n  security: {{{oidc}}}"))
+    config = load(tmp_path / "cluster.yaml")
+    with pytest.raises(ConfigError, match="there is no oidc_secret"):
+        load_or_create(config)
+    Vault(tmp_path).write({"oidc_secret": "planted\n"})
+    head, worker = (for_host(load_or_create(config), config, host) for host in hosts(config))
+    assert head["oidc.secret"] == b"planted"
+    assert "oidc.secret" not in worker

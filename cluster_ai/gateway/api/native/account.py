@@ -15,7 +15,7 @@ from cluster_ai.gateway.api.native.parts import PREFIX, Asking, Parts, Tracing, 
 from cluster_ai.gateway.api.native.sessions import when
 from cluster_ai.gateway.api.native.users import Password
 from cluster_ai.gateway.auth import credentials
-from cluster_ai.gateway.identity.logins import Granted
+from cluster_ai.gateway.identity.logins import Granted, no_provider
 from cluster_ai.gateway.identity.roles import LEAST, Role
 
 WHOAMI: JsonDict = {"name": "anna", "role": "user", "models": None, "may": ["see models", "use models"]}
@@ -34,6 +34,23 @@ class LoginRequest(Body):
 
     user: str = Field(max_length=63)
     password: str = Field(max_length=1024)
+
+
+class ProviderInfo(BaseModel):
+    """Of the OpenID provider; client_id: of programs that ask it on a person's own machine."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"issuer": "https://login.cluster.ai", "client_id": "cluster-ai-cli"}]}
+    )
+
+    issuer: str
+    client_id: str
+
+
+class ProviderRequest(Body):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"id_token": "eyJhbGciOiJSUzI1NiIs..."}]})
+
+    id_token: str = Field(max_length=32768, description="Of the OpenID provider, for a client of this cluster.")
 
 
 class RefreshRequest(Body):
@@ -121,6 +138,40 @@ def routes(parts: Parts) -> APIRouter:
             raise
         event = Event(who, "account.login", "", address, role=granted.user.role, request=trace.id)
         await parts.audit.write(event)
+        return _reply(granted, logins.now())
+
+    @router.get(
+        "/login/oidc",
+        summary="The OpenID provider that people can log in by; it needs no token",
+        operation_id="getProvider",
+        responses=refusals(404),
+        openapi_extra={"security": []},
+    )
+    async def provider() -> ProviderInfo:
+        if logins.provider is None:
+            raise no_provider()
+        return ProviderInfo(issuer=logins.provider.told.issuer, client_id=logins.provider.told.cli_client)
+
+    @router.post(
+        "/login/oidc",
+        summary="A token for whom the OpenID provider vouches; it needs none itself",
+        operation_id="loginByProvider",
+        responses=refusals(404, 409, 429, 503),
+        openapi_extra={"security": []},
+    )
+    async def by_provider(request: Request, trace: Tracing, body: ProviderRequest) -> LoginReply:
+        address = _address(request)
+        try:
+            granted = await logins.log_in_by_provider(body.id_token, address)
+        except Refusal as refusal:
+            if refusal.status in (401, 403, 409):
+                note = f"by the OpenID provider: {refusal.message}"[:500]
+                event = Event("unknown", "account.login", "", address, "refused", request=trace.id, note=note)
+                await parts.audit.write(event)
+            raise
+        name, role = granted.user.name, granted.user.role
+        note = "by the OpenID provider"
+        await parts.audit.write(Event(name, "account.login", "", address, role=role, request=trace.id, note=note))
         return _reply(granted, logins.now())
 
     @router.post(

@@ -26,6 +26,7 @@ EXAMPLE: JsonDict = {
     "limits": LIMITS,
     "models": None,
     "created": "2026-11-24T09:30:00Z",
+    "oidc": False,
     "logins": 1,
 }
 UserName = Annotated[str, Path(pattern=NAME, examples=["anna"])]
@@ -67,6 +68,7 @@ class UserInfo(BaseModel):
     limits: KeyLimits
     models: list[str] | None
     created: str
+    oidc: bool = Field(description="Whether the OpenID provider vouches for them; they have no password here then.")
     logins: int = Field(description="How many there are now.")
 
 
@@ -93,6 +95,7 @@ def routes(parts: Parts) -> APIRouter:
             limits=limits_info(user.limits),
             models=None if user.models is None else sorted(user.models),
             created=when(account.created),
+            oidc=bool(account.subject),
             logins=logins.store.logins(user.name),
         )
 
