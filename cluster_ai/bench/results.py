@@ -1,12 +1,9 @@
-"""What was measured, and what it says beside earlier results. Pure, but for the file that keeps them."""
+"""What was measured, and what it says beside earlier results. Pure."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 SLOWER = 0.85  # of the speed before: below this it is told
 # Of the seed that this project was begun with, for comparison: tokens per second, bytes of memory, seconds to load.
@@ -32,25 +29,6 @@ class Result:
     warm_up: float | None  # to load the model
     memory: int | None  # of the model when loaded
     on_card: int | None  # of it on cards
-
-
-def keep(path: Path, results: Iterable[Result]) -> None:
-    """Add them to a file of JSON lines."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.writelines(json.dumps(asdict(it)) + "\n" for it in results)
-
-
-def kept(path: Path) -> list[Result]:
-    """The oldest first. A line that can't be read, such as half a one after a power cut, is left out."""
-    found = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            told: dict[str, Any] = json.loads(line)
-            found.append(Result(**{field.name: told[field.name] for field in fields(Result)}))
-        except (ValueError, KeyError, TypeError):
-            continue
-    return found
 
 
 def before(result: Result, earlier: Sequence[Result]) -> Result | None:

@@ -9,7 +9,7 @@ import os
 import secrets
 import ssl
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -210,6 +210,16 @@ class Client:
 
 class RefusedError(UnavailableError):
     """The gateway doesn't know who asks."""
+
+
+def chosen(models: Sequence[str], there: Iterable[str]) -> list[str]:
+    """Full names of the models that are named; none named: all that are there. Raises UsageError."""
+    known = list(there)
+    full = {name: name if ":" in name else f"{name}:latest" for name in models}
+    for name in models:
+        if full[name] not in known:
+            raise UsageError(f"there is no model {name!r}", remedy=f"there are: {', '.join(known) or 'none'}")
+    return [full[name] for name in models] or known
 
 
 def find(invocation: Invocation, url: str | None, *, own: bool = True) -> Client:

@@ -45,6 +45,7 @@ COMMANDS = {
     "logs": "Show what a host's components wrote into its journal.",
     "chat": "Talk to a model.",
     "bench": "Measure how fast models answer on each worker.",
+    "prompts": "Ask models the test prompts, and see whether they still answer right.",
     "login": "Log in at the gateway.",
     "logout": "End the login.",
     "whoami": "Show who the gateway takes you for, and what you may.",

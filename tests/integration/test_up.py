@@ -226,6 +226,28 @@ def test_a_port_in_use_is_named_with_its_holder_and_the_flag(cluster: tuple[Plac
         assert nothing_left(other)
 
 
+def test_test_prompts_tell_by_their_exit_code_whether_models_still_answer_right(cluster: tuple[Place, str]) -> None:
+    place, _ = cluster
+    code, _, err = place.run("prompts")
+    assert code == 64
+    assert "there is no test prompt" in err
+    url = f"{place.state['gateway']}/api/v1/templates"
+    for name, expects in (("any", ""), ("never", "no model says this")):
+        body = json.dumps({"text": "Say hello.", "description": expects, "shared": True}).encode()
+        headers = {"Content-Type": "application/json"}
+        urllib.request.urlopen(urllib.request.Request(f"{url}/test-{name}", body, headers, method="PUT")).close()
+    code, out, _ = place.run("prompts", "--json")
+    assert code == 2
+    assert {it["prompt"]: (it["passed"], it["changed"]) for it in json.loads(out)["answers"]} == {
+        "any": (True, None),
+        "never": (False, None),
+    }
+    urllib.request.urlopen(urllib.request.Request(f"{url}/test-never?shared=true", method="DELETE")).close()
+    code, out, _ = place.run("prompts", "smollm2:135m")
+    assert code == 0, out
+    assert "the same" in out
+
+
 def test_an_engine_that_is_killed_comes_back_and_answers(cluster: tuple[Place, str]) -> None:
     place, _ = cluster
     old = engine(place, 1)

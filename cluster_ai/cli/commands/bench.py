@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cluster_ai.cli.gateway import GatewayUrl, find
+from cluster_ai.cli.gateway import GatewayUrl, chosen, find
 from cluster_ai.cli.session import AskPassword, Json, sudo_password
 from cluster_ai.cli.tables import table
 from cluster_ai.errors import ExitCode, UsageError
@@ -39,7 +39,7 @@ def command(
     reached by SSH. 5: the gateway, or a worker through it, doesn't answer. 64: no worker has
     such a model, or there is no such worker.
     """
-    from cluster_ai.bench import results
+    from cluster_ai.bench import history, results
     from cluster_ai.bench.measure import Bench
 
     client = find(ctx.obj, gateway)
@@ -47,13 +47,13 @@ def command(
     wanted = _pairs(client.ask("GET", "/api/v1/models")["models"], there, models or [], workers or [])
     direct = _directly(ctx.obj, gateway, sudo_password(ask_sudo_password))
     path = ctx.obj.config_path.resolve().parent / ".cluster-ai" / "bench.jsonl"
-    earlier = results.kept(path)
+    earlier = history.kept(path, results.Result)
     bench = Bench(client.ask, client.stream, tokens)
     found = []
     for model, worker in wanted:
         print(f"measuring {model} on {worker}", file=sys.stderr)
         found.append(bench.measure(model, worker, str(there[worker]["engine_version"] or ""), direct(worker)))
-        results.keep(path, found[-1:])
+        history.keep(path, found[-1:])
     slower = [text for it in found if (text := results.slower(it, earlier))]
     if json_:
         print(json.dumps({"format": 1, "results": [asdict(it) for it in found], "slower": slower}, indent=2))
@@ -72,15 +72,11 @@ def _pairs(
 ) -> list[tuple[str, str]]:
     """Model and worker. Raises UsageError."""
     have = {it["name"]: it["present"] for it in known}
-    full = {name: name if ":" in name else f"{name}:latest" for name in models}
-    for name in models:
-        if full[name] not in have:
-            raise UsageError(f"there is no model {name!r}", remedy=f"there are: {', '.join(have) or 'none'}")
+    wanted = chosen(models, have)
     for name in workers:
         if name not in there:
             raise UsageError(f"there is no worker {name!r}", remedy=f"there are: {', '.join(there)}")
-    chosen = [full[name] for name in models] or list(have)
-    found = [(model, it) for model in chosen for it in have[model] if not workers or it in workers]
+    found = [(model, it) for model in wanted for it in have[model] if not workers or it in workers]
     if not found:
         raise UsageError("no worker that answers has such a model", remedy="cluster-ai status shows who has what")
     return found

@@ -45,14 +45,15 @@ def command(
     missing: list[str] = []
     measured = _measured(ctx.obj, scope, span, missing)
     cluster, usage = _account(ctx.obj, scope, span, missing)
-    from cluster_ai.bench import results
+    from cluster_ai.bench import history
+    from cluster_ai.bench.results import Result
 
     material = page.Material(
         cluster=cluster,
         span=span,
         measured=measured,
         usage=usage,
-        bench=results.kept(ctx.obj.config_path.resolve().parent / ".cluster-ai" / "bench.jsonl"),
+        bench=history.kept(ctx.obj.config_path.resolve().parent / ".cluster-ai" / "bench.jsonl", Result),
         rollouts=_rollouts(ctx.obj, scope, missing),
         missing=missing,
     )

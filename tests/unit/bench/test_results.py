@@ -5,19 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from cluster_ai.bench.results import Result, keep, kept, reference, row, slower
+from cluster_ai.bench.history import keep, kept
+from cluster_ai.bench.results import Result, reference, row, slower
 
 FAST = Result(1.0, "m:latest", "w1", "0.17.3", 100.0, 101.0, 900.0, 0.05, 2.5, 4_000_000_000, 3_000_000_000)
 
 
 def test_what_was_kept_is_read_again_also_after_a_line_that_was_cut(tmp_path: Path) -> None:
     path = tmp_path / "new" / "bench.jsonl"
-    assert kept(path) == []
+    assert kept(path, Result) == []
     keep(path, [FAST])
     with path.open("a") as file:
         file.write('{"at": 3, "mod\n')
     keep(path, [replace(FAST, worker="w2")])
-    assert kept(path) == [FAST, replace(FAST, worker="w2")]
+    assert kept(path, Result) == [FAST, replace(FAST, worker="w2")]
 
 
 def test_a_model_that_became_slow_is_told_of_with_the_engine_that_came_between() -> None:
