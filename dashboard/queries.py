@@ -31,6 +31,7 @@ class Overview:
     failed: float
     failovers: float
     hosts: tuple[Host, ...]
+    energy: float | None  # kWh that cards drew within the span; None: none tells
     rollout: str | None  # what the last one came to: the label `state` of cluster_rollout_state
     charts: Mapping[str, pd.DataFrame]
 
@@ -90,6 +91,7 @@ def overview(prometheus: Prometheus, span: Span) -> Overview:
             "p95": quantile(0.95, "cluster_response_time_seconds", w),
             "finished": increase(TASKS, whole),
             "failed": increase(FAILED, whole),
+            "energy": f"sum(avg_over_time(sum(worker_gpu_power_watts)[{whole}:])) * {span.seconds} / 3.6e6",
             "failovers": increase("gateway_failovers_total", whole),
         }.items()
     }
@@ -108,6 +110,7 @@ def overview(prometheus: Prometheus, span: Span) -> Overview:
         finished=one["finished"] or 0.0,
         failed=one["failed"] or 0.0,
         failovers=one["failovers"] or 0.0,
+        energy=one["energy"],
         hosts=hosts(prometheus, w),
         rollout=next((s.labels["state"] for s in prometheus.instant(ROLLOUT)), None),
         charts={

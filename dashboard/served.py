@@ -28,6 +28,7 @@ class Card:
     memory_total: int
     usage: float | None  # 0..1
     temperature: float | None  # degrees Celsius
+    power: float | None  # watts
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class WorkerState:
     in_flight: int = 0
     slots: int = 0
     engine: str | None = None  # its version
+    release: str | None = None  # digest; None: its host has none
     cards: tuple[Card, ...] = ()
     cordon: Cordon | None = None
 
@@ -105,8 +107,10 @@ def _worker(entry: Mapping[str, Any]) -> WorkerState:
         in_flight=entry["in_flight"],
         slots=entry["slots"],
         engine=entry["engine_version"],
+        release=entry["release"],
         cards=tuple(
-            Card(c["name"], c["memory_used"], c["memory_total"], c["usage"], c["temperature"]) for c in entry["gpu"]
+            Card(c["name"], c["memory_used"], c["memory_total"], c["usage"], c["temperature"], c["power"])
+            for c in entry["gpu"]
         ),
         cordon=Cordon(cordon["reason"], cordon["since"], cordon["tasks"], cordon["results"]) if cordon else None,
     )

@@ -146,6 +146,8 @@ export interface GpuInfo {
   usage: number | null;
   /** Degrees Celsius; null where the card doesn't tell. */
   temperature: number | null;
+  /** Watts; null where the card doesn't tell. */
+  power: number | null;
 }
 
 export interface HostChange {
@@ -725,6 +727,8 @@ export interface WorkerInfo {
   gpu: GpuInfo[];
   /** Those that are up. */
   networks: NetworkInfo[];
+  /** The digest of the release that its host runs; null: it has none. */
+  release: string | null;
   /** When it said so, in UTC. */
   reported: string | null;
   /** null: nobody has cordoned or drained it. */

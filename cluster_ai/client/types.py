@@ -197,6 +197,7 @@ class GpuInfo:
     memory_total: int
     usage: float | None
     temperature: float | None = None
+    power: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +240,7 @@ class WorkerInfo:
     disk_total: int | None
     gpu: tuple[GpuInfo, ...]
     networks: tuple[NetworkInfo, ...]
+    release: str | None
     reported: str | None
     cordon: CordonInfo | None
 

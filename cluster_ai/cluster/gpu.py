@@ -33,10 +33,12 @@ def _card(index: int) -> Gpu | None:
         name = pynvml.nvmlDeviceGetName(handle)
     except pynvml.NVMLError:
         return None
-    usage = temperature = None
+    usage = temperature = power = None
     with contextlib.suppress(pynvml.NVMLError):  # not every card tells
         usage = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
     with contextlib.suppress(pynvml.NVMLError):
         temperature = float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
+    with contextlib.suppress(pynvml.NVMLError):
+        power = pynvml.nvmlDeviceGetPowerUsage(handle) / 1000
     told = name if isinstance(name, str) else name.decode()
-    return Gpu(index, told, int(memory.used), int(memory.total), usage, temperature)
+    return Gpu(index, told, int(memory.used), int(memory.total), usage, temperature, power)

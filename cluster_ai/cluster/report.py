@@ -20,6 +20,7 @@ class Gpu:
     memory_total: int
     usage: float | None  # 0..1; None: the card doesn't say
     temperature: float | None = None  # degrees Celsius; None: as above, or a worker of an older release
+    power: float | None = None  # watts; likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,10 @@ class Report:
     memory_limit: int | None = None
     disk_total: int | None = None
     networks: tuple[Network, ...] = ()
+    release: str | None = None  # its digest; None: the host has none
 
 
-_FIELDS = {f.name for f in fields_of(Report)}
+_FIELDS, _CARD = ({f.name for f in fields_of(kind)} for kind in (Report, Gpu))
 
 
 def dump(report: Report) -> dict[str, Any]:
@@ -78,11 +80,11 @@ def parse(value: Any) -> Report | None:
         return None
     try:
         fields = {name: value[name] for name in _FIELDS & value.keys()}
-        fields["gpus"] = tuple(Gpu(**g) for g in fields["gpus"])
+        fields["gpus"] = tuple(Gpu(**{name: g[name] for name in _CARD & g.keys()}) for g in fields["gpus"])
         fields["loaded"] = tuple(Loaded(**m) for m in fields["loaded"])
         fields["networks"] = tuple(
             Network(**{**n, "addresses": tuple(n["addresses"])}) for n in fields.get("networks", ())
         )
         return Report(**fields)
-    except (KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError):
         return None

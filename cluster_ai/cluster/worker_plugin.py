@@ -20,7 +20,7 @@ from typing import Any
 import aiohttp
 import psutil
 
-from cluster_ai import settings
+from cluster_ai import layout, settings
 from cluster_ai.cluster import gpu, report
 from cluster_ai.cluster.limits import Limits, detect
 from cluster_ai.engine.client import EngineClient, EngineError, LoadedModel
@@ -83,6 +83,7 @@ class Sampler:
             memory_limit=self._limits.memory,
             disk_total=disk.total,
             networks=networks(),
+            release=release(),
         )
 
 
@@ -92,6 +93,14 @@ async def _ask(engine: EngineClient) -> tuple[str, str, tuple[LoadedModel, ...]]
     except EngineError as e:
         return "", e.reason, ()
     return version, "", loaded
+
+
+def release(current: Path = Path(layout.CURRENT)) -> str | None:
+    """The digest of what the host runs now; a process of which nothing changed was started from an older one."""
+    try:
+        return current.readlink().name
+    except OSError:
+        return None
 
 
 def networks() -> tuple[report.Network, ...]:

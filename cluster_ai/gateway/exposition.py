@@ -81,6 +81,7 @@ def _hosts(view: View | None) -> Iterator[Family]:
     yield _gauge(names.WORKER_GPU_USAGE, [(labels, g.usage) for labels, g in cards if g.usage is not None])
     warm = [(labels, g.temperature) for labels, g in cards if g.temperature is not None]
     yield _gauge(names.WORKER_GPU_TEMPERATURE, warm)
+    yield _gauge(names.WORKER_GPU_POWER, [(labels, g.power) for labels, g in cards if g.power is not None])
 
 
 def _gauge(metric: Metric, samples: Samples) -> GaugeMetricFamily:

@@ -64,6 +64,7 @@ WORKER_GPU_USAGE = Metric(
 WORKER_GPU_TEMPERATURE = Metric(
     "worker_gpu_temperature_celsius", "gauge", "How hot a card is, where it tells.", ("worker", "gpu")
 )
+WORKER_GPU_POWER = Metric("worker_gpu_power_watts", "gauge", "What a card draws, where it tells.", ("worker", "gpu"))
 WORKER_TASKS = Metric(
     "worker_active_tasks",
     "gauge",
@@ -270,6 +271,7 @@ METRICS = (
     WORKER_GPU_MEMORY_CAPACITY,
     WORKER_GPU_USAGE,
     WORKER_GPU_TEMPERATURE,
+    WORKER_GPU_POWER,
     WORKER_TASKS,
     WORKER_MODEL_LOADED,
     WORKER_REQUESTS,

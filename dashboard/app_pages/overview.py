@@ -53,6 +53,11 @@ def _now(sources: Sources, seconds: int, slot: DeltaGenerator) -> None:
             units.share(share),
             f"{units.count(now.failed)} of {units.count(now.finished)} requests in the time shown.",
         ),
+        *(
+            [("Energy", f"{units.significant(now.energy)} kWh", "What GPUs drew in the time shown.")]
+            if now.energy
+            else []
+        ),
     )
     idle = "No requests in this time. Send one from the Playground."
     left, right = st.columns(2)

@@ -67,7 +67,9 @@ def _table(states: Sequence[WorkerState], measured: Sequence[queries.Worker]) ->
                 "Busy": f"{state.in_flight} of {state.slots}" if state and state.slots else None,
                 "Tokens": w.tokens if w else None,
                 "Loaded": ", ".join(w.loaded) if w and w.loaded else None,
+                "Power": sum(c.power for c in cards if c.power is not None) or None,
                 "Engine": state.engine if state else None,
+                "Release": state.release[:8] if state and state.release else None,
             }
         )
     config = {
@@ -81,6 +83,8 @@ def _table(states: Sequence[WorkerState], measured: Sequence[queries.Worker]) ->
         ),
         "Tokens": st.column_config.NumberColumn("Tokens/s", format="%.1f", help="Over the last minute."),
         "Loaded": st.column_config.TextColumn("Models in memory"),
+        "Power": st.column_config.NumberColumn("GPU power", format="%.0f W", help="All its cards together."),
+        "Release": st.column_config.TextColumn("Release", help="What its host runs, by the beginning of its digest."),
         "Engine": st.column_config.TextColumn("Ollama", help="The engine's version."),
     }
     frame = pd.DataFrame(rows)

@@ -29,7 +29,7 @@ def model(name: str, replicas: int, present: list[str], loaded: list[str]) -> di
 
 
 def worker(name: str, state: str = "active", reason: str | None = None) -> dict[str, Any]:
-    idle = {"in_flight": 0, "slots": 2, "engine_version": "0.17.4", "gpu": [], "cordon": None}
+    idle = {"in_flight": 0, "slots": 2, "engine_version": "0.17.4", "gpu": [], "cordon": None, "release": None}
     return {"name": name, "state": state, "reason": reason, "placed": [], **idle}
 
 

@@ -23,6 +23,7 @@ WELL = Overview(
     failed=0.0,
     failovers=0.0,
     hosts=(Host("head", 0.2, 10.0, 100.0, 50.0, 100.0),),
+    energy=None,
     rollout="done",
     charts={},
 )

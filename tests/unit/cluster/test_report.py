@@ -31,9 +31,11 @@ def test_a_report_comes_back_as_it_went() -> None:
 def test_another_versions_worker_is_understood_while_a_rollout_is_under_way() -> None:
     assert parse({**dump(REPORT), "more": 1}) == REPORT
     older = dump(REPORT)
-    for name in ("cpus", "memory_limit", "disk_total", "networks"):
+    for name in ("cpus", "memory_limit", "disk_total", "networks", "release"):
         del older[name]
     assert parse(older) == REPORT
+    (card,) = dump(REPORT)["gpus"]
+    assert parse({**dump(REPORT), "gpus": [{**card, "fans": 3}]}) == REPORT
 
 
 @pytest.mark.parametrize("value", [None, 3, {}, {**dump(REPORT), "gpus": None}])

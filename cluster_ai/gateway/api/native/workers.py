@@ -52,9 +52,11 @@ EXAMPLE: JsonDict = {
             "memory_total": 25769803776,
             "usage": 0.87,
             "temperature": 61.0,
+            "power": 248.5,
         }
     ],
     "networks": [{"name": "enp4s0", "addresses": ["10.0.4.21"], "speed": 1000}],
+    "release": "3f" * 32,
     "reported": "2026-11-24T09:30:00Z",
     "cordon": None,
 }
@@ -67,6 +69,7 @@ class GpuInfo(BaseModel):
     memory_total: int
     usage: float | None
     temperature: float | None = Field(description="Degrees Celsius; null where the card doesn't tell.")
+    power: float | None = Field(description="Watts; null where the card doesn't tell.")
 
 
 class NetworkInfo(BaseModel):
@@ -116,6 +119,7 @@ class WorkerInfo(BaseModel):
     disk_total: int | None
     gpu: list[GpuInfo]
     networks: list[NetworkInfo] = Field(description="Those that are up.")
+    release: str | None = Field(description="The digest of the release that its host runs; null: it has none.")
     reported: str | None = Field(description="When it said so, in UTC.")
     cordon: CordonInfo | None = Field(description="null: nobody has cordoned or drained it.")
 
@@ -251,6 +255,7 @@ def worker_info(worker: Worker, member: Member | None, cordons: Cordons, elsewhe
                 memory_total=g.memory_total,
                 usage=g.usage,
                 temperature=g.temperature,
+                power=g.power,
             )
             for g in (told.gpus if told else ())
         ],
@@ -258,6 +263,7 @@ def worker_info(worker: Worker, member: Member | None, cordons: Cordons, elsewhe
             NetworkInfo(name=n.name, addresses=list(n.addresses), speed=n.speed)
             for n in (told.networks if told else ())
         ],
+        release=told.release if told else None,
         reported=when(told.at) if told else None,
         cordon=cordon_info(worker, cordons),
     )
