@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,21 +36,41 @@ class Answer:
     routing: str | None = None  # why this worker
 
 
-def generate(
-    gateway: Gateway, caller: Caller, model: str, prompt: str, wish: Wish | None = None
-) -> Generator[str | Answer, None, None]:
-    """The answer's text piece by piece, then one Answer. Closing the iterator hangs up, which frees the worker."""
-    wish = wish or Wish()
-    body = {"model": model, "prompt": prompt, "stream": True, "options": dict(wish.options)}
+Pieces = Generator[str | Answer, None, None]  # the text piece by piece, then one Answer
+
+
+def generate(gateway: Gateway, caller: Caller, model: str, prompt: str, wish: Wish | None = None) -> Pieces:
+    """Closing the iterator hangs up, which frees the worker; so it does in a chat."""
+    body = {"model": model, "prompt": prompt}
+    return _pieces(gateway, caller, "/api/v1/generate", body, wish or Wish(), lambda said: said.get("response"))
+
+
+def chat(
+    gateway: Gateway, caller: Caller, model: str, messages: Sequence[Mapping[str, str]], wish: Wish | None = None
+) -> Pieces:
+    """messages: of the whole conversation, with `role` and `content`."""
+    body = {"model": model, "messages": list(messages)}
+    return _pieces(gateway, caller, "/api/v1/chat", body, wish or Wish(), lambda said: said["message"]["content"])
+
+
+def _pieces(
+    gateway: Gateway,
+    caller: Caller,
+    path: str,
+    body: Mapping[str, Any],
+    wish: Wish,
+    text_of: Callable[[Mapping[str, Any]], str | None],
+) -> Pieces:
     where = gateway.url
-    for piece in gateway.lines("/api/v1/generate", caller, body, wish.headers()):
-        where = piece["worker"] or where
-        if "error" in piece:
-            raise UnavailableError(f"the answer broke off: {message(piece)}", where=where, remedy="send it again")
-        if piece.get("response"):
-            yield piece["response"]
-        if piece.get("done"):
-            yield _answer(piece)
+    whole = {**body, "stream": True, "options": dict(wish.options)}
+    for said in gateway.lines(path, caller, whole, wish.headers()):
+        where = said["worker"] or where
+        if "error" in said:
+            raise UnavailableError(f"the answer broke off: {message(said)}", where=where, remedy="send it again")
+        if text := text_of(said):
+            yield text
+        if said.get("done"):
+            yield _answer(said)
             return
     raise UnavailableError("the answer ended too early", where=where, remedy="send it again")
 

@@ -91,7 +91,7 @@ def overview(prometheus: Prometheus, span: Span) -> Overview:
             "p95": quantile(0.95, "cluster_response_time_seconds", w),
             "finished": increase(TASKS, whole),
             "failed": increase(FAILED, whole),
-            "energy": f"sum(avg_over_time(sum(worker_gpu_power_watts)[{whole}:])) * {span.seconds} / 3.6e6",
+            "energy": f"sum_over_time(sum(worker_gpu_power_watts)[{whole}:{span.step}s]) * {span.step} / 3.6e6",
             "failovers": increase("gateway_failovers_total", whole),
         }.items()
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, Literal, TypeVar
 
 import altair as alt
@@ -14,6 +15,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from cluster_ai.errors import ClusterAIError
 from dashboard import units
+from dashboard.answers import Answer, Pieces
 from dashboard.gateway import UnauthorizedError
 from dashboard.live import SPANS, Reading, Sources
 from dashboard.served import Served
@@ -106,6 +108,31 @@ def begin(sources: Sources, reading: Reading[Any], slot: DeltaGenerator) -> Read
     if served.problem is not None:
         problem(served.problem)
     return served
+
+
+def streamed(pieces: Pieces, waiting: str) -> tuple[str, Answer] | None:
+    """Writes an answer as it comes; None where none came, which is said. Leaving the page hangs up."""
+    ends: list[Answer] = []
+
+    def text() -> Iterator[str]:
+        for piece in pieces:
+            if isinstance(piece, Answer):
+                ends.append(piece)
+            else:
+                yield piece
+
+    try:
+        with st.spinner(waiting, show_time=True):
+            first = next(text(), "")
+        said = st.write_stream(chain([first], text()))
+    except UnauthorizedError:
+        st.rerun()
+    except ClusterAIError as error:
+        problem(error)
+        return None
+    finally:
+        pieces.close()
+    return str(said), ends[0]
 
 
 def metrics(*shown: tuple[str, str, str | None]) -> None:

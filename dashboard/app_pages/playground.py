@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 import streamlit as st
 
-from cluster_ai.errors import ClusterAIError
 from dashboard import acting, units, view
 from dashboard.answers import Answer, Wish, generate
-from dashboard.app_pages import prompts
+from dashboard.app_pages import chat, prompts
 from dashboard.gateway import UnauthorizedError
 from dashboard.live import Sources
 from dashboard.served import Served
@@ -54,9 +53,11 @@ def draw(sources: Sources) -> None:
             "`cluster-ai status` says what is missing; a model that is being fetched shows here when it is there.",
         )
         return
-    chat, tests = st.tabs(["Prompt", "Test prompts"])
-    with chat:
-        _chat(sources, served.value, ready)
+    one, talk, tests = st.tabs(["Prompt", "Chat", "Test prompts"])
+    with one:
+        _one(sources, served.value, ready)
+    with talk:
+        chat.draw(sources, ready)
     with tests:
         prompts.draw(sources, served.value, ready)
 
@@ -67,7 +68,7 @@ def _ready(served: Served) -> list[str]:
     return [m.name for m in sorted(found, key=lambda m: (not m.loaded, m.name))]
 
 
-def _chat(sources: Sources, served: Served, ready: list[str]) -> None:
+def _one(sources: Sources, served: Served, ready: list[str]) -> None:
     ask, reply = st.columns([2, 3], gap="medium")
     with ask, st.form("prompt", border=True):
         model = str(st.selectbox("Model", ready, key="model", persist_state="session"))
@@ -144,36 +145,10 @@ def _answers(sources: Sources, asked: Sequence[str], prompt: str, wish: Wish, hi
 
 
 def _answer(sources: Sources, model: str, prompt: str, wish: Wish, *, key: str) -> Exchange | None:
-    """Streams the answer onto the page. Leaving the page stops this script, which hangs up and frees the worker."""
-    ends: list[Answer] = []
     begin = time.monotonic()
-    pieces = generate(sources.gateway, sources.caller, model, prompt, wish)
-
-    def text() -> Iterator[str]:
-        for piece in pieces:
-            if isinstance(piece, Answer):
-                ends.append(piece)
-            else:
-                yield piece
-
     with st.container(border=True, key=key):
-        try:
-            with st.spinner(f"{model} is thinking", show_time=True):
-                first = next(text(), "")
-            said = st.write_stream(_after(first, text()))
-        except UnauthorizedError:
-            st.rerun()
-        except ClusterAIError as error:
-            view.problem(error)
-            return None
-        finally:
-            pieces.close()
-    return Exchange(model, prompt, str(said), ends[0], time.monotonic() - begin)
-
-
-def _after(first: str, rest: Iterator[str]) -> Iterator[str]:
-    yield first
-    yield from rest
+        came = view.streamed(generate(sources.gateway, sources.caller, model, prompt, wish), f"{model} is thinking")
+    return Exchange(model, prompt, *came, time.monotonic() - begin) if came else None
 
 
 def _shown(exchanges: Sequence[Exchange]) -> None:
