@@ -14,7 +14,7 @@ SHORTEST = 4  # characters of a known secret; a shorter one stands in every othe
 # What a secret is called. Bounded on both sides, and begun only where a word begins: a line may be one long word.
 _CALLED = "|".join(
     (
-        *("pass(?:word|wd|phrase|code)?", "secret", "token(?!s)", "credential", "authorization"),
+        *("pass(?:word|wd|phrase|code)?", "secret", "token(?!s)", "credential", "authorization", "webhook"),
         *("api[_-]?key", "access[_-]?key", "private[_-]?key"),
     )
 )

@@ -39,6 +39,7 @@ def test_of_a_known_key_every_line_is_one() -> None:
         "https://mirror.example/x?token=Pl4nted&x=1",
         "https://hooks.chat.example/services/T0/Pl4nted",
         "https://chat.example/hooks/Pl4nted",
+        "alerts: {webhook: 'https://chat.example/Pl4nted', port: 9093}",
         "key cai-Pl4ntedPl4ntedPl4ntedPl4nted was made",
         "sk-Pl4ntedPl4ntedPl4nted",
         "eyJhbGciOiJFUzI1NiJ9.eyJPl4nted.c2lnbmF0dXJl",

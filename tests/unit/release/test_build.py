@@ -160,6 +160,12 @@ def test_more_replicas_restart_what_sends_work_to_them_and_the_workers_that_get_
             set(),
         ),
         ("num_ctx: 2048", "num_ctx: 4096", {layout.GATEWAY}, set()),
+        (
+            "  engine:\n",
+            "  monitoring: {alerts: {webhook: 'http://chat.test/x'}}\n  engine:\n",
+            {layout.PROMETHEUS, layout.ALERTMANAGER, layout.TARGET},
+            set(),
+        ),
     ],
 )
 def test_a_change_restarts_only_what_reads_it(
@@ -285,7 +291,10 @@ def test_a_release_carries_code_and_no_bytecode(folder: str) -> None:
     assert not [path for path in found if "__pycache__" in path or path.endswith(".pyc")]
 
 
-@pytest.mark.parametrize("edit", [("", ""), ("'10.9.9.1'", "'fd00::1'")])
+TOLD = ("  engine:\n", "  monitoring: {alerts: {webhook: 'http://chat.test/x'}}\n  engine:\n")
+
+
+@pytest.mark.parametrize("edit", [("", ""), ("'10.9.9.1'", "'fd00::1'"), TOLD])
 def test_units_are_accepted_by_systemd(cluster: Cluster, tmp_path: Path, edit: tuple[str, str]) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
@@ -314,7 +323,7 @@ def test_units_are_accepted_by_systemd(cluster: Cluster, tmp_path: Path, edit: t
     assert lines == []
 
 
-@pytest.mark.parametrize("edit", [("", ""), ("'10.9.9.1'", "'fd00::1'")])
+@pytest.mark.parametrize("edit", [("", ""), ("'10.9.9.1'", "'fd00::1'"), TOLD])
 def test_prometheus_accepts_its_configuration(cluster: Cluster, tmp_path: Path, edit: tuple[str, str]) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:

@@ -25,6 +25,7 @@ cluster:
   workers:
     - {name: 'both', host: 'h', resources: {cpu: 1, memory: '4GB', gpu: 1}}
     - {name: 'plain', resources: {cpu: 1, memory: '4GB'}}
+  monitoring: {alerts: {webhook: 'http://chat.test/x'}}
 """
 
 
