@@ -44,6 +44,31 @@ class Upstream:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowSettings:
+    """A time of the week with at least so many replicas. begin, end: minutes of the day; days: 0 is Monday."""
+
+    days: tuple[int, ...]
+    begin: int
+    end: int
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleSettings:
+    """As scaling.policy.Policy; durations are seconds. ahead: how far to look; dry_run: only tell."""
+
+    min: int
+    max: int
+    in_flight: int
+    queue_time: float | None
+    cool_down: float
+    idle: float | None
+    ahead: float
+    schedule: tuple[WindowSettings, ...]
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
 class CatalogModel:
     """A model that cluster.yaml names, as the gateway knows it."""
 
@@ -57,6 +82,7 @@ class CatalogModel:
     blob: str | None  # SHA-256 of that file, which is in GatewaySettings.blobs
     options: dict[str, Any]  # written into the model by `create`
     quantize: str | None = None  # as PlacedModel has it
+    scale: ScaleSettings | None = None  # None: always `replicas`
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +142,7 @@ class GatewaySettings:
     catalog: tuple[CatalogModel, ...] = ()
     kv_cache: Literal["f16", "q8_0", "q4_0"] = "f16"  # precision of the engines' caches
     blobs: str | None = None  # folder of GGUF files, each named by its SHA-256
+    prometheus: str | None = None  # its base URL; None: there is none
     lease: str | None = None  # file that says who changes the cluster now, as rollout/lease.py writes it
     oidc: OidcSettings | None = None
     shows: Shown | None = None  # to who comes to `port`; every other socket that it is handed speaks plain HTTP

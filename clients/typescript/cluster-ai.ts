@@ -459,6 +459,23 @@ export interface Routing {
   worker: string;
 }
 
+export interface Scaling {
+  /** Since the gateway's start, the newest first. */
+  decisions: ScalingDecision[];
+}
+
+/** replicas: those in memory, or getting there. */
+export interface ScalingDecision {
+  /** UTC. */
+  at: string;
+  model: string;
+  replicas_before: number;
+  replicas_after: number;
+  reason: string;
+  /** It was only told, as cluster.yaml wants it for this model. */
+  dry_run: boolean;
+}
+
 export interface SessionHistory {
   id: string;
   title: string;
@@ -960,6 +977,12 @@ export interface Operations {
     method: "GET";
     path: "/api/v1/cluster/metrics";
     reply: Metrics;
+  };
+  /** What the autoscaler decided, and why */
+  getScaling: {
+    method: "GET";
+    path: "/api/v1/cluster/scaling";
+    reply: Scaling;
   };
   /** Every worker, now */
   listWorkers: {

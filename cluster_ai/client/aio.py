@@ -187,6 +187,10 @@ class AsyncClient:
         """Why it is on these workers, and not on others."""
         return await self._ask(calls.explain_model(name))
 
+    async def scaling(self) -> tuple[t.ScalingDecision, ...]:
+        """What the autoscaler decided since the gateway's start, the newest first."""
+        return await self._ask(calls.scaling())
+
     async def load(self, name: str, *, worker: str | None = None, keep_alive: str | int | None = None) -> t.ModelChange:
         """On one worker, or wherever it is placed. keep_alive: seconds, or like 5m; negative: for ever."""
         return await self._ask(calls.load(name, worker, keep_alive))

@@ -132,6 +132,10 @@ def explain_model(name: str) -> Call[t.ModelExplanation]:
     return Call("GET", _at("models", name, "explain"), reader(t.ModelExplanation))
 
 
+def scaling() -> Call[tuple[t.ScalingDecision, ...]]:
+    return Call("GET", _at("cluster", "scaling"), reader(tuple[t.ScalingDecision, ...], "decisions"))
+
+
 def load(name: str, worker: str | None, keep_alive: str | int | None) -> Call[t.ModelChange]:
     body = _given(worker=worker, keep_alive=keep_alive)
     return Call("POST", _at("models", name, "load"), reader(t.ModelChange), body)

@@ -125,6 +125,16 @@ class ModelExplanation:
 
 
 @dataclass(frozen=True, slots=True)
+class ScalingDecision:
+    at: str
+    model: str
+    replicas_before: int
+    replicas_after: int
+    reason: str
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerOutcome:
     worker: str
     done: bool

@@ -72,6 +72,7 @@ def _is_opening(value: Any) -> bool:
 _DURATION = r"^\s*([0-9.]+\s*(ms|[smhd])\s*)+$"
 _PERCENT = r"(100|[0-9]{1,2}(\.[0-9]+)?)%"
 _INCREASE = r"[0-9]{1,4}(\.[0-9]+)?%"
+_DAY = f"({'|'.join(units.DAYS)})"
 _HOST = r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*"
 
 FORMS: dict[str, Form] = {
@@ -94,6 +95,8 @@ FORMS: dict[str, Form] = {
     "text": Form(
         "text", lambda v: isinstance(v, str) and bool(v.strip()) and v.isprintable(), {"type": "string", "minLength": 1}
     ),
+    "clock": _text(r"([01][0-9]|2[0-3]):[0-5][0-9]", "a time of day in quotes, such as '08:00'"),
+    "days": _text(rf"{_DAY}(-{_DAY})?", "a day or days in a row: mon, tue, wed, thu, fri, sat, sun, such as mon-fri"),
     "name": _text(
         r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?",
         "a name of letters, digits, '.', '_' and '-', at most 63 long, beginning and ending with a letter or a digit",

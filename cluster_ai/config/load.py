@@ -25,11 +25,13 @@ from cluster_ai.config.model import (
     Policy,
     Resources,
     Rollout,
+    Scale,
     Scheduler,
     Security,
     Ssh,
     Tasks,
     Tls,
+    Window,
     Worker,
 )
 from cluster_ai.errors import ConfigError, ErrorGroup
@@ -169,7 +171,26 @@ def _model(model: dict[str, Any], folder: Path) -> Model:
         source=_path(model.get("source"), folder),
         options=model["options"],
         quantize=model.get("quantize"),
+        scale=_scale(model["scale"]) if "scale" in model else None,
     )
+
+
+def _scale(scale: dict[str, Any]) -> Scale:
+    return Scale(
+        max=scale["max"],
+        in_flight=scale.get("in_flight"),
+        queue_time=_duration(scale.get("queue_time")),
+        cool_down=units.parse_duration(scale["cool_down"]),
+        idle=_duration(scale.get("idle")),
+        ahead=units.parse_duration(scale["ahead"]),
+        schedule=tuple(_window(window) for window in scale["schedule"]),
+        dry_run=scale["dry_run"],
+    )
+
+
+def _window(window: dict[str, Any]) -> Window:
+    begin, end = units.parse_clock(window["from"]), units.parse_clock(window["to"])
+    return Window(units.parse_days(window["days"]), begin, end, window["replicas"])
 
 
 def _limits(limits: dict[str, Any]) -> Limits:
@@ -225,6 +246,10 @@ def _oidc(oidc: dict[str, Any]) -> Oidc:
 def _opening(text: str) -> Opening:
     ports, protocol, source = units.parse_opening(text)
     return Opening(ports, protocol, source)
+
+
+def _duration(text: str | None) -> float | None:
+    return None if text is None else units.parse_duration(text)
 
 
 def _size(text: str | None) -> int | None:

@@ -41,6 +41,30 @@ class Worker:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """A time of the week with at least so many replicas. begin, end: minutes of the day; days: 0 is Monday."""
+
+    days: tuple[int, ...]
+    begin: int
+    end: int
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How a model's replicas grow beyond `replicas`. Durations are seconds."""
+
+    max: int
+    in_flight: int | None  # requests at once for a replica; None: engine.parallel
+    queue_time: float | None
+    cool_down: float
+    idle: float | None
+    ahead: float
+    schedule: tuple[Window, ...]
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     name: str
     replicas: int | Literal["all"]
@@ -48,6 +72,7 @@ class Model:
     source: Path | None  # a local GGUF file; None: Ollama's registry, by name
     options: Mapping[str, int | float | str | bool]  # Ollama's runtime options, such as num_ctx
     quantize: Quantization | None = None  # what the engine makes of source's weights; None: as they are
+    scale: Scale | None = None  # None: `replicas`, always
 
 
 @dataclass(frozen=True, slots=True)

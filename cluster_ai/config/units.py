@@ -10,6 +10,21 @@ _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhd])", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _OPENING = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?/(tcp|udp)(?: from (\S+))?", re.ASCII)
 
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+def parse_days(text: str) -> tuple[int, ...]:
+    """Numbers of days, 0 is Monday: "fri-mon" is 4, 5, 6, 0. Raises ValueError."""
+    first, _, last = text.partition("-")
+    begin, end = DAYS.index(first), DAYS.index(last or first)
+    return tuple((begin + i) % 7 for i in range((end - begin) % 7 + 1))
+
+
+def parse_clock(text: str) -> int:
+    """Minutes of the day: "08:30" is 510. Raises ValueError."""
+    hour, _, minute = text.partition(":")
+    return int(hour) * 60 + int(minute)
+
 
 def parse_duration(text: str) -> float:
     """Seconds: "500ms", "30s", "5m", "2h", "15d", "1h30m". Raises ValueError."""

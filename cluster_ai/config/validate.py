@@ -15,7 +15,7 @@ from cluster_ai import layout
 from cluster_ai.config.document import Document, KeyPath, key_path
 from cluster_ai.config.forms import FORMS
 from cluster_ai.config.groups import group_members
-from cluster_ai.config.model import Config, Policy
+from cluster_ai.config.model import Config, Model, Policy
 from cluster_ai.config.schema import SCHEMA, accepts, rules_at
 from cluster_ai.config.units import format_duration
 from cluster_ai.errors import ConfigError
@@ -137,6 +137,7 @@ def cross_check(config: Config, document: Document) -> Iterator[ConfigError]:
             yield ConfigError(
                 what, where=document.where(at), remedy="write replicas: all for every worker, or add workers"
             )
+        yield from _scale(config, document, index, model)
         if model.quantize and model.source is None:
             at = (*cluster, "models", index, "quantize")
             yield ConfigError(
@@ -166,6 +167,27 @@ def cross_check(config: Config, document: Document) -> Iterator[ConfigError]:
             where=document.where(at, key=True),
             remedy="name the file or address with engine.source, or leave sha256 out",
         )
+
+
+def _scale(config: Config, document: Document, index: int, model: Model) -> Iterator[ConfigError]:
+    at: KeyPath = ("cluster", "models", index, "scale")
+    if model.scale is None:
+        return
+    if model.replicas == "all":
+        what = f"{key_path(at)}: stands beside replicas: all, which is on every worker already"
+        remedy = "set replicas to how many there are at least"
+        yield ConfigError(what, where=document.where(at, key=True), remedy=remedy)
+        return
+    scale, least, most = model.scale, model.replicas, len(config.workers)
+    if not least <= scale.max <= most:
+        allowed = f"from {least}, its replicas, to {most}, the workers"
+        what = f"{key_path((*at, 'max'))}: found {scale.max}, allowed: {allowed}"
+        yield ConfigError(what, where=document.where((*at, "max")), remedy="change it, or replicas, or add workers")
+    for number, window in enumerate(scale.schedule):
+        if window.replicas > scale.max:
+            key = (*at, "schedule", number, "replicas")
+            what = f"{key_path(key)}: found {window.replicas}, allowed: at most {scale.max}, as max says"
+            yield ConfigError(what, where=document.where(key), remedy="change it, or max")
 
 
 def _names(config: Config, document: Document) -> Iterator[ConfigError]:

@@ -48,7 +48,9 @@ from cluster_ai.gateway.exposition import Exposition
 from cluster_ai.gateway.identity.roles import OPEN, Need, need_of
 from cluster_ai.gateway.metering import Meter
 from cluster_ai.gateway.models.actuator import Actuator
+from cluster_ai.gateway.models.autoscaler import Autoscaler
 from cluster_ai.gateway.models.changes import Changes
+from cluster_ai.gateway.models.history import History
 from cluster_ai.gateway.models.lease import holder
 from cluster_ai.gateway.models.memory import Memory
 from cluster_ai.gateway.models.reconciler import Reconciler
@@ -96,6 +98,10 @@ class Gateway:
             return "another gateway takes over" if self.ending else holder(lease)
 
         self._reconciler = Reconciler(fleet, known, stand_ins, actuator, meter, around.log, paused)
+        history = History(around.client, settings.prometheus)
+        self._autoscaler = Autoscaler(
+            fleet, gate, known, stand_ins, self._reconciler, history, self._registry, around.log
+        )
         self._native = NativeApi(
             Parts(
                 settings=settings,
@@ -117,6 +123,7 @@ class Gateway:
                 memory=memory,
                 known=known,
                 stand_ins=stand_ins,
+                autoscaler=self._autoscaler,
                 logins=around.logins,
                 audit=around.audit,
             )
@@ -209,6 +216,7 @@ class Gateway:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._native.upkeep(), name="native API")
             group.create_task(self._reconciler.run(), name="reconciler")
+            group.create_task(self._autoscaler.run(), name="autoscaler")
             if self._tasks.there:
                 group.create_task(tell(self._fleet, self._tasks), name="people's slots")
                 group.create_task(spending.keep(self._account, self._tasks), name="what tasks used")

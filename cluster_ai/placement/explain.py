@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cluster_ai.placement.repair import LOAD
 from cluster_ai.placement.room import Processor, Seat, Wanted, affinity
 from cluster_ai.sizes import format_size
 
@@ -58,7 +59,8 @@ def _held(model: Wanted, seat: Seat, instead_of: str | None, placed: frozenset[s
     where = _ON[held.processor] if held else "there"
     taken = f", {format_size(held.memory)}" if held else ""
     if seat.worker not in placed:
-        return f"stands in for {instead_of}, {where}{taken}"
+        added = "added, for there is much to do" if instead_of == LOAD else f"stands in for {instead_of}"
+        return f"{added}: {where}{taken}"
     if model.replicas is None:
         many = "every worker where it fits has one replica"
     else:

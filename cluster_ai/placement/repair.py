@@ -14,7 +14,9 @@ from cluster_ai.placement.room import Held, Processor, Seat, Wanted, choices
 
 SETTLED = 60.0  # seconds that a stand-in stays at least, so that a worker which comes and goes moves nothing to and fro
 
-Do = Literal["load", "fetch", "release", "forget"]
+LOAD = "*"  # instead of whom a replica is that was added for there was much to do: no worker bears that name
+
+Do = Literal["load", "fetch", "release", "forget", "unload"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -32,7 +34,8 @@ class StandIn:
 @dataclass(frozen=True, slots=True)
 class Step:
     """load: into memory; fetch: onto the disk before; release: out of memory, and off the disk where it was fetched;
-    forget: it has become the worker's own. instead_of: who is lost; empty: the model belongs to this worker."""
+    forget: it has become the worker's own; unload: out of memory only. instead_of: who is lost, or LOAD; empty: the
+    model belongs to this worker."""
 
     do: Do
     model: str
@@ -138,6 +141,8 @@ def _over(work: _Work, stand_ins: Sequence[StandIn], known: set[str], now: float
             yield _with(step, "forget", "it is placed there by now")
         elif it.model not in known:
             yield _with(step, "release", "cluster.yaml doesn't name it any more")
+        elif it.instead_of == LOAD:
+            continue  # the autoscaler's
         elif it.instead_of not in placed:
             yield _with(step, "release", f"it isn't placed on {it.instead_of} any more")
         elif it.instead_of in work.fleet.lost:

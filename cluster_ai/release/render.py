@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cluster_ai import layout, settings
-from cluster_ai.config.model import Config, Host, Model, Worker, hosts
+from cluster_ai.config.model import Config, Engine, Host, Model, Scale, Worker, hosts
 from cluster_ai.metrics.rules import rules
 from cluster_ai.placement.need import budget, need
 from cluster_ai.release.alertmanager import alertmanager
@@ -160,6 +160,7 @@ def _gateway(config: Config, placement: Placement, blobs: Mapping[str, str]) -> 
         blobs=str(layout.BLOBS),
         lease=str(layout.LEASE),
         oidc=_oidc(config),
+        prometheus=url("http", "127.0.0.1", config.monitoring.port),
         shows=_shows(config),
     )
 
@@ -177,6 +178,21 @@ def _catalog(config: Config, model: Model, blob: str | None) -> settings.Catalog
         blob=blob,
         options=_options(config, model),
         quantize=model.quantize,
+        scale=_scale(model.scale, model.replicas, config.engine) if model.scale and model.replicas != "all" else None,
+    )
+
+
+def _scale(scale: Scale, replicas: int, engine: Engine) -> settings.ScaleSettings:
+    return settings.ScaleSettings(
+        min=replicas,
+        max=scale.max,
+        in_flight=scale.in_flight or engine.parallel,
+        queue_time=scale.queue_time,
+        cool_down=scale.cool_down,
+        idle=scale.idle,
+        ahead=scale.ahead,
+        schedule=tuple(settings.WindowSettings(*dataclasses.astuple(window)) for window in scale.schedule),
+        dry_run=scale.dry_run,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cluster_ai.config.keys import Rules, integer, key, section
+from cluster_ai.config.sections.scaling import SCALE
 
 MODEL: Rules = {
     "name": key("Name and tag, as clients ask for it.", form="model", required=True),
@@ -28,6 +29,7 @@ MODEL: Rules = {
         form="text",
         absent="the model is pulled from Ollama's registry, by `name`",
     ),
+    "scale": SCALE,
     "quantize": key(
         "Each worker's engine makes the weights of `source` smaller as it takes them in: q8_0 to about half of F16, "
         "with hardly a loss, q4_K_M to less than a third. `source` must be F16 or F32.",

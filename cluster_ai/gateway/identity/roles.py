@@ -146,6 +146,7 @@ ROUTES: Mapping[tuple[str, str], Need] = {
     ("POST", _V1 + "/tasks/{id}/cancel"): Need("use", "tasks", True),
     ("GET", f"{_V1}/cluster/status"): _LOOK,
     ("GET", f"{_V1}/cluster/metrics"): _LOOK,
+    ("GET", f"{_V1}/cluster/scaling"): _LOOK,
     ("GET", f"{_V1}/cluster/workers"): _LOOK,
     ("POST", f"{_V1}/cluster/workers"): _REGISTER,
     ("GET", _V1 + "/cluster/workers/{name}"): _LOOK,

@@ -84,10 +84,27 @@ class Reconciler:
         plan = Repairs() if paused else self._plan()
         self._tell(paused, plan.short)
         for step in plan.steps:
-            key = step.model, step.worker
-            if key not in self._under_way and not self._waits(key):
-                task = asyncio.create_task(self._take(step), name=f"{step.do}:{step.model}:{step.worker}")
-                self._under_way[key] = step, task
+            self.begin(step)
+
+    def begin(self, step: Step) -> None:
+        """Takes a step in the background, unless one is under way there, or has failed a moment ago."""
+        key = step.model, step.worker
+        if key not in self._under_way and not self._waits(key):
+            task = asyncio.create_task(self._take(step), name=f"{step.do}:{step.model}:{step.worker}")
+            self._under_way[key] = step, task
+
+    def coming(self, model: str) -> set[str]:
+        """Workers that are getting it now."""
+        begun = (step for step, _ in self._under_way.values())
+        return {step.worker for step in begun if step.model == model and step.do in ("load", "fetch")}
+
+    def failing(self, model: str) -> set[str]:
+        """Workers on which a step for it isn't tried again yet."""
+        return {worker for name, worker in self._failed if name == model and self._waits((name, worker))}
+
+    def paused(self) -> str:
+        """Why nothing may be moved now; empty: it may."""
+        return self._paused()
 
     def _plan(self) -> Repairs:
         now, models = time.time(), self._registry.all_named()
@@ -157,6 +174,9 @@ class Reconciler:
                 fetched = step.do == "fetch"
                 it = StandIn(step.model, worker.name, step.instead_of, step.processor, fetched, time.time())
                 await asyncio.to_thread(self._stand_ins.add, it)
+            return
+        if step.do == "unload":
+            await self._actuator.unload(step.model, worker)
             return
         stand_in = self._stand_ins.of(step.model, worker.name)
         if step.do == "release" and stand_in is not None and step.model in worker.present:

@@ -15,6 +15,7 @@ from cluster_ai.gateway.models.memory import Memory
 from cluster_ai.gateway.models.stand_ins import StandIns
 from cluster_ai.gateway.relay import LostError
 from cluster_ai.placement.memory import Need, Runs, Shape, of_weights
+from cluster_ai.placement.repair import LOAD
 from cluster_ai.placement.room import Budget, Held, Processor, Seat, Wanted
 from cluster_ai.settings import CatalogModel, GatewaySettings
 from cluster_ai.sizes import format_size
@@ -77,7 +78,8 @@ class Registry:
         stand_in = self._stand_ins.of(name, worker.name)
         why = "" if name in worker.placed else "not placed there"
         if stand_in is not None:
-            why = f"stands in for {stand_in.instead_of}"
+            lost = stand_in.instead_of
+            why = "added, for there is much to do" if lost == LOAD else f"stands in for {lost}"
         if worker.state in (State.DOWN, State.JOINING):
             return Copy(worker.name, "missing", f"the worker is {worker.state.value}: {worker.reason}")
         if worker.state is State.DRAINING:

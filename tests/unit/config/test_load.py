@@ -20,8 +20,10 @@ from cluster_ai.config.model import (
     Packages,
     Policy,
     Rollout,
+    Scale,
     Scheduler,
     Ssh,
+    Window,
 )
 from cluster_ai.errors import ConfigError
 
@@ -176,3 +178,11 @@ def test_keys_that_are_kept_beside_the_file_are_the_ones_to_believe(tmp_path: Pa
     assert load_text(SEED, tmp_path / "cluster.yaml").ssh.known_hosts == tmp_path / "known_hosts"
     named = load_text(SEED + "  ssh: {known_hosts: ./other}\n", tmp_path / "cluster.yaml")
     assert named.ssh.known_hosts == tmp_path / "other"
+
+
+def test_how_a_model_is_scaled() -> None:
+    said = "scale: {max: 2, idle: '2h', schedule: [{days: fri-mon, from: '22:30', to: '06:00', replicas: 2}]}"
+    scale = load_text(SEED.replace("replicas: 2", said), "cluster.yaml").models[0].scale
+    window = Window((4, 5, 6, 0), 22 * 60 + 30, 6 * 60, 2)
+    assert scale == Scale(2, None, None, 600.0, 7200.0, 1800.0, (window,), False)
+    assert load_text(SEED, "cluster.yaml").models[0].scale is None

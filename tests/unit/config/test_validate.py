@@ -181,6 +181,22 @@ def test_what_is_no_mapping_is_told_how_to_begin(text: str) -> None:
         (changed("replicas: 2", "source: nowhere.gguf"), "14:15", "nowhere.gguf is not there"),
         (changed("replicas: 2", "quantize: q8_0"), "14:7", "stands without source"),
         (
+            changed("replicas: 2", "scale: {max: 9}"),
+            "14:20",
+            "found 9, allowed: from 1, its replicas, to 2, the workers",
+        ),
+        (
+            changed("replicas: 2", "scale: {max: 2, schedule: [{from: '08:00', to: '9:00', replicas: 1}]}"),
+            "14:54",
+            "a time of day in quotes",
+        ),
+        (
+            changed("replicas: 2", "scale: {max: 1, schedule: [{from: '08:00', to: '09:00', replicas: 2}]}"),
+            "14:73",
+            "found 2, allowed: at most 1, as max says",
+        ),
+        (changed("replicas: 2", "replicas: all\n      scale: {max: 2}"), "15:7", "stands beside replicas: all"),
+        (
             SEED + "  gateway: {port: 8786}\n",
             "16:19",
             "port 8786 on scheduler.cluster.ai belongs to cluster.scheduler.port",

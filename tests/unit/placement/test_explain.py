@@ -65,7 +65,7 @@ def test_a_drained_worker_is_not_chosen_and_an_unknown_one_neither() -> None:
 
 def test_a_stand_in_says_for_whom() -> None:
     found = why(seat("a", closed="the worker is down: gone"), seat("b", held=HERE), stand_ins={"b": "a"})
-    assert found["b"].why == "stands in for a, in RAM, 8 GB"
+    assert found["b"].why == "stands in for a: in RAM, 8 GB"
     assert found["a"].why == "placed there: its replica; now: the worker is down: gone"
     assert [it.holds for it in found.values()] == [True, True]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -91,6 +93,56 @@ class Status(BaseModel):
     workers: list[WorkerInfo]
 
 
+class ScalingDecision(BaseModel):
+    """replicas: those in memory, or getting there."""
+
+    at: str = Field(description="UTC.")
+    model: str
+    replicas_before: int
+    replicas_after: int
+    reason: str
+    dry_run: bool = Field(description="It was only told, as cluster.yaml wants it for this model.")
+
+
+class Scaling(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "decisions": [
+                        {
+                            "at": "2026-11-30T08:14:00Z",
+                            "model": "llama2:13b",
+                            "replicas_before": 1,
+                            "replicas_after": 2,
+                            "reason": "a forecast of 6 requests at once, 4 a replica",
+                            "dry_run": False,
+                        }
+                    ]
+                }
+            ]
+        }
+    )
+
+    decisions: list[ScalingDecision] = Field(description="Since the gateway's start, the newest first.")
+
+
+def scaling(parts: Parts) -> Scaling:
+    return Scaling(
+        decisions=[
+            ScalingDecision(
+                at=datetime.fromtimestamp(it.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                model=it.model,
+                replicas_before=it.before,
+                replicas_after=it.after,
+                reason=it.reason,
+                dry_run=it.dry_run,
+            )
+            for it in reversed(parts.autoscaler.decided)
+        ]
+    )
+
+
 def status(parts: Parts) -> Status:
     view = parts.membership.view
     members = view.members if view is not None else {}
@@ -161,5 +213,14 @@ def routes(parts: Parts) -> APIRouter:
     )
     async def cluster_metrics() -> Metrics:
         return metrics(parts)
+
+    @router.get(
+        "/scaling",
+        summary="What the autoscaler decided, and why",
+        operation_id="getScaling",
+        responses=refusals(),
+    )
+    async def cluster_scaling() -> Scaling:
+        return scaling(parts)
 
     return router

@@ -25,6 +25,7 @@ from cluster_ai.gateway.health import HealthWatch
 from cluster_ai.gateway.identity.audit import Audit
 from cluster_ai.gateway.identity.logins import Logins
 from cluster_ai.gateway.metering import Meter
+from cluster_ai.gateway.models.autoscaler import Autoscaler
 from cluster_ai.gateway.models.changes import Changes
 from cluster_ai.gateway.models.memory import Memory
 from cluster_ai.gateway.models.registry import Registry
@@ -95,6 +96,7 @@ class Parts:
     memory: Memory
     known: Registry
     stand_ins: StandIns
+    autoscaler: Autoscaler
     logins: Logins
     audit: Audit
 
