@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cluster_ai import layout, settings
-from cluster_ai.config.model import Config, Engine, Host, Model, Scale, Worker, hosts
+from cluster_ai.config.model import Config, Host, Worker, hosts
 from cluster_ai.metrics.rules import rules
-from cluster_ai.placement.need import budget, need
+from cluster_ai.placement.need import budget
 from cluster_ai.release.alertmanager import alertmanager
+from cluster_ai.release.catalog import catalog, context, options
 from cluster_ai.release.ports import ports
 from cluster_ai.release.service import Unit, address, any_address, url
 
@@ -83,18 +84,6 @@ def _scheduler_url(config: Config) -> str:
     return url("tls", config.scheduler.host, config.scheduler.port)
 
 
-def _context(config: Config, model: Model) -> int:
-    return int(model.options.get("num_ctx", config.engine.context_length))
-
-
-def _options(config: Config, model: Model) -> dict[str, Any]:
-    """With the context size in any case: OpenAI's and Anthropic's clients can't ask for one, so it must be the model's.
-
-    Else a model that brings another one along would be loaded anew for each client of the other kind.
-    """
-    return {"num_ctx": _context(config, model), **model.options}
-
-
 def _host(
     config: Config, placement: Placement, host: Host, wanted: tuple[Unit, ...], blobs: Mapping[str, str]
 ) -> settings.HostSettings:
@@ -119,7 +108,7 @@ def _host(
         models=tuple(
             settings.PlacedModel(
                 *(p.model, p.processor, blobs.get(p.model)),
-                options=_options(config, models[p.model]),
+                options=options(config, models[p.model]),
                 quantize=models[p.model].quantize,
             )
             for p in placed
@@ -149,50 +138,19 @@ def _gateway(config: Config, placement: Placement, blobs: Mapping[str, str]) -> 
             )
             for worker in config.workers
         ),
-        models={model.name: _context(config, model) for model in config.models},
+        models={model.name: context(config, model) for model in config.models},
         tasks=str(layout.TASKS_SOCKET),
         rollouts=str(layout.ROLLOUTS),
         context=config.gateway.context,
         limits=settings.LimitSettings(**dataclasses.asdict(config.gateway.limits)),
         traces=config.monitoring.traces,
-        catalog=tuple(_catalog(config, model, blobs.get(model.name)) for model in config.models),
+        catalog=catalog(config, blobs),
         kv_cache=config.engine.kv_cache_type,
         blobs=str(layout.BLOBS),
         lease=str(layout.LEASE),
         oidc=_oidc(config),
         prometheus=url("http", "127.0.0.1", config.monitoring.port),
         shows=_shows(config),
-    )
-
-
-def _catalog(config: Config, model: Model, blob: str | None) -> settings.CatalogModel:
-    found = need(model, config.engine)
-    return settings.CatalogModel(
-        name=model.name,
-        replicas=None if model.replicas == "all" else model.replicas,
-        memory=found.memory,
-        why=found.why,
-        weights=found.weights,
-        cache=found.cache,
-        source=model.source.name if model.source else None,
-        blob=blob,
-        options=_options(config, model),
-        quantize=model.quantize,
-        scale=_scale(model.scale, model.replicas, config.engine) if model.scale and model.replicas != "all" else None,
-    )
-
-
-def _scale(scale: Scale, replicas: int, engine: Engine) -> settings.ScaleSettings:
-    return settings.ScaleSettings(
-        min=replicas,
-        max=scale.max,
-        in_flight=scale.in_flight or engine.parallel,
-        queue_time=scale.queue_time,
-        cool_down=scale.cool_down,
-        idle=scale.idle,
-        ahead=scale.ahead,
-        schedule=tuple(settings.WindowSettings(*dataclasses.astuple(window)) for window in scale.schedule),
-        dry_run=scale.dry_run,
     )
 
 
