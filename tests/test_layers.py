@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "deploys": set(),
     "provision": {"config", "inventory", "deploys"},
     "rollout": {
+        "audit",
         "config",
         "placement",
         "release",

@@ -19,7 +19,7 @@ REPAIRED = "audit.repaired"  # what a line says that was written after half a on
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """who did what, on what, from where (an address), by which request; result: done, refused or failed.
+    """who did what, on what, from where (an address), by which request; result: begun, done, refused or failed.
 
     Never a password, key or token.
     """

@@ -14,6 +14,7 @@ import re
 import socket
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cluster_ai.audit.chain import Event
@@ -38,6 +39,7 @@ _CHANGING = frozenset(
         "join-token",
     )
 )
+_LEADING = frozenset(("apply", "rollback", "rollouts"))  # also told when they begin: the head gets a copy at their end
 _LOOKING = frozenset(("list", "show", "status"))
 _USERINFO = re.compile(r"//[^/@\s]*@")
 _NAMES_ALONE = 2  # words after `secrets` that are told: what is done, and the secret's name
@@ -66,6 +68,8 @@ def audited(config: Path, words: Sequence[str]) -> Iterator[list[int]]:
     """Around a command; it puts its exit code into the list. Where there is no cluster.yaml, nothing is kept."""
     event = event_of(words)
     ended: list[int] = []
+    if event is not None and words[0] in _LEADING and config.exists():
+        _write(folder_of(config), replace(event, result="begun"))
     try:
         yield ended
     finally:
@@ -73,8 +77,7 @@ def audited(config: Path, words: Sequence[str]) -> Iterator[list[int]]:
             code = ended[0] if ended else ExitCode.INTERNAL
             result = "done" if code == ExitCode.OK else "failed"
             note = "" if code == ExitCode.OK else f"exit code {int(code)}"
-            told = Event(event.who, event.what, event.on, event.address, result, event.role, note=note)
-            _write(folder_of(config), told)
+            _write(folder_of(config), replace(event, result=result, note=note))
 
 
 def _write(folder: Path, event: Event) -> None:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster_ai import layout
+from cluster_ai.host.certificates import ends
 from cluster_ai.host.faults import KINDS
 from cluster_ai.host.verify import Found
-from cluster_ai.metrics.names import DRIFT, DRIFT_CHECKED
+from cluster_ai.metrics.names import CERTIFICATE_END, DRIFT, DRIFT_CHECKED
 from cluster_ai.metrics.text import exposition
 
 
@@ -23,6 +24,8 @@ class Places:
     repairs: Path = Path(layout.DRIFT)
     stamp: Path = Path(layout.HOST_STAMP)
     metrics: Path = Path(layout.TEXTFILES / "cluster-ai.prom")
+    tls: Path = Path(layout.TLS)
+    credentials: Path = Path(layout.CREDENTIALS)
 
 
 def record(found: Found, places: Places = Places()) -> None:
@@ -36,12 +39,13 @@ def record(found: Found, places: Places = Places()) -> None:
     if lost and places.stamp.exists():
         _write(places.stamp, f"{layout.DRIFTED}{'; '.join(lost)}\n")
     if places.metrics.parent.is_dir():  # else there is no node_exporter, which is told as a fault of its own
-        _write(places.metrics, _exposition(found))
+        _write(places.metrics, _exposition(found, places))
 
 
-def _exposition(found: Found) -> str:
+def _exposition(found: Found, places: Places) -> str:
     counts = {f'kind="{kind}"': float(len(found.of(kind))) for kind in KINDS}
-    return exposition({DRIFT: counts, DRIFT_CHECKED: {"": round(found.at, 3)}})
+    ending = {f'certificate="{what}"': end for what, end in ends(places.tls, places.credentials).items()}
+    return exposition({DRIFT: counts, DRIFT_CHECKED: {"": round(found.at, 3)}, CERTIFICATE_END: ending})
 
 
 def _write(path: Path, text: str) -> None:

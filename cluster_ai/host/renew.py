@@ -18,7 +18,7 @@ from cluster_ai.deploys import receiver
 from cluster_ai.errors import HostError
 from cluster_ai.settings import RenewSettings
 from cluster_ai.tls.live import Live, worded
-from cluster_ai.tls.validity import Validity, validity
+from cluster_ai.tls.validity import Validity, of_pem
 
 TIMEOUT = 30  # seconds
 RESTART = 60.0  # seconds within which an issuer that restarts, as with a new key of its own, listens again
@@ -87,16 +87,13 @@ def _connected(told: RenewSettings, place: Path) -> http.client.HTTPSConnection:
 
 def _life(cert: Path) -> Validity:
     try:
-        return validity(ssl.PEM_cert_to_DER_cert(cert.read_text().partition("-----END CERTIFICATE-----")[0] + END))
+        return of_pem(cert.read_text())
     except (OSError, ValueError) as error:
         raise HostError(
             f"this host's certificate can't be read: {error}",
             where=str(cert),
             remedy="cluster-ai apply gives it a new one",
         ) from error
-
-
-END = "-----END CERTIFICATE-----\n"
 
 
 def _days(seconds: float) -> str:

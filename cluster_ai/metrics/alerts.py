@@ -206,6 +206,19 @@ ALERTS = (
         "`systemctl status cluster-ai-verify.timer cluster-ai-verify` there; `cluster-ai verify` looks now.",
     ),
     Alert(
+        "CertificateEnds",
+        "critical",
+        'cluster_certificate_end_timestamp_seconds{certificate="host"} - time() < 2 * 86400'
+        ' or cluster_certificate_end_timestamp_seconds{certificate!="host"} - time() < 14 * 86400',
+        "10m",
+        "The certificate ({{ $labels.certificate }}) of {{ $labels.host }} ends in {{ $value | humanizeDuration }}",
+        "A host renews its own after half a week; it has failed for more than a day now. The one for people "
+        "(`security.tls.certificate`) is yours to renew, and `cluster-ai apply` makes another issuing CA. Once it has "
+        "ended, others refuse the host, or clients the gateway.",
+        "host: `systemctl status cluster-ai-renew` there says why; `cluster-ai apply` gives it a new one. people: put "
+        "the new file in place, `cluster-ai secrets set tls_key`, then apply. issuing: `cluster-ai apply`.",
+    ),
+    Alert(
         "RolloutWaits",
         "warning",
         'cluster_rollout_state{state=~"paused|interrupted|failed"} == 1',

@@ -229,6 +229,14 @@ DRIFT_CHECKED = Metric(
     "cluster_drift_checked_timestamp_seconds", "gauge", "When the host last checked itself, in seconds since 1970."
 )
 
+CERTIFICATE_END = Metric(
+    "cluster_certificate_end_timestamp_seconds",
+    "gauge",
+    "When a certificate on the host ends, in seconds since 1970, as of its last check of itself (certificate=host, "
+    "people: the one that cluster.yaml names; issuing: the CA that renews hosts' certificates, on the head).",
+    ("certificate",),
+)
+
 ROLLOUT_STATE = Metric(
     "cluster_rollout_state",
     "gauge",
@@ -242,7 +250,7 @@ ROLLOUT_STARTED = Metric(
 )
 
 # Of each host, by its node_exporter; all others are the gateway's.
-HOST_METRICS = (DRIFT, DRIFT_CHECKED, ROLLOUT_STATE, ROLLOUT_HOSTS, ROLLOUT_STARTED)
+HOST_METRICS = (DRIFT, DRIFT_CHECKED, CERTIFICATE_END, ROLLOUT_STATE, ROLLOUT_HOSTS, ROLLOUT_STARTED)
 MODEL_REPAIRS = Metric(
     "model_repairs_total",
     "counter",

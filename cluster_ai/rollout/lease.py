@@ -94,10 +94,10 @@ class Head:
     argv: tuple[str, ...]
     sudo_password: str | None = field(default=None, repr=False)
 
-    def order(self, do: str, told: dict[str, Any]) -> dict[str, Any]:
-        """Raises HostError where it can't be asked."""
+    def order(self, do: str, told: dict[str, Any], script: str = _SCRIPT, what: str = "the lease") -> dict[str, Any]:
+        """Raises HostError where it can't be asked, or can't keep what it is told."""
         packed = base64.b64encode(zlib.compress(json.dumps(told).encode()))  # an argument may have 128 kB
-        words = ("python3", "-c", _SCRIPT, do, str(layout.STATE), packed.decode())
+        words = ("python3", "-c", script, do, str(layout.STATE), packed.decode())
         reply = ssh.run([ssh.Call(self.name, self.argv, shlex.join(words))], sudo_password=self.sudo_password)[
             self.name
         ]
@@ -108,7 +108,7 @@ class Head:
         except (ValueError, IndexError, TypeError):
             last = (reply.stderr.strip().splitlines() or [f"exit code {reply.returncode}"])[-1]
             raise HostError(
-                f"can't keep the lease: {last}",
+                f"can't keep {what}: {last}",
                 where=self.name,
                 remedy=f"see that root may write to {layout.STATE} there",
             ) from None

@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster_ai.audit.file import AuditFile
 from cluster_ai.config.groups import policies
 from cluster_ai.config.model import Config
 from cluster_ai.errors import HostError
 from cluster_ai.rollout import credentials, lock
+from cluster_ai.rollout.audit_copy import copy
 from cluster_ai.rollout.journal import Change, Intent, Journal, Rollout, State
 from cluster_ai.rollout.lease import Head, Lease
 from cluster_ai.rollout.lock import user
@@ -100,6 +102,7 @@ def leased(scope: Scope, journal: Journal, command: str) -> Iterator[Record]:
         finally:
             if record.id and record.now_state() == "running":
                 record.end("interrupted", "stopped in the midst of it")
+            record.keep_log(scope)
 
 
 @dataclass
@@ -134,6 +137,15 @@ class Record:
 
     def end(self, state: State, reason: str = "") -> None:
         self.journal.set_state(self.id, state, reason)
+
+    def keep_log(self, scope: Scope) -> None:
+        """What was done from here is on the head, too."""
+        head = head_of(scope)
+        try:
+            copy(head, AuditFile(folder(scope.config.path) / "audit"))
+        except (HostError, OSError) as error:
+            if self.id:
+                self.step("copy the audit log", head.name, "failed", str(error))
 
     def now(self) -> Rollout | None:
         return self.journal.get(self.id) if self.id else None

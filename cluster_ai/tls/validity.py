@@ -6,6 +6,7 @@ from calendar import timegm
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+_END = "-----END CERTIFICATE-----\n"
 _SEQUENCE, _UTC_TIME, _GENERALIZED_TIME, _VERSION = 0x30, 0x17, 0x18, 0xA0
 
 
@@ -34,6 +35,13 @@ def validity(der: bytes) -> Validity:
     if tag != _SEQUENCE:
         raise ValueError("no certificate")
     return Validity(begin, end)
+
+
+def of_pem(text: str) -> Validity:
+    """Of the first certificate in it. Raises ValueError where there is none."""
+    import ssl
+
+    return validity(ssl.PEM_cert_to_DER_cert(text.partition(_END)[0] + _END))
 
 
 def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:

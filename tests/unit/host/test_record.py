@@ -10,6 +10,7 @@ from cluster_ai import layout
 from cluster_ai.host.faults import KINDS, Fault
 from cluster_ai.host.record import Places, record
 from cluster_ai.host.verify import Found
+from cluster_ai.security import ca
 
 CLEAN = Found("d" * 64, (), 1_700_000_000.0)
 DRIFTED = Found(
@@ -28,7 +29,8 @@ DRIFTED = Found(
 def places(tmp_path: Path) -> Places:
     (tmp_path / "metrics").mkdir()
     (tmp_path / "stamp").write_text("s" * 64 + "\n")
-    return Places(*(tmp_path / name for name in ("verify.json", "drift", "stamp", "metrics/cluster-ai.prom")))
+    names = ("verify.json", "drift", "stamp", "metrics/cluster-ai.prom", "tls", "credentials")
+    return Places(*(tmp_path / name for name in names))
 
 
 def samples(text: str) -> dict[str, float]:
@@ -65,6 +67,25 @@ def test_a_host_that_is_right_again_has_nothing_left_to_repair_and_keeps_its_sta
 
 
 def test_a_host_without_node_exporter_and_without_a_stamp_is_noted_all_the_same(tmp_path: Path) -> None:
-    places = Places(*(tmp_path / name for name in ("verify.json", "drift", "stamp", "absent/cluster-ai.prom")))
+    names = ("verify.json", "drift", "stamp", "absent/cluster-ai.prom", "tls", "credentials")
+    places = Places(*(tmp_path / name for name in names))
     record(DRIFTED, places)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["drift", "verify.json"]
+
+
+def test_prometheus_is_told_when_each_certificate_ends(places: Places) -> None:
+    issuing = ca.delegate(ca.create("test"), "test")
+    pair = ca.issue(issuing, "h1", ["h1"], "head")
+    places.tls.mkdir()
+    places.credentials.mkdir()
+    (places.tls / layout.CERT).write_bytes(pair.cert)  # with the CA's behind it
+    (places.credentials / layout.ISSUING_CERT).write_bytes(issuing.cert)
+    (places.credentials / layout.PUBLIC_CERT).write_bytes(b"")  # none was given
+    record(CLEAN, places)
+    found = {
+        sample.labels["certificate"]: sample.value
+        for family in text_string_to_metric_families(places.metrics.read_text())
+        for sample in family.samples
+        if "certificate" in sample.labels
+    }
+    assert found == {"host": ca.expiry(pair.cert).timestamp(), "issuing": ca.expiry(issuing.cert).timestamp()}
