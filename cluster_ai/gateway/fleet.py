@@ -139,6 +139,8 @@ class Worker:
         self.leaving = False  # Dask is closing it gracefully
         self.flights: set[Flight] = set()
         self.suspect = asyncio.Event()  # a request met a fault: check now
+        self.used: dict[str, float] = {}  # by model: when it last answered, seconds since 1970
+        self.lacks: frozenset[str] = frozenset()  # models that it had in memory before its engine was away
         self.speeds: dict[str, float] = {}  # by model: tokens per second of one answer, a moving average
         self.on_cards = frozenset(canonical(m) for m in upstream.on_gpu)
         self.breaker = CLOSED
@@ -321,6 +323,7 @@ class Fleet:
         """After an answer of the worker: it has the model in memory, and this was its speed, where one can tell."""
         if model not in worker.loaded:  # the checks will see it a moment later
             worker.loaded |= {model}
+        worker.used[model] = time.time()
         speed = usage.tokens_per_second
         if speed is not None and usage.tokens >= TIMED:
             known = worker.speeds.get(model, speed)
@@ -350,6 +353,7 @@ class Fleet:
         if worker.health.answered is False:  # back from the dead: what failed before says nothing of it now
             worker.breaker = CLOSED
             self._take_in(worker, time.monotonic())
+            worker.lacks = worker.loaded
         worker.health = worker.health.succeeded()
         worker.engine = engine
         worker.present = {m.name: m for m in engine.present}

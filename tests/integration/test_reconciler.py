@@ -80,3 +80,21 @@ async def test_while_a_rollout_goes_on_and_where_nothing_fits_it_only_tells(tmp_
             assert not site.log(worker="two")
             metrics = await (await site.client.get("/metrics")).text()
             assert f'model_replicas_short{{model="{NAME}"}} 1.0' in metrics
+
+
+async def test_an_engine_that_was_away_gets_back_what_it_had_in_memory(tmp_path: Path) -> None:
+    port = free_port()
+    with contextlib.ExitStack() as first:
+        one, process = first.enter_context(rig.ollama_engine(tmp_path / "one", port=port))
+        async with gateway(tmp_path, upstream("one", one, MODEL)) as site:
+            await until(lambda: is_(site, "one", "present"))
+            await site.ask("POST", f"/api/v1/models/{NAME}/load")
+            await until(lambda: is_(site, "one", "loaded"))
+            process.stop(kill=True)
+            await until(lambda: is_(site, "one", "missing"))
+            first.close()
+            first.enter_context(rig.ollama_engine(tmp_path / "one", port=port))
+            await until(lambda: is_(site, "one", "loaded"))
+            assert [it["reason"] for it in site.log(do="load", worker="one", done=True)] == [
+                "it was in memory before the engine was away"
+            ]

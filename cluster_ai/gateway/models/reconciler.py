@@ -23,7 +23,7 @@ from cluster_ai.gateway.models.registry import Registry
 from cluster_ai.gateway.models.stand_ins import StandIns
 from cluster_ai.placement import repair
 from cluster_ai.placement.repair import Repairs, Short, StandIn, Step
-from cluster_ai.placement.room import Processor
+from cluster_ai.placement.room import Held, Processor
 
 EVERY = 2.0  # seconds between two looks
 GRACE = 10.0  # seconds that a worker must be away before others take over, for an engine that only restarts
@@ -85,6 +85,23 @@ class Reconciler:
         self._tell(paused, plan.short)
         for step in plan.steps:
             self.begin(step)
+        if not paused:
+            for worker in self._fleet.active():
+                if worker.lacks:
+                    self._warm(worker)
+
+    def _warm(self, worker: Worker) -> None:
+        """Have an engine that was away get back what it had in memory, what was used last first, as far as it fits."""
+        seat = next(it for it in self._registry.seats() if it.worker == worker.name)
+        lacking = (worker.lacks & worker.present.keys()) - worker.loaded
+        worker.lacks = frozenset()
+        for name in sorted(lacking, key=lambda name: (-worker.used.get(name, 0.0), name)):
+            wanted = self._registry.wanted(name)
+            processor = seat.fits(wanted) if wanted else None
+            if wanted is not None and (processor or seat.budget is None):
+                seat = seat.with_model(name, Held(processor or "cpu", wanted.need.memory))
+                reason = "it was in memory before the engine was away"
+                self.begin(Step("load", name, worker.name, processor or "cpu", reason))
 
     def begin(self, step: Step) -> None:
         """Takes a step in the background, unless one is under way there, or has failed a moment ago."""
