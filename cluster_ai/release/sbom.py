@@ -1,6 +1,7 @@
 """What a release is made of, as a CycloneDX bill of materials, for scanners of vulnerabilities and of licences.
 
-It follows from the release alone: no time, and a serial number that is made of the digest.
+It follows from the release alone: no time, and a serial number that is made of the digest. A host's Debian packages
+are no part of a release; they come along where they were asked for on the host.
 """
 
 from __future__ import annotations
@@ -22,9 +23,15 @@ from cluster_ai import __version__
 from cluster_ai.release import wheels
 from cluster_ai.release.store import Store
 
+# Run on a host: its distribution, then its packages, a line each.
+INSTALLED = """\
+. /etc/os-release && echo "$ID $VERSION_ID" && \
+dpkg-query --show --showformat='${db:Status-Abbrev}\\t${Package}\\t${Version}\\t${Architecture}\\t${source:Package}\\n'
+"""
 
-def of(store: Store, digest: str, manifest: Mapping[str, Any]) -> str:
-    """JSON, indented."""
+
+def of(store: Store, digest: str, manifest: Mapping[str, Any], installed: str = "") -> str:
+    """JSON, indented. installed: what INSTALLED said on the host; empty: only what is of the release."""
     parts = manifest["parts"]
     packages = json.loads(store.member(parts["lib"], wheels.LIST))
     host = json.loads(store.member(parts["host"], "etc/host.json"))
@@ -44,8 +51,9 @@ def of(store: Store, digest: str, manifest: Mapping[str, Any]) -> str:
             *map(_package, packages),
             *_engine(manifest, host),
             *_models(manifest, _named(store, manifest, host)),
+            *_debian(installed),
         ],
-        serial_number=uuid5(NAMESPACE_URL, f"urn:sha256:{digest}"),
+        serial_number=uuid5(NAMESPACE_URL, f"urn:sha256:{digest}{installed}"),
         metadata=BomMetaData(component=release),
     )
     bom.register_dependency(release, bom.components)
@@ -105,6 +113,24 @@ def _models(manifest: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[C
             version=f"sha256:{sha256}",
             bom_ref=f"blob:{sha256}",
             hashes=[_sha256(sha256)],
+        )
+
+
+def _debian(installed: str) -> Iterator[Component]:
+    """https://github.com/package-url/purl-spec: type deb."""
+    first, *lines = installed.splitlines() or [""]
+    distribution = first.replace(" ", "-")
+    for words in (line.split("\t") for line in lines):
+        if len(words) != 5 or words[0].strip() != "ii":
+            continue
+        _, name, version, arch, source = words
+        qualifiers = {"arch": arch, "distro": distribution, **({"upstream": source} if source != name else {})}
+        yield Component(
+            name=name,
+            type=ComponentType.LIBRARY,
+            version=version,
+            bom_ref=f"deb:{name}:{arch}",
+            purl=PackageURL("deb", first.split(" ")[0], name, version, qualifiers),
         )
 
 

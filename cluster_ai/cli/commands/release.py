@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cluster_ai.cli.building import building
 from cluster_ai.cli.session import AskPassword, Json, look, say
 from cluster_ai.errors import ExitCode, HostError
+
+if TYPE_CHECKING:
+    from cluster_ai.config import Config
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -65,16 +68,36 @@ def build(
 def sbom(
     ctx: typer.Context,
     of: Annotated[str, typer.Argument(metavar="HOST|DIGEST", help="A host, or a digest, or how one begins.")],
+    debian: Annotated[
+        bool, typer.Option("--debian", help="With the packages that its host has now, which is asked for them.")
+    ] = False,
 ) -> None:
     """Print what a release is made of, as CycloneDX JSON; of a host, the release that was built last for it.
 
-    The same release gives the same bytes: neither times nor random numbers are in it.
+    The same release gives the same bytes: neither times nor random numbers are in it. With --debian, exit code 3: the
+    host can't be reached.
     """
     from cluster_ai.release import sbom
     from cluster_ai.release.store import Store
 
-    store = Store.of(ctx.obj.config())
-    print(sbom.of(store, *store.manifest(store.newest(of) or of)))
+    config = ctx.obj.config()
+    store = Store.of(config)
+    digest, manifest = store.manifest(store.newest(of) or of)
+    print(sbom.of(store, digest, manifest, _installed(config, manifest["host"]) if debian else ""))
+
+
+def _installed(config: Config, host: str) -> str:
+    """Raises ConfigError for a host that cluster.yaml doesn't have, HostError."""
+    from cluster_ai.provision import ssh
+    from cluster_ai.release.sbom import INSTALLED
+    from cluster_ai.rollout.scope import Scope
+
+    reply = ssh.run(ssh.calls(Scope(config, (host,)).argv(), INSTALLED, as_root=False))[host]
+    if isinstance(reply, HostError):
+        raise reply
+    if reply.returncode:
+        raise HostError("can't tell its packages", where=host, remedy=reply.stderr.strip()[-300:])
+    return reply.text
 
 
 @app.command()

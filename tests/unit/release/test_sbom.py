@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from cluster_ai.cli.main import main
 from cluster_ai.config import hosts
 from cluster_ai.errors import ExitCode
 from cluster_ai.placement.place import place
+from cluster_ai.provision import ssh
 from cluster_ai.release import wheels
 from cluster_ai.release.build import desired
 from cluster_ai.release.model import HostFacts, Release
 from cluster_ai.release.store import Store
+from cluster_ai.rollout.scope import Scope
 from tests.unit.release.conftest import Cluster
 
 METADATA = "Metadata-Version: 2.4\nName: Small.Package\nVersion: 1.0\nLicense-Expression: MIT\n"
@@ -80,3 +83,23 @@ def test_a_release_that_is_not_here_is_named(cluster: Cluster, capsys: pytest.Ca
     built(cluster)
     assert main(["--config", str(cluster.path), "release", "sbom", "nobody"]) == ExitCode.CONFIG
     assert "no release with this digest" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(shutil.which("dpkg-query") is None, reason="needs dpkg")
+def test_the_packages_that_its_host_has_come_along_where_they_are_asked_for(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This machine is in the place of the host: what is run there is run here."""
+    monkeypatch.setattr(ssh, "remote_command", lambda script, **_: script)
+    monkeypatch.setattr(Scope, "argv", lambda self: {host.name: ("sh", "-c") for host in self.hosts})
+    host = next(iter(built(cluster)))
+    bare = json.loads(told(cluster, host, capsys))
+    assert main(["--config", str(cluster.path), "release", "sbom", host, "--debian"]) == ExitCode.OK
+    text = capsys.readouterr().out
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    found = json.loads(text)
+    own = {it["bom-ref"] for it in bare["components"]}
+    packages = {it["name"]: it for it in found["components"] if it["bom-ref"] not in own}
+    assert packages["dpkg"]["purl"].startswith("pkg:deb/debian/dpkg@")
+    assert "distro=debian-" in packages["dpkg"]["purl"]
+    assert found["serialNumber"] != bare["serialNumber"]
