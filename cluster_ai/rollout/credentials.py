@@ -50,8 +50,8 @@ def _sealed(config: Config) -> str:
     tls = config.security.tls
     public = tls.certificate.read_bytes() if tls.enabled and tls.certificate else b""
     secrets = (config.path.resolve().parent / "secrets.yaml").read_bytes()
-    oidc = repr(config.security.oidc).encode()
-    return " ".join(hashlib.sha256(it).hexdigest() for it in (secrets, public, oidc))
+    told = (repr(it).encode() for it in (config.security.oidc, config.monitoring.alerts.mail))
+    return " ".join(hashlib.sha256(it).hexdigest() for it in (secrets, public, *told))
 
 
 def of_host(all_sums: Mapping[str, str], host: Host) -> dict[str, str]:

@@ -17,6 +17,7 @@ from cluster_ai.release.alertmanager import alertmanager
 from cluster_ai.release.ports import ports
 from cluster_ai.release.render import prometheus
 from cluster_ai.release.units import units
+from cluster_ai.rollout.credentials import sums
 from cluster_ai.security.credentials import for_head, load_or_create
 from cluster_ai.security.vault import PASSWORD, Vault
 
@@ -96,3 +97,13 @@ def test_the_head_gets_what_the_vault_has_and_a_password_that_is_missing_is_told
     assert (files[layout.ALERTS_TOKEN], files[layout.ALERTS_PASSWORD]) == (b"t", b"m")
     without = for_head(load_or_create(configured("", tmp_path)))
     assert without[layout.ALERTS_PASSWORD] == b""
+
+
+def test_a_receiver_that_is_new_in_the_configuration_brings_its_password_to_the_head(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PASSWORD, "x")
+    Vault(tmp_path).write({"alerts_mail_password": "m"})
+    before = sums(configured("", tmp_path))
+    after = sums(configured(MAIL, tmp_path))
+    assert {name for name in after if after[name] != before[name]} == {layout.ALERTS_PASSWORD}
