@@ -278,6 +278,7 @@ def _worker(config: Config, worker: Worker) -> Unit:
         environment={**_dask_comm(), "CLUSTER_AI_WORKER_SETTINGS": "etc/worker.json"},
         devices=resources.gpu > 0,
         code_writing=True,
-        service="KillMode=mixed\n",  # the nanny ends its worker
+        service="KillMode=mixed\n"  # the nanny ends its worker
+        "OOMPolicy=continue\n",  # a task that takes too much memory ends, and nothing else
     )
     return Unit(layout.WORKER, text, ("etc/worker.json",), ("app", "lib"))

@@ -23,6 +23,7 @@ GROUP = "cluster_ai.tasks"
 
 def main() -> int:
     told = json.load(sys.stdin)
+    Path("/proc/self/oom_score_adj").write_text("1000")  # of all in the worker's cgroup, this goes first
     if told["memory"]:
         resource.setrlimit(resource.RLIMIT_AS, (told["memory"], told["memory"]))
     os.set_inheritable(int(os.environ[PIPE]), False)  # what the function starts needn't end before the worker goes on

@@ -262,6 +262,7 @@ class Journal:
     def forget(self, older: float) -> int:
         """Those that ended longer ago than so many seconds; how many they were."""
         with Transaction(self._db):
+            self._db.execute("DELETE FROM spent WHERE ended < ?", (self._clock() - older,))  # no gateway ever asked
             return self._db.execute(
                 "DELETE FROM tasks WHERE ended < ? AND (batch IS NULL OR batch NOT IN"
                 " (SELECT id FROM batches WHERE state IN ('validating', 'in_progress', 'finalizing', 'cancelling')))",

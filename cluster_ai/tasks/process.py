@@ -1,9 +1,14 @@
-"""A task's own process: its memory is bounded, it can be stopped, and it says how far it is."""
+"""A task's own process: its memory is bounded, it can be stopped, and it says how far it is.
+
+The bound is the task's own `memory`, as an rlimit of this process; and around all that it starts, the memory of the
+worker's service, as systemd's cgroup has it. Where that is used up, the kernel ends the task and not the worker.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -56,7 +61,14 @@ def run(
             child.communicate()
             listening.join()
     if child.returncode:
-        last = err.decode(errors="replace").strip().splitlines()[-1:] or [f"exit status {child.returncode}"]
+        last = err.decode(errors="replace").strip().splitlines()[-1:] or [ended(child.returncode)]
         error = f"{order['payload'].get('function', order['kind'])}: {last[0]}"
         raise FinalError(error) if child.returncode == REFUSED else RuntimeError(error)
     return json.loads(out)
+
+
+def ended(code: int) -> str:
+    """How a process ended that said nothing itself."""
+    if code == -signal.SIGKILL:
+        return "killed, as when the worker's memory (resources.memory in cluster.yaml) is used up"
+    return f"ended by signal {-code}" if code < 0 else f"exit status {code}"

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import urllib.error
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,31 @@ def test_a_batch_outlives_the_end_of_everything_and_each_line_is_answered_once(s
         assert served.ask("/api/v1/tasks")["tasks"] == []
         until(lambda: served.ask("/api/v1/usage")["total"]["completion_tokens"], what="the account has them")
         until(lambda: served.ask("/api/v1/usage")["total"]["requests"] == 16)
+
+
+def test_a_gateway_that_is_killed_loses_no_task_and_doubles_none(served: Served) -> None:
+    task = {"kind": "ai_inference", "payload": {"model": rig.MODEL, "prompt": "Hi"}}
+
+    def submitted(number: int) -> str | None:
+        """None: nobody said that it was taken."""
+        try:
+            return str(served.ask("/api/v1/tasks", task, **{"Idempotency-Key": f"k{number}"})["id"])
+        except (OSError, HTTPException):
+            return None
+
+    numbers = range(60)
+    with served.site.manager("w1"):
+        with served.gateway() as gateway, ThreadPoolExecutor(4) as pool:
+            first = []
+            for it in pool.map(submitted, numbers):
+                first.append(it)
+                if len(first) == 20:
+                    gateway.stop(kill=True)
+        assert None in first[20:]
+        with served.gateway():
+            second = [submitted(number) for number in numbers]
+            assert [then for then, now in zip(first, second, strict=True) if then not in (None, now)] == []
+            assert {it["id"] for it in served.ask("/api/v1/tasks?limit=1000")["tasks"]} == set(second)
 
 
 def test_who_may_use_some_models_makes_batches_of_those_alone(served: Served) -> None:

@@ -81,7 +81,7 @@ def test_what_no_worker_can_run_is_refused_with_what_each_lacks(here: Site, tmp_
         assert said["message"] == "tasks[0]: no worker can run it: w1 lacks gpu 0 of 2"
 
 
-@pytest.mark.parametrize("victim", ["scheduler", "manager", "worker"])
+@pytest.mark.parametrize("victim", ["scheduler", "manager", "worker", "all"])
 def test_whoever_is_killed_no_task_is_lost_and_none_that_may_not_begins_twice(
     here: Site, tmp_path: Path, victim: str
 ) -> None:
@@ -95,13 +95,17 @@ def test_whoever_is_killed_no_task_is_lost_and_none_that_may_not_begins_twice(
         again = here.submit(*(note(tmp_path, f"again {n}", idempotent=True) for n in range(5)))
         until(lambda: here.ask("GET", "/counts")["counts"]["sent"] == 11, what="all are with Dask")
 
-        {"scheduler": scheduler, "manager": manager, "worker": worker}[victim].stop(kill=True)
+        parts = {"scheduler": scheduler, "manager": manager, "worker": worker}
+        victims = set(parts) if victim == "all" else {victim}
         if victim == "scheduler":
-            worker.stop(kill=True)  # it ends by itself then, but gives its thread half a minute
+            victims.add("worker")  # it ends by itself then, but gives its thread half a minute
+        for name in victims:
+            parts[name].stop(kill=True)
+        if "scheduler" in victims:
             stack.enter_context(here.scheduler())
-        if victim in ("scheduler", "worker"):
+        if "worker" in victims:
             stack.enter_context(here.worker("w1"))
-        if victim == "manager":
+        if "manager" in victims:
             stack.enter_context(here.manager("w1"))
         go.touch()
         until(lambda: here.ended(running, *waiting, *again), within=90, what="all tasks have ended")
@@ -125,7 +129,7 @@ def test_a_task_that_may_not_repeat_stays_with_its_worker_though_another_is_free
         workers = {name: stack.enter_context(here.worker(name)) for name in ("w1", "w2")}
         stack.enter_context(here.manager("w1", "w2"))
         here.submit(*(note(tmp_path, f"there {n}", until=both, idempotent=True) for n in range(2)))
-        until(lambda: len(evidence(tmp_path)) == 2, what="both workers are there")
+        until(lambda: len(evidence(tmp_path)) == 2, within=60, what="both workers are there")
         both.touch()
         ids = here.submit(*(note(tmp_path, f"running {n}", until=go) for n in range(2)))
         until(lambda: len(evidence(tmp_path)) == 4, what="each worker has one")
