@@ -18,7 +18,7 @@ def alertmanager(config: Config) -> str:
     alerts = config.monitoring.alerts
     receiver: dict[str, Any] = {"name": "people"}
     if alerts.webhook:
-        # An empty token is as good as none to whoever wants none.
+        # Where no token is wanted, the file has an empty line, and the header no token.
         authorization = {"credentials_file": f"{_CREDENTIALS}/{layout.ALERTS_TOKEN}"}
         receiver["webhook_configs"] = [{"url": alerts.webhook, "http_config": {"authorization": authorization}}]
     if alerts.mail:

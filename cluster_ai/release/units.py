@@ -184,10 +184,13 @@ def _alertmanager(config: Config) -> Unit:
         f"--web.listen-address=127.0.0.1:{config.monitoring.alerts.port}",
         *(f"--storage.path={layout.STATE}/alertmanager/data", "--cluster.listen-address="),
     ]
+    alerts = config.monitoring.alerts
+    token = (layout.ALERTS_TOKEN,) if alerts.webhook else ()
+    password = (layout.ALERTS_PASSWORD,) if alerts.mail and alerts.mail.user else ()
     text = service(
         *("alertmanager", "Alertmanager", command),
         memory=HEAD_MEMORY["alertmanager"],
-        credentials=(layout.ALERTS_TOKEN, layout.ALERTS_PASSWORD),
+        credentials=(*token, *password),
     )
     return Unit(layout.ALERTMANAGER, text, ("etc/alertmanager.yml",))
 

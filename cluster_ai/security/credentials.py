@@ -35,7 +35,7 @@ class Secrets:
     issuing: Pair
     renews: bool  # hosts renew their certificates by themselves
     gateway_token: str
-    alerts_token: str  # of monitoring.alerts.webhook; empty: it wants none
+    alerts_token: str  # of monitoring.alerts.webhook, a line: an empty one where it wants none
     alerts_password: str  # of monitoring.alerts.mail.user; empty: nobody logs in
     oidc_secret: str  # "" where no OpenID provider is named
     public: Pair | None  # what gateway and dashboard show to people; None: the head host's own
@@ -65,7 +65,7 @@ def load_or_create(config: Config) -> Secrets:
         issuing=issuing,
         renews=renews,
         gateway_token=new[TOKEN],
-        alerts_token=new.get(ALERTS_TOKEN, ""),
+        alerts_token=new.get(ALERTS_TOKEN, "") + "\n" if config.monitoring.alerts.webhook else "",
         alerts_password=_mail_password(config, new, where),
         oidc_secret=_oidc_secret(config, new, where),
         public=_public(config, new, where),

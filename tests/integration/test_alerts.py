@@ -85,7 +85,7 @@ def test_an_alert_reaches_the_webhook_with_its_token_and_what_to_do_and_so_does_
     port, prometheus_port = free_port(), free_port()
     with chat() as webhook:
         config = configured(f"webhook: '{webhook.url}', port: {port}")
-        (tmp_path / layout.ALERTS_TOKEN).write_text("planted-token")
+        (tmp_path / layout.ALERTS_TOKEN).write_text("planted-token\n")
         told = alertmanager(config).replace(f"/run/credentials/{layout.ALERTMANAGER}", str(tmp_path))
         quick = told.replace(f'"{GROUP_WAIT}"', '"1s"').replace(f'"{GROUP_INTERVAL}"', '"1s"')
         (tmp_path / "alertmanager.yml").write_text(quick)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -94,16 +96,29 @@ def test_the_head_gets_what_the_vault_has_and_a_password_that_is_missing_is_told
         load_or_create(config)
     Vault(tmp_path).write({"alerts_mail_password": "m", "alerts_webhook_token": "t"})
     files = for_head(load_or_create(config))
-    assert (files[layout.ALERTS_TOKEN], files[layout.ALERTS_PASSWORD]) == (b"t", b"m")
+    assert (files[layout.ALERTS_TOKEN], files[layout.ALERTS_PASSWORD]) == (b"t\n", b"m")
     without = for_head(load_or_create(configured("", tmp_path)))
     assert without[layout.ALERTS_PASSWORD] == b""
 
 
-def test_a_receiver_that_is_new_in_the_configuration_brings_its_password_to_the_head(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("alerts", "names"),
+    [
+        (WEBHOOK, {layout.ALERTS_TOKEN}),
+        (MAIL, {layout.ALERTS_PASSWORD}),
+        (OPEN_MAIL, set()),
+        (f"{WEBHOOK}, {MAIL}", {layout.ALERTS_TOKEN, layout.ALERTS_PASSWORD}),
+    ],
+)
+def test_what_its_unit_is_handed_is_brought_to_a_head_that_was_set_up_before(
+    alerts: str, names: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A file that is empty is as good as none to a plan, so what the unit needs must not be empty."""
     monkeypatch.setenv(PASSWORD, "x")
     Vault(tmp_path).write({"alerts_mail_password": "m"})
-    before = sums(configured("", tmp_path))
-    after = sums(configured(MAIL, tmp_path))
-    assert {name for name in after if after[name] != before[name]} == {layout.ALERTS_PASSWORD}
+    before, config = sums(configured("", tmp_path)), configured(alerts, tmp_path)
+    after = sums(config)
+    assert {name for name in after if after[name] != before[name]} == names
+    (unit,) = (it for it in units(config, hosts(config)[0]) if it.name == layout.ALERTMANAGER)
+    assert set(re.findall(r"^LoadCredential=([^:]+)", unit.text, re.MULTILINE)) == names
+    assert not {name for name in names if after[name] == hashlib.sha256().hexdigest()}
