@@ -59,7 +59,7 @@ def _held(model: Wanted, seat: Seat, instead_of: str | None, placed: frozenset[s
     where = _ON[held.processor] if held else "there"
     taken = f", {format_size(held.memory)}" if held else ""
     if seat.worker not in placed:
-        added = "added, for there is much to do" if instead_of == LOAD else f"stands in for {instead_of}"
+        added = "added by the autoscaler" if instead_of == LOAD else f"stands in for {instead_of}"
         return f"{added}: {where}{taken}"
     if model.replicas is None:
         many = "every worker where it fits has one replica"

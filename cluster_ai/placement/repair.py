@@ -16,7 +16,7 @@ SETTLED = 60.0  # seconds that a stand-in stays at least, so that a worker which
 
 LOAD = "*"  # instead of whom a replica is that was added for there was much to do: no worker bears that name
 
-Do = Literal["load", "fetch", "release", "forget", "unload"]
+Do = Literal["load", "fetch", "adopt", "release", "forget", "unload"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -33,9 +33,12 @@ class StandIn:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """load: into memory; fetch: onto the disk before; release: out of memory, and off the disk where it was fetched;
-    forget: it has become the worker's own; unload: out of memory only. instead_of: who is lost, or LOAD; empty: the
-    model belongs to this worker."""
+    """What one worker is to do with one model.
+
+    load: into memory; fetch: onto the disk before; adopt: what was added for LOAD stands in from now on; release: out
+    of memory, and off the disk where it was fetched; forget: it has become the worker's own; unload: out of memory only.
+    instead_of: who is lost, or LOAD; empty: the model belongs to this worker.
+    """
 
     do: Do
     model: str
@@ -105,7 +108,13 @@ def _lost(work: _Work, model: Wanted, stand_ins: Sequence[StandIn]) -> None:
     placed, lost = work.fleet.placed.get(model.name, {}), work.fleet.lost
     serving = [it for it in stand_ins if it.worker not in lost]
     holders = {*placed, *(it.worker for it in serving)}
+    added = [it for it in serving if it.instead_of == LOAD and it.worker not in placed]
     for worker in sorted(placed.keys() & lost.keys() - {it.instead_of for it in serving}):
+        if added:
+            it = added.pop()
+            reason = f"{worker} is lost ({lost[worker]}); it was added here before"
+            work.steps.append(Step("adopt", model.name, it.worker, it.processor, reason, worker))
+            continue
         others = [seat for name, seat in work.seats.items() if name not in holders | lost.keys()]
         found = choices(model, [seat for seat in others if (model.name, seat.worker) not in work.fleet.failed])
         if not found:

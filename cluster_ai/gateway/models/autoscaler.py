@@ -130,9 +130,15 @@ class Autoscaler:
             self._act(name, replicas, decision)
 
     def _replicas(self, name: str) -> set[str]:
-        """Workers that have it in memory, or are getting it."""
+        """Workers that have it in memory, or are getting it; and lost ones for which nobody stands in yet.
+
+        To find somebody is the reconciler's business.
+        """
         there = {w.name for w in self._fleet.able(name) if name in w.loaded}
-        return there | self._reconciler.coming(name)
+        covered = {it.instead_of for it in self._stand_ins if it.model == name}
+        owners = (w for w in self._fleet.workers.values() if name in w.placed and w.state is not State.ACTIVE)
+        lost = {w.name for w in owners if name in w.loaded and w.name not in covered}
+        return there | lost | self._reconciler.coming(name)
 
     def _tell(self, name: str, model: _Model, load: Load, decision: Decision) -> None:
         """Once, as long as it stays the same."""

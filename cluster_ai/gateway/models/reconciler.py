@@ -11,7 +11,7 @@ import asyncio
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cluster_ai.gateway.api.http import Refusal
 from cluster_ai.gateway.fleet import Fleet, State, Worker
@@ -196,6 +196,10 @@ class Reconciler:
             await self._actuator.unload(step.model, worker)
             return
         stand_in = self._stand_ins.of(step.model, worker.name)
+        if step.do == "adopt" and stand_in is not None:
+            adopted = replace(stand_in, instead_of=step.instead_of, since=time.time())
+            await asyncio.to_thread(self._stand_ins.add, adopted)
+            return
         if step.do == "release" and stand_in is not None and step.model in worker.present:
             await self._actuator.unload(step.model, worker)
             if stand_in.fetched:

@@ -79,7 +79,7 @@ class Registry:
         why = "" if name in worker.placed else "not placed there"
         if stand_in is not None:
             lost = stand_in.instead_of
-            why = "added, for there is much to do" if lost == LOAD else f"stands in for {lost}"
+            why = "added by the autoscaler" if lost == LOAD else f"stands in for {lost}"
         if worker.state in (State.DOWN, State.JOINING):
             return Copy(worker.name, "missing", f"the worker is {worker.state.value}: {worker.reason}")
         if worker.state is State.DRAINING:

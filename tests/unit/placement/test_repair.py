@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster_ai.placement.memory import Need
-from cluster_ai.placement.repair import SETTLED, Fleet, Repairs, Short, StandIn, repair
+from cluster_ai.placement.repair import LOAD, SETTLED, Fleet, Repairs, Short, StandIn, repair
 from cluster_ai.placement.room import Budget, Held, Processor, Seat, Wanted
 
 GB = 10**9
@@ -94,6 +94,14 @@ def test_there_is_one_stand_in_for_each_and_another_when_that_is_lost_too() -> N
     assert done(repair([wanted("m")], fleet(workers, "a b", placed), [stand_in("b", "a")], NOW)) == [
         ("load", "m", "c", "a")
     ]
+
+
+def test_what_was_added_for_there_was_much_to_do_stands_in_before_anybody_else() -> None:
+    workers = [seat("a", "m"), seat("b", "m"), seat("c", disk=["m"])]
+    placed: dict[str, dict[str, Processor]] = {"m": {"a": "cpu"}}
+    plan = repair([wanted("m")], fleet(workers, "a", placed), [stand_in("b", LOAD)], NOW)
+    assert done(plan) == [("adopt", "m", "b", "a")]
+    assert done(repair([wanted("m")], fleet(workers, "", placed), [stand_in("b", LOAD)], NOW)) == []
 
 
 def test_who_is_back_loads_it_before_the_stand_in_gives_it_up() -> None:
