@@ -36,7 +36,7 @@ class Step:
     """What one worker is to do with one model.
 
     load: into memory; fetch: onto the disk before; adopt: what was added for LOAD stands in from now on; release: out
-    of memory, and off the disk where it was fetched; forget: it has become the worker's own; unload: out of memory only.
+    of memory, and off the disk where it was fetched; forget: it has become the worker's own; unload: out of memory.
     instead_of: who is lost, or LOAD; empty: the model belongs to this worker.
     """
 
