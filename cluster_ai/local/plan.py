@@ -305,8 +305,8 @@ def prometheus_yml(options: Options) -> str:
         for name, port in jobs
     )
     every = f"{max(1, round(options.scrape_interval))}s"
-    whole = f"global:\n  scrape_interval: {every}\n  scrape_timeout: {every}\nrule_files: [rules.yml]\n"
-    return f"{whole}scrape_configs:\n{scrapes}"
+    often = f"  scrape_interval: {every}\n  scrape_timeout: {every}\n  evaluation_interval: 15s\n"
+    return f"global:\n{often}rule_files: [rules.yml]\nscrape_configs:\n{scrapes}"
 
 
 def _dashboard(paths: Paths, url: str) -> Component:

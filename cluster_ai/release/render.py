@@ -268,6 +268,7 @@ def prometheus(config: Config) -> str:
         "global": {
             "scrape_interval": interval,
             "scrape_timeout": interval,
+            "evaluation_interval": "15s",  # alerts are to fire within half a minute of what they wait for
             "external_labels": {"cluster": config.name},
         },
         "rule_files": ["rules.yml"],

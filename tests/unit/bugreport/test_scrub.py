@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,7 +77,6 @@ def test_the_rest_of_a_block_stays() -> None:
 
 
 @pytest.mark.parametrize("text", ["x" * 200_000, "-" * 200_000, "a.b-" * 50_000, "token" * 40_000])
-def test_a_line_that_is_one_long_word_takes_no_age(text: str) -> None:
-    begin = time.process_time()
-    Scrubber(["Pl4nted"])(text)
-    assert time.process_time() - begin < 20
+def test_a_line_that_is_one_long_word_comes_through(text: str) -> None:
+    """Which it would not within the test's timeout, were a form to try every way of reading it."""
+    assert Scrubber(["Pl4nted"])(text) == text
