@@ -50,8 +50,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": {"settings", "engine"},
     "local": {"config", "placement", "settings", "security", "engine", "metrics"},
 }
-ANYWHERE = ("errors", "layout", "runtime", "sizes", "tls")
+ANYWHERE = ("addresses", "errors", "layout", "runtime", "sizes", "tls")
 ON_HOSTS = (
+    "addresses",
     *(
         "audit",
         "host",

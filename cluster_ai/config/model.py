@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cluster_ai.addresses import in_url
+
 Role = Literal["head", "worker"]
 Strategy = Literal["rolling", "canary", "blue-green"]
 Quantization = Literal["q4_K_M", "q8_0"]
@@ -277,8 +279,8 @@ class Config:
         return self._public(self.interface.dashboard_port)
 
     def _public(self, port: int) -> str:
-        host = self.scheduler.host
-        return f"{'https' if self.security.tls.enabled else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+        scheme = "https" if self.security.tls.enabled else "http"
+        return f"{scheme}://{in_url(self.scheduler.host)}:{port}"
 
 
 @dataclass(frozen=True, slots=True)

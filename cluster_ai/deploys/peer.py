@@ -94,18 +94,18 @@ class Files:
                 os.close(handle)
 
 
-class Server(socketserver.ThreadingTCPServer):
-    """A thread for each connection."""
+class Bounded(socketserver.ThreadingTCPServer):
+    """Over TLS, a thread for each connection, and so many at once; further ones are closed."""
 
     daemon_threads = True
 
-    def __init__(self, port: int, tls: ssl.SSLContext, files: Files) -> None:
-        super().__init__(("", port), Answer, bind_and_activate=False)
+    def __init__(self, port: int, answer: type[Secure], tls: ssl.SSLContext, at_once: int) -> None:
+        super().__init__(("", port), answer, bind_and_activate=False)
         self.socket.close()
         both = socket.has_dualstack_ipv6()
         family = socket.AF_INET6 if both else socket.AF_INET
-        self.socket = socket.create_server(("", port), family=family, dualstack_ipv6=both, backlog=AT_ONCE)
-        self.tls, self.files, self._free = tls, files, threading.BoundedSemaphore(AT_ONCE)
+        self.socket = socket.create_server(("", port), family=family, dualstack_ipv6=both, backlog=at_once)
+        self.tls, self._free = tls, threading.BoundedSemaphore(at_once)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if self._free.acquire(blocking=False):
@@ -119,23 +119,39 @@ class Server(socketserver.ThreadingTCPServer):
         finally:
             self._free.release()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Strangers, and followers that go away, are no event."""
 
+class Secure(BaseHTTPRequestHandler):
+    """An answer over TLS, whose handshake is made in its own thread."""
 
-class Answer(BaseHTTPRequestHandler):
-    server: Server
-    timeout = SILENCE
-    protocol_version = "HTTP/1.1"
+    server: Bounded
+    handshake = CONNECT  # seconds
 
     def setup(self) -> None:
-        self.request.settimeout(CONNECT)
+        self.request.settimeout(self.handshake)
         self.request = self.server.tls.wrap_socket(self.request, server_side=True)
         super().setup()
 
     def finish(self) -> None:
         super().finish()
         self.request.close()  # the plain socket was given away to this one
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Server(Bounded):
+    def __init__(self, port: int, tls: ssl.SSLContext, files: Files) -> None:
+        super().__init__(port, Answer, tls, AT_ONCE)
+        self.files = files
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Strangers, and followers that go away, are no event."""
+
+
+class Answer(Secure):
+    server: Server
+    timeout = SILENCE
+    protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         name = self.path[1:]
@@ -154,9 +170,6 @@ class Answer(BaseHTTPRequestHandler):
             self.wfile.write(chunk)
         self.close_connection = True  # it may have ended early
         return None
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 class FaultError(Exception):

@@ -13,6 +13,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from cluster_ai.addresses import is_address
+
 MAGIC = "cluster-ai/1"
 LARGEST = 1400  # bytes of a datagram; one that is larger is not read
 LONGEST = 64  # characters of a text of another machine that are shown
@@ -140,7 +142,7 @@ def clean(value: object) -> str:
 
 def name_in(text: str) -> str:
     """What of a machine's own name is a name for cluster.yaml; empty where nothing is."""
-    first = text.partition(".")[0] if not _is_address(text) else ""
+    first = text.partition(".")[0] if not is_address(text) else ""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", first).strip("-_")[:63].strip("-_")
 
 
@@ -170,16 +172,8 @@ def neighbours(text: str) -> dict[str, str]:
         address, mac, device, state = (row.get(key) for key in ("dst", "lladdr", "dev", "state"))
         if not isinstance(address, str) or not _is(mac, _ETHERNET) or not isinstance(device, str):
             continue
-        if not _is_address(address) or (isinstance(state, list) and "FAILED" in state):
+        if not is_address(address) or (isinstance(state, list) and "FAILED" in state):
             continue
         local = ipaddress.ip_address(address).is_link_local and ":" in address
         found[f"{address}%{device}" if local else address] = str(mac)
     return found
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
 
+from cluster_ai.addresses import is_address, is_loopback
 from cluster_ai.gateway.admission.users import TOKEN_USER, User, anonymous
 from cluster_ai.gateway.api.http import Header, Refusal, Scope
 
@@ -96,7 +97,7 @@ class Guard:
         self._token, self._key_of = token.encode(), key_of
         self._networks = tuple(ipaddress.ip_network(n, strict=False) for n in trusted_networks)
         own = {socket.gethostname().lower(), "localhost", *(n.lower() for n in names)}
-        self._names = frozenset(own | {n.split(".")[0] for n in own if not _is_address(n)})
+        self._names = frozenset(own | {n.split(".")[0] for n in own if not is_address(n)})
         self._trusted = lru_cache(maxsize=4096)(self._in_networks)
 
     def check(self, asked: Credentials, client: str) -> User:
@@ -133,7 +134,7 @@ class Guard:
         return anonymous(client) if any((mapped or address) in network for network in self._networks) else None
 
     def _is_own(self, host: str) -> bool:
-        return host in self._names or host.endswith(".localhost") or _is_address(host)
+        return host in self._names or host.endswith(".localhost") or is_address(host)
 
     @staticmethod
     def _same_origin(asked: Credentials) -> bool:
@@ -146,7 +147,7 @@ class Guard:
             return False
         if origin.netloc == asked.host.decode("latin-1").lower():
             return True
-        return host == "localhost" or host.endswith(".localhost") or (_is_address(host) and _is_loopback(host))
+        return is_loopback(host) or host.endswith(".localhost")
 
 
 def _invalid(asked: Credentials) -> Refusal:
@@ -161,15 +162,3 @@ def _hostname(host: bytes) -> str:
     if text.startswith("["):
         return text[1:].partition("]")[0]
     return text.rpartition(":")[0] if text.rpartition(":")[2].isdigit() and ":" in text else text
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_loopback(text: str) -> bool:
-    return ipaddress.ip_address(text).is_loopback

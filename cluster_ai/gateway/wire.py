@@ -7,7 +7,6 @@ answer may take up is limited, whatever the other side sends: headers in size, a
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import socket
 import ssl
@@ -18,6 +17,7 @@ from typing import Protocol
 import httptools
 from yarl import URL
 
+from cluster_ai.addresses import is_address
 from cluster_ai.tls.live import worded
 
 CONNECT_WITHIN = 3.0  # seconds
@@ -246,7 +246,7 @@ class _Pool:
     def __init__(self, host: str, port: int, context: ssl.SSLContext | None) -> None:
         self._host, self._port, self._context = host, port, context
         self._idle: deque[_Line] = deque()
-        self._addresses: tuple[str, ...] = (host,) if _is_address(host) else ()
+        self._addresses: tuple[str, ...] = (host,) if is_address(host) else ()
         self._resolved = float("inf") if self._addresses else 0.0  # when that is to be done again
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -355,14 +355,6 @@ class Wire:
         self._pools.clear()
         self._heads.clear()
         await asyncio.sleep(0)  # what was aborted tells its end
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _worded(error: OSError | None) -> str:

@@ -8,18 +8,15 @@ count, and the names of all hosts.
 from __future__ import annotations
 
 import json
-import socket
-import socketserver
 import ssl
 import sys
-import threading
 from collections.abc import Mapping
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from cluster_ai import layout
+from cluster_ai.deploys.peer import Bounded, Secure
 from cluster_ai.security import ca
 from cluster_ai.settings import IssuerSettings, Registered
 from cluster_ai.tls.live import Live, common_name, worded
@@ -49,51 +46,22 @@ class Issuer:
         return HTTPStatus.OK, {**common, layout.CERT: pair.cert.decode(), layout.KEY: pair.key.decode()}
 
 
-class Server(socketserver.ThreadingTCPServer):
-    """A thread for each connection, of which there are few."""
-
-    daemon_threads = True
-
+class Server(Bounded):
     def __init__(self, port: int, issuer: Issuer, context: ssl.SSLContext) -> None:
-        super().__init__(("", port), Answer, bind_and_activate=False)
-        self.socket.close()
-        both = socket.has_dualstack_ipv6()
-        family = socket.AF_INET6 if both else socket.AF_INET
-        self.socket = socket.create_server(("", port), family=family, dualstack_ipv6=both, backlog=AT_ONCE)
-        self.issuer, self.context, self._free = issuer, context, threading.BoundedSemaphore(AT_ONCE)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if self._free.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
+        super().__init__(port, Answer, context, AT_ONCE)
+        self.issuer = issuer
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        error = sys.exception() if hasattr(sys, "exception") else sys.exc_info()[1]
+        error = sys.exception()
         text = worded(error) if isinstance(error, ssl.SSLError) else str(error)
         print(f"{client_address[0]}: refused: {text}", flush=True)
 
 
-class Answer(BaseHTTPRequestHandler):
+class Answer(Secure):
     server: Server
-    timeout = PATIENCE
+    timeout = handshake = PATIENCE
 
-    def setup(self) -> None:
-        self.request.settimeout(PATIENCE)
-        self.request = self.server.context.wrap_socket(self.request, server_side=True)
-        super().setup()
-
-    def finish(self) -> None:
-        super().finish()
-        self.request.close()  # the plain socket was given away to this one
-
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 (as http.server calls it)
         if self.path != layout.ISSUER_PATH:
             return self.send_error(HTTPStatus.NOT_FOUND)
         name = common_name(self.request.getpeercert())
@@ -106,9 +74,6 @@ class Answer(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
         return None
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 def serve(told: IssuerSettings, keys: Path, place: Path) -> None:

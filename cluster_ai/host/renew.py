@@ -9,7 +9,9 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
+import tempfile
 import time
+from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from cluster_ai.tls.live import Live, worded
 from cluster_ai.tls.validity import Validity, of_pem
 
 TIMEOUT = 30  # seconds
+FILES = (layout.CA_CERT, layout.CERT, layout.KEY, layout.HOSTS)
 RESTART = 60.0  # seconds within which an issuer that restarts, as with a new key of its own, listens again
 
 
@@ -37,7 +40,7 @@ def renew(told: RenewSettings, state: Path, *, now: bool) -> str:
         )
     if not now and life.end - at > (life.end - life.begin) / 2:
         return f"valid for another {_days(life.end - at)}: not renewed yet"
-    files = _ask(told, place)
+    files = _usable(_ask(told, place), f"{told.issuer}:{told.port}")
     try:
         receiver.certificates(state, files, layout.TLS_GROUP)
     except (receiver.RefusedError, OSError) as error:
@@ -46,27 +49,43 @@ def renew(told: RenewSettings, state: Path, *, now: bool) -> str:
     return f"renewed: valid for {_days(fresh.end - at)}"
 
 
-def _ask(told: RenewSettings, place: Path) -> dict[str, str]:
+def _ask(told: RenewSettings, place: Path) -> Mapping[str, object]:
     where = f"{told.issuer}:{told.port}"
     try:
         connection = _connected(told, place)
         try:
             connection.request("GET", layout.ISSUER_PATH)
             reply = connection.getresponse()
-            said: dict[str, str] = json.loads(reply.read())
+            said = dict[str, object](json.loads(reply.read()))
         finally:
             connection.close()
     except ssl.SSLError as error:
         raise HostError(
             f"the head host isn't trusted, or doesn't trust this one: {worded(error)}", where=where
         ) from error
-    except (OSError, ValueError, http.client.HTTPException) as error:
+    except (OSError, ValueError, TypeError, http.client.HTTPException) as error:
         raise HostError(
             f"gives no certificate: {error}", where=where, remedy=f"on the head host: journalctl -u {layout.ISSUER}"
         ) from error
     if reply.status != HTTPStatus.OK:
         raise HostError(f"gives no certificate: {said.get('error', reply.status)}", where=where)
     return said
+
+
+def _usable(said: Mapping[str, object], where: str) -> dict[str, str]:
+    """Of an answer the files that are wanted, and no others: as root, what the head names would be written.
+
+    Raises HostError where what runs here couldn't use them.
+    """
+    files = {name: text for name in FILES if isinstance(text := said.get(name), str)}
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            for name in FILES:
+                (Path(folder) / name).write_text(files[name])
+            Live(Path(folder), server=True)
+    except (KeyError, OSError, ValueError) as error:
+        raise HostError(f"gives files that can't be used: {error}", where=where) from error
+    return files
 
 
 def _connected(told: RenewSettings, place: Path) -> http.client.HTTPSConnection:

@@ -17,10 +17,11 @@ ROOT = Path(__file__).resolve().parents[2]  # the checkout
 
 # What of cluster_ai runs on hosts. The rest stays on the controller, so that a change there restarts nothing.
 ON_HOSTS = (
-    *("__init__.py", "errors.py", "layout.py", "settings.py", "sizes.py"),
+    *("__init__.py", "addresses.py", "errors.py", "layout.py", "settings.py", "sizes.py"),
     *("audit", "cluster", "engine", "gateway", "host", "metrics", "scaling", "tasks", "tls"),
     *(f"placement/{name}.py" for name in ("__init__", "explain", "memory", "repair", "room")),
-    *("security/__init__.py", "security/ca.py", "deploys/__init__.py", "deploys/receiver.py"),
+    *("security/__init__.py", "security/ca.py", "deploys/__init__.py"),
+    *("deploys/peer.py", "deploys/receiver.py"),
 )
 _DATA = {".py", ".css", ".html", ".ico", ".jpg", ".js", ".json", ".png", ".svg", ".toml", ".woff2"}
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cluster_ai import layout, settings
+from cluster_ai.addresses import in_url
 from cluster_ai.config.model import Config, Host, Worker, hosts
 from cluster_ai.metrics.rules import rules
 from cluster_ai.placement.need import budget
 from cluster_ai.release.alertmanager import alertmanager
 from cluster_ai.release.catalog import catalog, context, options
 from cluster_ai.release.ports import ports
-from cluster_ai.release.service import Unit, address, any_address, url
+from cluster_ai.release.service import Unit, any_address, url
 
 if TYPE_CHECKING:
     from cluster_ai.placement.place import Placement
@@ -241,7 +242,7 @@ def prometheus(config: Config) -> str:
     token = f"/run/credentials/{layout.PROMETHEUS}/{layout.GATEWAY_TOKEN}"
     nodes = [
         {
-            "targets": [f"{address(host.address)}:{layout.NODE_EXPORTER_PORT}"],
+            "targets": [f"{in_url(host.address)}:{layout.NODE_EXPORTER_PORT}"],
             "labels": {"host": host.name, **({"worker": host.worker.name} if host.worker else {})},
         }
         for host in hosts(config)

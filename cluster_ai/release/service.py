@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster_ai import layout
+from cluster_ai.addresses import in_url
 
 LAUNCH = str(layout.CURRENT / "bin/launch")
 MIB = 1 << 20
@@ -48,13 +49,8 @@ class Unit:
     launched: bool = True  # by bin/launch
 
 
-def address(host: str) -> str:
-    """A host as it stands in a URL."""
-    return f"[{host}]" if ":" in host else host
-
-
 def url(scheme: str, host: str, port: int) -> str:
-    return f"{scheme}://{address(host)}:{port}"
+    return f"{scheme}://{in_url(host)}:{port}"
 
 
 def any_address(host: str) -> str:

@@ -91,11 +91,10 @@ def leaves(scope: Scope, seen: Mapping[str, Observed | HostError]) -> list[Leaf]
 def rotate_issuing(scope: Scope, on_event: OnEvent) -> dict[str, ClusterAIError]:
     """Another issuing CA, and certificates of it. Hosts that can't be reached; they go on with what they have."""
     vault = Vault.of(scope.config)
-    found = vault.read()
-    if OLD_CERT in found:
+    if OLD_CERT in vault.read():
         raise ConfigError("this cluster has no issuing CA yet", remedy="cluster-ai certs rotate root")
     load_or_create(scope.config)
-    vault.write(rotation.delegated(vault.read(), scope.config.name, str(vault.path)))
+    vault.change(lambda found: rotation.delegated(found, scope.config.name, str(vault.path)))
     return give(scope, on_event)
 
 
@@ -103,20 +102,19 @@ def rotate_root(scope: Scope, on_event: OnEvent) -> dict[str, ClusterAIError]:
     """Another root. Hosts that can't be reached: where there are some, the new one isn't used yet."""
     load_or_create(scope.config)
     vault = Vault.of(scope.config)
-    vault.write(rotation.begin(vault.read(), scope.config.name))
+    vault.change(lambda found: rotation.begin(found, scope.config.name))
     if failed := give(scope, on_event):
         return failed
-    vault.write(rotation.promoted(vault.read()))
+    vault.change(rotation.promoted)
     return give(scope, on_event)
 
 
 def retire(scope: Scope, on_event: OnEvent) -> dict[str, ClusterAIError]:
     """Trust our root alone. Hosts that can't be reached trust the others still."""
     vault = Vault.of(scope.config)
-    found = vault.read()
-    if rotation.begun(found):
+    if rotation.begun(vault.read()):
         raise ConfigError("a change of the root is under way", remedy="cluster-ai certs rotate root goes on with it")
-    vault.write(rotation.retired(found))
+    vault.change(rotation.retired)
     return give(scope, on_event)
 
 

@@ -69,8 +69,12 @@ def issue(
     lifetime: timedelta = LIFETIME,
     now: datetime | None = None,
 ) -> Pair:
-    """A certificate for a host, as server and as client. sans: DNS names and IP addresses."""
+    """A certificate for a host, as server and as client; it ends with the CA's at the latest, by which it is believed.
+
+    sans: DNS names and IP addresses.
+    """
     issuer = x509.load_pem_x509_certificate(ca.cert)
+    lifetime = min(lifetime, issuer.not_valid_after_utc - (now or datetime.now(UTC)))
     signer = _signer(ca)
     key = ec.generate_private_key(ec.SECP256R1())
     named = x509.Name(

@@ -45,10 +45,7 @@ def load_or_create(config: Config) -> Secrets:
     """Open the vault, and put into it what it lacks. Roots' certificates, no secret, are in .cluster-ai/ca.pem too."""
     folder = config.path.resolve().parent
     vault = Vault.of(config)
-    found = vault.read()
-    new = completed(found, config.name, str(vault.path))
-    if new != found:
-        vault.write(new)
+    new = vault.change(lambda found: completed(found, config.name, str(vault.path)))
     trust = trusted(new)
     public = folder / ".cluster-ai" / layout.CA_CERT
     if not public.exists() or public.read_bytes() != trust:

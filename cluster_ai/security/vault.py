@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,17 @@ class Vault:
             remedy = "nothing was written; do it again"
             raise ConfigError("was changed meanwhile by somebody else", where=str(self.path), remedy=remedy)
         write(self.path, _seal(content, self.source.make()))
+
+    def change(self, made: Callable[[Mapping[str, str]], Mapping[str, str]]) -> dict[str, str]:
+        """Write what is made of its content, which is returned; where somebody else has written meanwhile, nothing is.
+
+        Of two that make a CA at once, one would lose what the other uses already.
+        """
+        state, found = self.state(), self.read()
+        new = dict(made(found))
+        if new != found:
+            self.write(new, over=state)
+        return new
 
     def rotate(self, given: bytes | None = None) -> None:
         """Encrypt it anew, by a new password, which takes the place of the old one where that stands in a file.

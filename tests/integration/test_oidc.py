@@ -146,6 +146,9 @@ def test_a_name_belongs_to_whom_it_was_first_and_users_with_passwords_keep_their
     assert here.login(carl)[1]["user"] == "carl"
     assert here.ask("/api/v1/users/carl", {"password": "another good one"}, token=rig.TOKEN, method="PATCH")[0] == 409
     assert here.ask("/api/v1/login", {"user": "carl", "password": ""})[0] == 401
+    assert here.ask("/api/v1/keys", {"name": "nightly-report"}, token=rig.TOKEN)[0] == 200
+    robot = here.provider.token("cli", sub="5", preferred_username="nightly-report")  # a key is a person of that name
+    assert "'nightly-report' is someone else's name" in here.refused(robot)
     assert "no name for here" in here.refused(here.provider.token("cli", sub="4", preferred_username="a b"))
 
 

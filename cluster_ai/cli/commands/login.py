@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import getpass
-import ipaddress
 import sys
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
 
+from cluster_ai.addresses import is_loopback
 from cluster_ai.cli import logins
 from cluster_ai.cli.gateway import Client, GatewayUrl, find
 
@@ -36,7 +36,7 @@ def command(
     """
     client = find(ctx.obj, gateway, own=False)
     name = user or getpass.getuser()
-    if urlsplit(client.url).scheme == "http" and not _here(client.url):
+    if urlsplit(client.url).scheme == "http" and not is_loopback(urlsplit(client.url).hostname or ""):
         print(f"{client.url} is not encrypted: whoever listens on the way reads the password.", file=sys.stderr)
     if oidc or paste:
         from cluster_ai.cli.oidc import id_token
@@ -58,11 +58,3 @@ def command(
 def _keep(client: Client, said: dict[str, Any]) -> None:
     logins.keep(client.url, logins.login_of(said))
     print(f"Logged in at {client.url} as {said['user']}, role {said['role']}.")
-
-
-def _here(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

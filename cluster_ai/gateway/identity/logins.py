@@ -89,9 +89,10 @@ class Logins:
         self.throttle.must_wait(name, address)
         self.throttle.failed(name, address)  # before it is checked: tries that come at once count all
         account = self.store.account(name)
-        good = await self.passwords.check(password, (account.password if account is not None else "") or None)
-        account = self.store.account(name)  # it may have been removed while the password was checked
-        if not good or account is None:
+        kept = account.password if account is not None else ""
+        good = await self.passwords.check(password, kept or None)
+        account = self.store.account(name)  # removed, or given another password, while this one was checked?
+        if not good or account is None or account.password != kept:
             raise Refusal(401, "login_failed", "this user and password don't belong together")
         self.throttle.succeeded(name, address)
         return self._begin(account, now=self._clock(), lasts=IDLE, address=address)
@@ -114,8 +115,9 @@ class Logins:
         account = self.store.account_of(person.subject)
         if account is None:
             account = Account(User(person.name, role=person.role), "", now, person.subject)
-            if person.name in RESERVED or self.store.account(person.name) is not None:
-                text = f"'{person.name}' is someone else's name here; an administrator can remove that user"
+            keys = {key.user.name for key in self._api_keys.list()}  # one of the same name is the same person
+            if person.name in RESERVED | keys or self.store.account(person.name) is not None:
+                text = f"'{person.name}' is someone else's name here; an administrator can remove that user or key"
                 raise Refusal(409, "name_taken", text)
             self.store.add(account)
         elif account.user.role != person.role:

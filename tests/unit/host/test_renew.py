@@ -7,9 +7,10 @@ import grp
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from cluster_ai import layout
 from cluster_ai.deploys import receiver
 from cluster_ai.errors import HostError
 from cluster_ai.host.issuer import Issuer, Server
-from cluster_ai.host.renew import renew
+from cluster_ai.host.renew import FILES, renew
 from cluster_ai.security import ca
 from cluster_ai.settings import IssuerSettings, Registered, RenewSettings
 from cluster_ai.tls.live import Live
@@ -141,3 +142,34 @@ def test_an_old_cas_key_is_on_no_host_and_the_issuer_says_so(site: Site, tmp_pat
     status, said = Issuer(told, tmp_path / "keys", site.head / "tls/current").answer("h2")
     assert status == 503
     assert "certs rotate root" in said["error"]
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, changed: Callable[[dict[str, str]], dict[str, str]]) -> None:
+    """An issuer that somebody has taken over."""
+    answer = Issuer.answer
+
+    def other(self: Issuer, name: str) -> tuple[HTTPStatus, dict[str, str]]:
+        status, said = answer(self, name)
+        return status, changed(said)
+
+    monkeypatch.setattr(Issuer, "answer", other)
+
+
+def test_of_what_the_issuer_says_only_the_files_of_a_certificate_are_written(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(monkeypatch, lambda said: {**said, "../../stamp": "planted", "more.pem": "planted"})
+    assert "renewed" in renew(site.told, site.worker, now=True)
+    assert {it.name for it in (site.worker / "tls/current").iterdir()} == set(FILES)
+    assert not list(site.worker.rglob("*stamp*"))
+
+
+@pytest.mark.parametrize("name", FILES[:3])
+def test_what_nothing_here_could_use_is_not_taken(site: Site, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    other = ca.issue(site.issuing, "h2", ["h2"], "worker")
+    wrong = {layout.CA_CERT: "", layout.CERT: other.cert.decode(), layout.KEY: other.key.decode()}[name]
+    answering(monkeypatch, lambda said: {**said, name: wrong})
+    before = (site.worker / "tls/current" / layout.CERT).read_bytes()
+    with pytest.raises(HostError, match="can't be used"):
+        renew(site.told, site.worker, now=True)
+    assert (site.worker / "tls/current" / layout.CERT).read_bytes() == before

@@ -129,3 +129,9 @@ def test_a_certificate_ends_after_a_week_and_began_before_now(authority: Pair) -
 
 def test_long_names_fit(authority: Pair) -> None:
     assert ca.issue(ca.create("x" * 100), "y" * 100, ["y.test"], "worker").cert
+
+
+def test_no_certificate_outlives_the_ca_by_which_it_is_believed() -> None:
+    begin = datetime.now(UTC) - ca.ISSUING_LIFETIME + timedelta(days=2)
+    issuing = ca.delegate(ca.create("test", now=begin), "test", now=begin)
+    assert ca.expiry(ca.issue(issuing, "h1", ["h1"], "worker").cert) == ca.expiry(issuing.cert)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from cluster_ai.config import load
 from cluster_ai.config.model import Config, hosts
 from cluster_ai.errors import ConfigError
 from cluster_ai.security import ca
-from cluster_ai.security.credentials import for_host, load_or_create
+from cluster_ai.security.credentials import completed, for_host, load_or_create
 from cluster_ai.security.vault import PASSWORD, Vault
 
 CLUSTER = """\
@@ -184,3 +185,15 @@ def test_the_dashboards_secret_at_the_provider_is_asked_for_and_goes_to_the_head
     head, worker = (for_host(load_or_create(config), config, host) for host in hosts(config))
     assert head["oidc.secret"] == b"planted"
     assert "oidc.secret" not in worker
+
+
+def test_of_two_that_make_a_ca_at_once_one_is_refused_and_nothing_is_lost(config: Config, tmp_path: Path) -> None:
+    vault = Vault(tmp_path)
+
+    def meanwhile(found: Mapping[str, str]) -> dict[str, str]:
+        load_or_create(config)  # another command, which is quicker
+        return completed(found, config.name, "here")
+
+    with pytest.raises(ConfigError, match="changed meanwhile"):
+        vault.change(meanwhile)
+    assert load_or_create(config).issuing.cert == vault.read()["issuing_cert"].encode()
