@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from cluster_ai.gateway.models import reconciler
 from cluster_ai.placement import repair
+from cluster_ai.settings import Upstream
+from tests.fakes.upstream import in_thread
 from tests.rig import cluster as rig
 from tests.rig.cluster import MODEL
 from tests.rig.models import GB, NAME, Site, gateway, is_, until, upstream
@@ -64,7 +67,24 @@ async def test_a_lost_workers_model_is_served_elsewhere_within_half_a_minute_and
             assert names == {"another:latest"}  # what it got for this is off its disk again
 
 
-async def test_while_a_rollout_goes_on_and_where_nothing_fits_it_only_tells(tmp_path: Path) -> None:
+async def test_where_a_worker_cannot_have_it_another_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconciler, "GRACE", 0.0)
+    gone = f"http://127.0.0.1:{free_port()}"
+    with in_thread("127.0.0.1") as (card,), rig.ollama_engine(tmp_path / "two", model="another") as (two, _):
+        first = Upstream("card", card.url, (), 1, 1, gpu_room=GB, ram_room=GB)  # its engine makes no models
+        async with gateway(tmp_path, upstream("one", gone, MODEL), first, upstream("two", two)) as site:
+            await until(lambda: is_(site, "two", "loaded"))
+            failed = [it for it in site.log(do="fetch", worker="card") if "error" in it]
+            assert len(failed) == 1
+            assert failed[0]["again_in"] == 15
+            metrics = await (await site.client.get("/metrics")).text()
+            assert f'model_repairs_total{{do="fetch",model="{NAME}",result="failed"}} 1.0' in metrics
+
+
+async def test_while_a_rollout_goes_on_and_where_nothing_fits_it_only_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciler, "GRACE", 0.0)
     lease = tmp_path / "lease.json"
     lease.write_text(json.dumps({"owner": "ada@desk", "doing": "apply", "expires": time.time() + 60}))
     gone = f"http://127.0.0.1:{free_port()}"
