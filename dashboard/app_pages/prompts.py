@@ -111,7 +111,10 @@ def _changed(now: Outcome, before: Outcome | None) -> str | None:
 
 def _change(sources: Sources, served: Served, saved: tuple[TestPrompt, ...]) -> None:
     with st.container(horizontal=True):
-        with st.popover("Add or replace", icon=":material/add:"), st.form("test_prompt", border=False, clear_on_submit=True):
+        with (
+            st.popover("Add or replace", icon=":material/add:"),
+            st.form("test_prompt", border=False, clear_on_submit=True),
+        ):
             name = testset.slug(st.text_input("Name", placeholder="sums", max_chars=90))
             text = st.text_area("Prompt", placeholder="What is 2 + 2?").strip()
             expects = st.text_input("Its answer must contain", placeholder="4", max_chars=1000).strip()
