@@ -14,7 +14,7 @@ SHORTEST = 4  # characters of a known secret; a shorter one stands in every othe
 # What a secret is called. Bounded on both sides, and begun only where a word begins: a line may be one long word.
 _CALLED = "|".join(
     (
-        *("pass(?:word|wd|phrase|code)?", "secret", "token(?!s)", "credential", "authorization", "webhook"),
+        *("pass(?:word|wd|phrase|code)?", "secret", "token(?!s|_seconds)", "credential", "authorization", "webhook"),
         *("api[_-]?key", "access[_-]?key", "private[_-]?key"),
     )
 )
@@ -31,7 +31,7 @@ _FORMS = tuple(
             rf"^(?P<indent>[ -]*)(?P<name>[\"']?{_NAME}[\"']?\s*:\s*)[|>][^\n]*\n(?:(?P=indent)[ ]+[^\n]*\n?|\n)+",
             rf"\g<indent>\g<name>{REMOVED}\n",
         ),
-        (r"\b(bearer|basic|digest)\s+[a-z0-9._~+/=-]{4,}", rf"\1 {REMOVED}"),
+        (r"\b(bearer|basic|digest)\s+(?:(?=\S*[0-9])[\w.~+/=-]{4,}|[\w.~+/=-]{16,})", rf"\1 {REMOVED}"),
         (rf"({_NAME}\\*[\"']?\s*[:=]\s*){_VALUE}", rf"\1{REMOVED}"),
         (rf"((?<!\S)--?[\w-]{{0,40}}?(?:{_CALLED})[\w-]{{0,40}}\s+){_VALUE}", rf"\1{REMOVED}"),
         (r"eyJ[a-z0-9_-]{5,}\.[a-z0-9_-]+(?:\.[a-z0-9_-]*)?", REMOVED),  # a JWT

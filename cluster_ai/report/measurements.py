@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from string import Template
 
@@ -12,6 +13,7 @@ from cluster_ai.metrics.charts import Chart
 from cluster_ai.rollout.prometheus import Prometheus, Span
 
 POINTS = 336  # of a chart: of a week, one for each half hour
+AT_ONCE = 6  # queries, each of which may be a connection by SSH
 SHORTEST = 60  # seconds that a rate looks back over at least: a few scrapes
 MOST = 8  # series of a chart, more than which nobody can tell apart
 
@@ -79,13 +81,15 @@ def read(prometheus: Prometheus, asked: Span) -> Measurements | None:
     span = (first, end)
     step = _step(span)
     window = {"w": f"{max(SHORTEST, round(step))}s"}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        drawn = {
+            name: pool.map(lambda chart: _drawn(prometheus, chart, span, step, window), section)
+            for name, section in charts.CHARTS.items()
+        }
     return Measurements(
         span=span,
         step=step,
-        sections={
-            name: tuple(_drawn(prometheus, chart, span, step, window) for chart in section)
-            for name, section in charts.CHARTS.items()
-        },
+        sections={name: tuple(section) for name, section in drawn.items()},
         fired=_fired(prometheus, span, step),
         figures={
             name: _finite(prometheus, Template(expr).substitute(w=f"{round(end - span[0])}s"), end)

@@ -62,6 +62,8 @@ def test_what_has_the_form_of_a_secret_is_taken_out(text: str) -> None:
         '{"prompt_tokens": 12, "completion_tokens": 40}',
         f"release {'0a' * 32} is confirmed",
         "tokens_per_minute: 1000",
+        'model:time_to_first_token_seconds:p95_5m{model="m"} 1.8',
+        "the bearer token is not valid (HTTP 401)",
         "ssh: {user: anna, port: 22, key: ~/.ssh/id_ed25519}",
         "GET http://127.0.0.1:11435/api/v1/cluster/status 200",
         "smtp:\n  host: mail.example\n  port: 25",
