@@ -25,7 +25,7 @@ from cluster_ai.tasks import placing, work
 from cluster_ai.tasks.journal import Journal, Outcome
 from cluster_ai.tasks.model import State, Task
 from cluster_ai.tasks.progress import TOPIC, Progress
-from cluster_ai.tasks.results import NoRoomError, Results
+from cluster_ai.tasks.results import NoRoomError, Results, large
 from cluster_ai.tasks.spent import spent
 
 TICK = 1.0  # seconds between looks at who is there
@@ -260,7 +260,7 @@ class Dispatcher:
 
     async def _outcome(self, task: Task, said: dict[str, Any]) -> Outcome:
         found = outcome(task, said)
-        if found.state is not State.DONE:
+        if found.state is not State.DONE or not large(task, said):
             return found
         try:
             result, file = await self.journal(self._results.kept, task, said, self._journal.now)

@@ -19,26 +19,26 @@ class NoRoomError(Exception):
     """It can't be kept."""
 
 
+def large(task: Task, said: Mapping[str, Any]) -> bool:
+    """Of what a worker did. An engine's answer stays in the journal: a batch is written from there."""
+    return "content" in said or (task.spec.kind != "ai_inference" and len(_json(said["result"])) > INLINE)
+
+
+def _json(result: Any) -> bytes:
+    return json.dumps(result, separators=(",", ":")).encode()
+
+
 class Results:
     """Its calls block, and are made one at a time, like the journal's."""
 
     def __init__(self, store: Store, files: Files) -> None:
         self._store, self._files = store, files
 
-    def kept(self, task: Task, said: Mapping[str, Any], now: float) -> tuple[Any, File | None]:
-        """The result and the file, of which one is None where the other is enough. Raises NoRoomError.
-
-        said: what the worker did. An engine's answer stays in the journal: a batch is written from there.
-        """
-        content, name = said.get("content"), str(said.get("name", "result.json"))
-        result = said["result"]
+    def kept(self, task: Task, said: Mapping[str, Any], now: float) -> tuple[Any, File]:
+        """Of what `large` says so: what stays in the journal, and the file. Raises NoRoomError."""
+        content, name, result = said.get("content"), str(said.get("name", "result.json")), said["result"]
         if content is None:
-            if task.spec.kind == "ai_inference":
-                return result, None
-            content = json.dumps(result, separators=(",", ":")).encode()
-            if len(content) <= INLINE:
-                return result, None
-            result = None
+            content, result = _json(result), None
         if self._store.used(task.user) + len(content) > QUOTA:
             raise NoRoomError(f"its result has no room: {task.user} has {QUOTA >> 30} GiB of files already")
         if self._files.free() < len(content):

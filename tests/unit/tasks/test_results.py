@@ -11,7 +11,7 @@ from cluster_ai.tasks.batches.files import ROOM, Files
 from cluster_ai.tasks.batches.store import Store
 from cluster_ai.tasks.journal import Journal, Outcome
 from cluster_ai.tasks.model import State, Task, spec_of
-from cluster_ai.tasks.results import INLINE, NoRoomError, Results
+from cluster_ai.tasks.results import INLINE, NoRoomError, Results, large
 
 LARGE = "x" * INLINE
 
@@ -34,11 +34,12 @@ def here(tmp_path: Path) -> Here:
 
 
 def test_what_is_small_stays_in_the_journal_and_what_is_large_becomes_a_file_of_its_user(here: Here) -> None:
-    assert here.results.kept(here.task(), {"result": {"a": 1}}, 1.0) == ({"a": 1}, None)
     task = here.task()
+    assert not large(task, {"result": {"a": 1}})
+    assert large(task, {"result": {"rows": 1}, "content": b"x"})
+    assert large(task, {"result": LARGE})
     result, file = here.results.kept(task, {"result": LARGE}, 1.0)
     assert result is None
-    assert file is not None
     here.journal.end([Outcome(task.id, State.DONE, file=file)])
     found = here.journal.get(task.id)
     assert found is not None
@@ -52,7 +53,6 @@ def test_what_is_small_stays_in_the_journal_and_what_is_large_becomes_a_file_of_
 def test_a_file_of_a_task_that_was_cancelled_meanwhile_is_nobodys_and_goes(here: Here) -> None:
     task = here.task()
     _, file = here.results.kept(task, {"result": LARGE}, 1.0)
-    assert file is not None
     here.journal.cancel(task.id)
     here.journal.end([Outcome(task.id, State.DONE, file=file)])
     assert here.store.files("ada", None, None, 10) == []
