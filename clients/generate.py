@@ -1,7 +1,7 @@
-"""Writes clients/openapi.json from the gateway's routes, and the TypeScript types from that.
+"""Writes clients/openapi.json from the gateway's routes, the TypeScript types from that, and Python's blocking client.
 
-    python clients/generate.py            # write both
-    python clients/generate.py --check    # 1 when either is behind
+    python clients/generate.py            # write all of them
+    python clients/generate.py --check    # 1 when one is behind
 
 Of JSON Schema it knows what pydantic makes of the gateway's models, and fails at anything else.
 """
@@ -9,6 +9,8 @@ Of JSON Schema it knows what pydantic makes of the gateway's models, and fails a
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +22,24 @@ from cluster_ai.gateway.api.native.app import build
 FOLDER = Path(__file__).parent
 OPENAPI = FOLDER / "openapi.json"
 TYPESCRIPT = FOLDER / "typescript" / "cluster-ai.ts"
+ASYNCIO = FOLDER.parent / "cluster_ai" / "client" / "aio.py"
+BLOCKING = ASYNCIO.with_name("sync.py")
+_BLOCKING = (  # what stands there instead of what is in ASYNCIO
+    (
+        '^"""The asyncio client."""',
+        '"""The blocking client: made from aio.py by clients/generate.py. Not to be edited."""',
+    ),
+    (
+        r"`async with AsyncClient\(url, token\) as client`\.",
+        "`with Client(url, token) as client`; threads may share it.",
+    ),
+    (r"AsyncGenerator(?!\[)", "Generator"),
+    (r"AsyncGenerator\[(.+), None\]", r"Generator[\1, None, None]"),
+    ("AsyncClient", "Client"),
+    (r"\b(async|await) ", ""),
+    (r"__a(enter|exit)__", r"__\1__"),
+    (r"\ba(close|read|iter_lines)\(", r"\1("),
+)
 _TYPES = frozenset(
     ("$ref", "additionalProperties", "anyOf", "const", "enum", "items", "properties", "required", "type")
 )
@@ -143,9 +163,22 @@ def _key(name: str) -> str:
     return name if name.isidentifier() else json.dumps(name)
 
 
+def blocking() -> str:
+    """The asyncio client without its awaiting, formatted as everything else."""
+    text = ASYNCIO.read_text()
+    for pattern, instead in _BLOCKING:
+        text = re.sub(pattern, instead, text)
+    command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(BLOCKING), "-"]
+    return subprocess.run(command, input=text, check=True, capture_output=True, text=True).stdout
+
+
 def wanted() -> Mapping[Path, str]:
     api = description()
-    return {OPENAPI: json.dumps(api, indent=1, sort_keys=True, ensure_ascii=False) + "\n", TYPESCRIPT: typescript(api)}
+    return {
+        OPENAPI: json.dumps(api, indent=1, sort_keys=True, ensure_ascii=False) + "\n",
+        TYPESCRIPT: typescript(api),
+        BLOCKING: blocking(),
+    }
 
 
 def main(arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""The blocking client."""
+"""The blocking client: made from aio.py by clients/generate.py. Not to be edited."""
 
 from __future__ import annotations
 
