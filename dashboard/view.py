@@ -21,7 +21,7 @@ from dashboard.live import SPANS, Reading, Sources
 from dashboard.served import Served
 
 T = TypeVar("T")
-Unit = Literal["per_second", "seconds", "share", "gib", "count"]
+Unit = Literal["per_second", "seconds", "share", "small_share", "gib", "count"]
 
 # How each unit's axis and tooltip write a number (d3's formats), and the least top of the axis: an idle cluster's line
 # lies at the bottom, instead of noise filling the height.
@@ -29,6 +29,7 @@ _UNITS: dict[Unit, tuple[str, str, float]] = {
     "per_second": ("~r", ".3~r", 0.1),
     "seconds": ("~r", ".3~r", 0.1),
     "share": (".0%", ".1%", 1),
+    "small_share": (".0%", ".1%", 0.05),
     "gib": (".3~r", ".2f", 1),
     "count": ("~r", ".2~r", 2),
 }

@@ -46,7 +46,9 @@ def _now(sources: Sources) -> None:
         )
         return
     _table(_chosen(log.lines))
-    st.caption("What was done on a controller (apply, undo) is in its own log: `cluster-ai audit show --here` there.")
+    st.caption(
+        "What was done on a controller (apply, undo) is in its own log, with a copy on the head host: `cluster-ai audit show --here` there."
+    )
 
 
 def _chosen(lines: Sequence[Line]) -> list[Line]:

@@ -147,7 +147,7 @@ def _charts(sources: Sources, rollout: Rollout) -> None:
         return
     nothing = "No requests in this time."
     charts: Sequence[tuple[str, str, str, view.Unit]] = (
-        ("errors", "Errors", "share of the requests", "share"),
+        ("errors", "Errors", "share of the requests", "small_share"),
         ("response", "Time to a whole answer", "seconds, mean", "seconds"),
         ("first_token", "Time to the first token", "seconds, mean", "seconds"),
         ("speed", "Speed", "tokens per second of an answer", "per_second"),
@@ -199,7 +199,7 @@ def _orders(brief: Brief) -> None:
         orders = [("To go on with it, on a controller:", f"cluster-ai rollouts resume {brief.id}"), *orders]
     if brief.state == "running":
         orders = [("To follow it on a controller:", f"cluster-ai rollouts show {brief.id}")]
-    if brief.state == "undone":
+    if brief.state in ("undone", "returned"):
         orders = []
     for column, (what, command) in zip(st.columns(max(1, len(orders))), orders, strict=False):
         with column:
