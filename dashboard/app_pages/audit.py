@@ -47,7 +47,7 @@ def _now(sources: Sources) -> None:
         return
     _table(_chosen(log.lines))
     st.caption(
-        "What a controller did (apply, undo) is in its own log, with a copy on the head: `cluster-ai audit show --here`."
+        "What a controller did (apply, undo) is in its own log, with a copy on the head: `cluster-ai audit show --here`"
     )
 
 

@@ -70,7 +70,7 @@ def _now(sources: Sources, seconds: int, slot: DeltaGenerator) -> None:
             key="inference",
             nothing=idle,
         )
-        view.chart("Waiting", "requests, mean", now.charts["queue"], "count", key="queue", nothing=idle)
+        view.chart("Waiting", "requests, mean", now.charts["queue"], "count", key="queue", nothing="Nobody waited.")
 
 
 def _table(served: tuple[ServedModel, ...], measured: tuple[queries.Model, ...]) -> None:

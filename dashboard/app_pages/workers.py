@@ -51,7 +51,7 @@ def _table(states: Sequence[WorkerState], measured: Sequence[queries.Worker]) ->
     told = {s.name: s for s in states}
     numbers = {w.name: w for w in measured}
     rows = []
-    for name in sorted({*told, *numbers}):
+    for name in sorted({*told, *numbers}, key=lambda it: (_well(told.get(it), numbers.get(it)), it)):
         state, w = told.get(name), numbers.get(name)
         cards = state.cards if state else ()
         usage = [card.usage for card in cards if card.usage is not None]
@@ -72,7 +72,9 @@ def _table(states: Sequence[WorkerState], measured: Sequence[queries.Worker]) ->
                 "Release": state.release[:8] if state and state.release else None,
             }
         )
+    reasons = any(state.reason and state.cordon is None for state in states)
     config = {
+        "State": st.column_config.TextColumn(width="medium" if reasons else None),
         "CPU": _bar("CPU", "Share of all cores in use."),
         "Memory": st.column_config.TextColumn("Memory used", help="Of the host, by everything on it."),
         "GPU": _bar("GPU", "Share of time in which its cards were busy, on average."),
@@ -90,6 +92,11 @@ def _table(states: Sequence[WorkerState], measured: Sequence[queries.Worker]) ->
     frame = pd.DataFrame(rows)
     shown = [c for c in frame.columns if c in ("Worker", "State") or frame[c].notna().any()]
     view.table(frame, shown, config, key="workers")
+
+
+def _well(told: WorkerState | None, measured: queries.Worker | None) -> bool:
+    """False first, so that what isn't well is at the top."""
+    return told.state == "active" if told else bool(measured and measured.up)
 
 
 def _state(told: WorkerState | None, measured: queries.Worker | None) -> str:
