@@ -129,6 +129,7 @@ def cross_check(config: Config, document: Document) -> Iterator[ConfigError]:
     yield from _files(config, document)
     yield from _body(config, document)
     yield from _rollout(config, document)
+    yield from _oidc(config, document)
     cluster: KeyPath = ("cluster",)
     for index, model in enumerate(config.models):
         if model.replicas != "all" and model.replicas > len(config.workers):
@@ -237,6 +238,9 @@ def _ports(config: Config, document: Document) -> Iterator[ConfigError]:
     if config.interface.dashboard:
         chosen["cluster", "interface", "dashboard_port"] = config.interface.dashboard_port
     taken = {22 if config.ssh.port is None else config.ssh.port: "sshd", layout.NODE_EXPORTER_PORT: "node_exporter"}
+    taken |= {layout.ISSUER_PORT: "the renewal of certificates", layout.PEER_PORT: "files of releases"}
+    if config.security.tls.enabled:
+        taken[layout.GATEWAY_LOCAL_PORT] = "the gateway, for what runs beside it"
     if any(worker.host == config.scheduler.host for worker in config.workers):
         taken |= {layout.ENGINE_PORT: "Ollama", layout.FRONT_PORT: "the engine's front"}
         for (low, high), part in (
@@ -257,6 +261,21 @@ def _body(config: Config, document: Document) -> Iterator[ConfigError]:
     if config.gateway.limits.max_body > layout.FRONT_BODY_LIMIT:
         what = f"{key_path(at)}: workers take bodies up to {layout.FRONT_BODY_LIMIT >> 20} MiB"
         yield ConfigError(what, where=document.where(at), remedy="choose a smaller one")
+
+
+def _oidc(config: Config, document: Document) -> Iterator[ConfigError]:
+    """A provider that lets nobody in, or that no browser is sent back from."""
+    at: KeyPath = ("cluster", "security", "oidc")
+    oidc = config.security.oidc
+    if oidc is None:
+        return
+    if not any(oidc.roles.values()):
+        what = f"{key_path(at)}: no value of {oidc.role_claim} gives a role, so that nobody could log in"
+        remedy = f"such as roles: {{user: ['a value of {oidc.role_claim}']}}"
+        yield ConfigError(what, where=document.where(at, key=True), remedy=remedy)
+    if not config.security.tls.enabled:
+        what = f"{key_path(at)}: stands beside tls.enabled: false, and providers send people back to https:// alone"
+        yield ConfigError(what, where=document.where(at, key=True), remedy="leave tls.enabled out")
 
 
 def _rollout(config: Config, document: Document) -> Iterator[ConfigError]:

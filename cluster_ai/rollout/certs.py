@@ -50,7 +50,13 @@ def authorities(scope: Scope) -> list[Authority]:
     found = [("root", ours)]
     found += [("issuing CA, on the head host", secrets.issuing.cert)] if secrets.renews else []
     found += [("trusted beside it", other) for other in others]
-    return [Authority(use, ca.common_name(it), ca.fingerprint(it), ca.expiry(it)) for use, it in found]
+    tls = scope.config.security.tls
+    if tls.enabled and tls.certificate:
+        found.append(("shown to people", tls.certificate.read_bytes()))
+    try:
+        return [Authority(use, ca.common_name(it), ca.fingerprint(it), ca.expiry(it)) for use, it in found]
+    except ValueError as error:  # the others are our own
+        raise ConfigError(f"is no certificate: {error}", where=str(tls.certificate)) from error
 
 
 def notes(scope: Scope) -> list[str]:

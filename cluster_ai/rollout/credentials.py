@@ -40,7 +40,7 @@ def sums(config: Config) -> dict[str, str]:
         pass
     secrets = load_or_create(config)
     cache.parent.mkdir(exist_ok=True)
-    found: dict[str, Any] = {"sealed": _sealed(config), "sums": _sums(secrets), "until": _until(secrets)}
+    found: dict[str, Any] = {"sealed": _sealed(config), "sums": _sums(secrets, config), "until": _until(secrets)}
     cache.write_text(json.dumps(found))
     return dict(found["sums"]) | registered
 
@@ -69,8 +69,8 @@ def token(config: Config) -> str:
     return load_or_create(config).gateway_token
 
 
-def _sums(secrets: Secrets) -> dict[str, str]:
-    content = {TRUST: secrets.trust, **{name: it for name, it in for_head(secrets).items() if name in ON_HEAD}}
+def _sums(secrets: Secrets, config: Config) -> dict[str, str]:
+    content = {TRUST: secrets.trust, **{name: it for name, it in for_head(secrets, config).items() if name in ON_HEAD}}
     return {name: hashlib.sha256(text).hexdigest() for name, text in content.items()}
 
 

@@ -106,7 +106,9 @@ def issuer(cert: bytes) -> x509.Name:
 
 
 def common_name(cert: bytes) -> str:
-    return str(subject(cert).get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+    """Empty where it has none, as those of public CAs."""
+    found = subject(cert).get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(found[0].value) if found else ""
 
 
 def fingerprint(cert: bytes) -> str:

@@ -21,9 +21,6 @@ TOKEN = "gateway_token"  # noqa: S105 (its name in the vault)
 # Names in the vault. The root's key may be taken out and kept elsewhere: it is needed to make an issuing CA.
 ROOT_CERT, ROOT_KEY, ISSUING_CERT, ISSUING_KEY = "root_cert", "root_key", "issuing_cert", "issuing_key"
 TRUSTED = "trusted_certs"  # roots that are trusted beside ours: the one before, and the one to come
-OIDC_SECRET = "oidc_secret"  # noqa: S105 (its name in the vault)
-PUBLIC_KEY = "tls_key"  # of security.tls.certificate
-ALERTS_TOKEN, ALERTS_PASSWORD = "alerts_webhook_token", "alerts_mail_password"
 # Of clusters from before there was a root: one CA for everything. Its key goes to no host, so nothing renews itself.
 OLD_CERT, OLD_KEY = "ca_cert", "ca_key"
 _PAIRS = ((ROOT_CERT, ROOT_KEY), (ISSUING_CERT, ISSUING_KEY), (OLD_CERT, OLD_KEY))
@@ -35,10 +32,7 @@ class Secrets:
     issuing: Pair
     renews: bool  # hosts renew their certificates by themselves
     gateway_token: str
-    alerts_token: str  # of monitoring.alerts.webhook, a line: an empty one where it wants none
-    alerts_password: str  # of monitoring.alerts.mail.user; empty: nobody logs in
-    oidc_secret: str  # "" where no OpenID provider is named
-    public: Pair | None  # what gateway and dashboard show to people; None: the head host's own
+    vault: Mapping[str, str]  # all that is in it
 
 
 def load_or_create(config: Config) -> Secrets:
@@ -56,57 +50,7 @@ def load_or_create(config: Config) -> Secrets:
     renews = OLD_CERT not in new
     cert, key = (ISSUING_CERT, ISSUING_KEY) if renews else (OLD_CERT, OLD_KEY)
     issuing = ca.Pair(new[cert].encode(), new[key].encode())
-    where = str(vault.path)
-    return Secrets(
-        trust=trust,
-        issuing=issuing,
-        renews=renews,
-        gateway_token=new[TOKEN],
-        alerts_token=new.get(ALERTS_TOKEN, "") + "\n" if config.monitoring.alerts.webhook else "",
-        alerts_password=_mail_password(config, new, where),
-        oidc_secret=_oidc_secret(config, new, where),
-        public=_public(config, new, where),
-    )
-
-
-def _needed(found: Mapping[str, str], name: str, what: str, where: str, give: str = "") -> str:
-    """A secret that only a person can put there."""
-    if not found.get(name):
-        remedy = f"cluster-ai secrets set {name}{give}"
-        raise ConfigError(f"there is no {name}, {what}", where=where, remedy=remedy)
-    return found[name]
-
-
-def _mail_password(config: Config, found: Mapping[str, str], where: str) -> str:
-    mail = config.monitoring.alerts.mail
-    if mail is None or mail.user is None:
-        return ""
-    return _needed(found, ALERTS_PASSWORD, "the password of monitoring.alerts.mail.user", where)
-
-
-def _oidc_secret(config: Config, found: Mapping[str, str], where: str) -> str:
-    oidc = config.security.oidc
-    if oidc is None or not config.interface.dashboard:
-        return ""
-    return _needed(found, OIDC_SECRET, f"the dashboard's at {oidc.issuer}", where).strip()
-
-
-def _public(config: Config, found: Mapping[str, str], where: str) -> Pair | None:
-    """The certificate that cluster.yaml names, with its key."""
-    tls = config.security.tls
-    if not tls.enabled or tls.certificate is None:
-        return None
-    key = _needed(found, PUBLIC_KEY, "the key of security.tls.certificate", where, " < key.pem")
-    from cluster_ai.security import ca
-
-    try:
-        pair = ca.Pair(tls.certificate.read_bytes(), key.encode())
-    except OSError as error:
-        raise ConfigError(f"can't be read: {error.strerror}", where=str(tls.certificate)) from error
-    if wrong := ca.unfit(pair, config.scheduler.host):
-        remedy = f"another certificate, or its own key: cluster-ai secrets set {PUBLIC_KEY} < key.pem"
-        raise ConfigError(wrong, where=str(tls.certificate), remedy=remedy)
-    return pair
+    return Secrets(trust, issuing, renews, new[TOKEN], new)
 
 
 def completed(found: Mapping[str, str], cluster: str, where: str) -> dict[str, str]:
@@ -175,23 +119,24 @@ def for_host(secrets: Secrets, config: Config, host: Host) -> dict[str, bytes]:
         layout.HOSTS: names(config),
     }
     files = {f"{layout.IN_TLS}{name}": content for name, content in tls.items()}
-    return files | (for_head(secrets) if head else {})
+    return files | (for_head(secrets, config) if head else {})
 
 
-def for_head(secrets: Secrets) -> dict[str, bytes]:
-    """What only the head host has. Empty: what there is no use for.
+def for_head(secrets: Secrets, config: Config) -> dict[str, bytes]:
+    """What only the head host has. Empty: what there is no use for, as the issuing CA where hosts renew nothing.
 
-    That is the issuing CA where hosts don't renew their certificates, and what people are shown where that is the head
-    host's own certificate.
+    Raises ConfigError where people have to put something into the vault.
     """
-    public = secrets.public
+    from cluster_ai.security.given import given
+
+    theirs = given(config, secrets.vault)
     return {
-        layout.OIDC_SECRET: secrets.oidc_secret.encode(),
-        layout.PUBLIC_CERT: public.cert if public else b"",
-        layout.PUBLIC_KEY: public.key if public else b"",
         layout.GATEWAY_TOKEN: secrets.gateway_token.encode() + b"\n",
-        layout.ALERTS_TOKEN: secrets.alerts_token.encode(),
-        layout.ALERTS_PASSWORD: secrets.alerts_password.encode(),
         layout.ISSUING_CERT: secrets.issuing.cert if secrets.renews else b"",
         layout.ISSUING_KEY: secrets.issuing.key if secrets.renews else b"",
+        layout.ALERTS_TOKEN: theirs.alerts_token.encode(),
+        layout.ALERTS_PASSWORD: theirs.alerts_password.encode(),
+        layout.OIDC_SECRET: theirs.oidc_secret.encode(),
+        layout.PUBLIC_CERT: theirs.public.cert if theirs.public else b"",
+        layout.PUBLIC_KEY: theirs.public.key if theirs.public else b"",
     }

@@ -208,6 +208,20 @@ def test_what_is_no_mapping_is_told_how_to_begin(text: str) -> None:
             "belongs to the Dask worker",
         ),
         (SEED + "  gateway: {port: 22}\n", "16:19", "belongs to sshd"),
+        (SEED + "  gateway: {port: 11436}\n", "16:19", "belongs to the gateway, for what runs beside it"),
+        (SEED + "  monitoring: {port: 11445}\n", "16:22", "belongs to the renewal of certificates"),
+        (
+            SEED + "  security: {oidc: {issuer: 'https://x.test', client_id: 'a'}}\n",
+            "16:14",
+            "no value of groups gives a role",
+        ),
+        (
+            SEED + "  security: {oidc: {issuer: 'https://x.test', client_id: 'a', roles: {user: ['s']}}, "
+            "tls: {enabled: false}}\n",
+            "16:14",
+            "send people back to https:// alone",
+        ),
+        (SEED + "  security: {oidc: {issuer: 'http://x.test', client_id: 'a'}}\n", "16:29", "begins with https://"),
         (SEED + "  gateway: {limits: {max_body: 1GB}}\n", "16:32", "workers take bodies up to 256 MiB"),
     ],
 )

@@ -93,11 +93,12 @@ def test_the_head_gets_what_the_vault_has_and_a_password_that_is_missing_is_told
     config = configured(f"{WEBHOOK}, {MAIL}", tmp_path)
     config.path.write_text("")
     with pytest.raises(ConfigError, match="cluster-ai secrets set alerts_mail_password"):
-        load_or_create(config)
+        for_head(load_or_create(config), config)
     Vault(tmp_path).write({"alerts_mail_password": "m", "alerts_webhook_token": "t"})
-    files = for_head(load_or_create(config))
+    files = for_head(load_or_create(config), config)
     assert (files[layout.ALERTS_TOKEN], files[layout.ALERTS_PASSWORD]) == (b"t\n", b"m")
-    without = for_head(load_or_create(configured("", tmp_path)))
+    config = configured("", tmp_path)
+    without = for_head(load_or_create(config), config)
     assert without[layout.ALERTS_PASSWORD] == b""
 
 

@@ -14,7 +14,7 @@ from cluster_ai.config import load
 from cluster_ai.config.model import Config, hosts
 from cluster_ai.errors import ConfigError
 from cluster_ai.security import ca
-from cluster_ai.security.credentials import completed, for_host, load_or_create
+from cluster_ai.security.credentials import completed, for_head, for_host, load_or_create
 from cluster_ai.security.vault import PASSWORD, Vault
 
 CLUSTER = """\
@@ -151,8 +151,10 @@ def test_a_certificate_that_is_given_goes_to_the_head_with_its_key(
 def test_one_that_people_would_refuse_is_refused_here(
     config: Config, tmp_path: Path, names: list[str], key: bytes | None, now: datetime | None, why: str
 ) -> None:
+    config = given(tmp_path, *names, key=key, now=now)
+    secrets = load_or_create(config)  # commands that only ask are not kept from it
     with pytest.raises(ConfigError, match=why) as caught:
-        load_or_create(given(tmp_path, *names, key=key, now=now))
+        for_head(secrets, config)
     assert caught.value.where == str(tmp_path / "people.pem")
 
 
@@ -160,7 +162,7 @@ def test_without_its_key_the_error_says_how_to_give_it(config: Config, tmp_path:
     config = given(tmp_path, "head.cluster.test")
     Vault(tmp_path).write({})
     with pytest.raises(ConfigError, match="there is no tls_key") as caught:
-        load_or_create(config)
+        for_head(load_or_create(config), config)
     assert "cluster-ai secrets set tls_key" in caught.value.remedy
 
 
@@ -180,7 +182,7 @@ def test_the_dashboards_secret_at_the_provider_is_asked_for_and_goes_to_the_head
     (tmp_path / "cluster.yaml").write_text(CLUSTER.replace("  models: []", f"  models: []\n  security: {{{oidc}}}"))
     config = load(tmp_path / "cluster.yaml")
     with pytest.raises(ConfigError, match="there is no oidc_secret"):
-        load_or_create(config)
+        for_head(load_or_create(config), config)
     Vault(tmp_path).write({"oidc_secret": "planted\n"})
     head, worker = (for_host(load_or_create(config), config, host) for host in hosts(config))
     assert head["oidc.secret"] == b"planted"
