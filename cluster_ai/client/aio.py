@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 import httpx
 
 from cluster_ai.client import calls
+from cluster_ai.client import model_types as m
 from cluster_ai.client import types as t
 from cluster_ai.client.calls import Call, Messages, Stream
 from cluster_ai.client.transport import ANSWER, Lines, answered, asked, failed, options, unreachable
@@ -177,31 +178,31 @@ class AsyncClient:
 
     # --- models -----------------------------------------------------------------------------------------------------
 
-    async def models(self) -> tuple[t.ModelInfo, ...]:
+    async def models(self) -> tuple[m.ModelInfo, ...]:
         return await self._ask(calls.models())
 
-    async def model(self, name: str) -> t.ModelInfo:
+    async def model(self, name: str) -> m.ModelInfo:
         return await self._ask(calls.model(name))
 
-    async def explain_model(self, name: str) -> t.ModelExplanation:
+    async def explain_model(self, name: str) -> m.ModelExplanation:
         """Why it is on these workers, and not on others."""
         return await self._ask(calls.explain_model(name))
 
-    async def scaling(self) -> tuple[t.ScalingDecision, ...]:
+    async def scaling(self) -> tuple[m.ScalingDecision, ...]:
         """What the autoscaler decided since the gateway's start, the newest first."""
         return await self._ask(calls.scaling())
 
-    async def load(self, name: str, *, worker: str | None = None, keep_alive: str | int | None = None) -> t.ModelChange:
+    async def load(self, name: str, *, worker: str | None = None, keep_alive: str | int | None = None) -> m.ModelChange:
         """On one worker, or wherever it is placed. keep_alive: seconds, or like 5m; negative: for ever."""
         return await self._ask(calls.load(name, worker, keep_alive))
 
-    async def unload(self, name: str, *, worker: str | None = None) -> t.ModelChange:
+    async def unload(self, name: str, *, worker: str | None = None) -> m.ModelChange:
         return await self._ask(calls.unload(name, worker))
 
-    async def model_config(self, name: str) -> t.ModelConfig:
+    async def model_config(self, name: str) -> m.ModelConfig:
         return await self._ask(calls.model_config(name))
 
-    async def set_model_config(self, name: str, *, context: int | None) -> t.ModelConfig:
+    async def set_model_config(self, name: str, *, context: int | None) -> m.ModelConfig:
         """Only of models that cluster.yaml doesn't name; else ConflictError."""
         return await self._ask(calls.set_model_config(name, context))
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import quote
 
+from cluster_ai.client import model_types as m
 from cluster_ai.client import types as t
 from cluster_ai.client.wire import reader
 
@@ -120,37 +121,37 @@ def stream_chat(body: Mapping[str, Any]) -> Stream[t.ChatReply]:
     return Stream(_at("chat"), {**body, "stream": True}, text, reader(t.ChatReply))
 
 
-def models() -> Call[tuple[t.ModelInfo, ...]]:
-    return Call("GET", _at("models"), reader(tuple[t.ModelInfo, ...], "models"))
+def models() -> Call[tuple[m.ModelInfo, ...]]:
+    return Call("GET", _at("models"), reader(tuple[m.ModelInfo, ...], "models"))
 
 
-def model(name: str) -> Call[t.ModelInfo]:
-    return Call("GET", _at("models", name), reader(t.ModelInfo))
+def model(name: str) -> Call[m.ModelInfo]:
+    return Call("GET", _at("models", name), reader(m.ModelInfo))
 
 
-def explain_model(name: str) -> Call[t.ModelExplanation]:
-    return Call("GET", _at("models", name, "explain"), reader(t.ModelExplanation))
+def explain_model(name: str) -> Call[m.ModelExplanation]:
+    return Call("GET", _at("models", name, "explain"), reader(m.ModelExplanation))
 
 
-def scaling() -> Call[tuple[t.ScalingDecision, ...]]:
-    return Call("GET", _at("cluster", "scaling"), reader(tuple[t.ScalingDecision, ...], "decisions"))
+def scaling() -> Call[tuple[m.ScalingDecision, ...]]:
+    return Call("GET", _at("cluster", "scaling"), reader(tuple[m.ScalingDecision, ...], "decisions"))
 
 
-def load(name: str, worker: str | None, keep_alive: str | int | None) -> Call[t.ModelChange]:
+def load(name: str, worker: str | None, keep_alive: str | int | None) -> Call[m.ModelChange]:
     body = _given(worker=worker, keep_alive=keep_alive)
-    return Call("POST", _at("models", name, "load"), reader(t.ModelChange), body)
+    return Call("POST", _at("models", name, "load"), reader(m.ModelChange), body)
 
 
-def unload(name: str, worker: str | None) -> Call[t.ModelChange]:
-    return Call("POST", _at("models", name, "unload"), reader(t.ModelChange), _given(worker=worker))
+def unload(name: str, worker: str | None) -> Call[m.ModelChange]:
+    return Call("POST", _at("models", name, "unload"), reader(m.ModelChange), _given(worker=worker))
 
 
-def model_config(name: str) -> Call[t.ModelConfig]:
-    return Call("GET", _at("models", name, "config"), reader(t.ModelConfig))
+def model_config(name: str) -> Call[m.ModelConfig]:
+    return Call("GET", _at("models", name, "config"), reader(m.ModelConfig))
 
 
-def set_model_config(name: str, context: int | None) -> Call[t.ModelConfig]:
-    return Call("PUT", _at("models", name, "config"), reader(t.ModelConfig), {"context": context})
+def set_model_config(name: str, context: int | None) -> Call[m.ModelConfig]:
+    return Call("PUT", _at("models", name, "config"), reader(m.ModelConfig), {"context": context})
 
 
 def sessions() -> Call[tuple[t.SessionInfo, ...]]:

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 import httpx
 
 from cluster_ai.client import calls
+from cluster_ai.client import model_types as m
 from cluster_ai.client import types as t
 from cluster_ai.client.calls import Call, Messages, Stream
 from cluster_ai.client.transport import ANSWER, Lines, answered, asked, failed, options, unreachable
@@ -177,31 +178,31 @@ class Client:
 
     # --- models -----------------------------------------------------------------------------------------------------
 
-    def models(self) -> tuple[t.ModelInfo, ...]:
+    def models(self) -> tuple[m.ModelInfo, ...]:
         return self._ask(calls.models())
 
-    def model(self, name: str) -> t.ModelInfo:
+    def model(self, name: str) -> m.ModelInfo:
         return self._ask(calls.model(name))
 
-    def explain_model(self, name: str) -> t.ModelExplanation:
+    def explain_model(self, name: str) -> m.ModelExplanation:
         """Why it is on these workers, and not on others."""
         return self._ask(calls.explain_model(name))
 
-    def scaling(self) -> tuple[t.ScalingDecision, ...]:
+    def scaling(self) -> tuple[m.ScalingDecision, ...]:
         """What the autoscaler decided since the gateway's start, the newest first."""
         return self._ask(calls.scaling())
 
-    def load(self, name: str, *, worker: str | None = None, keep_alive: str | int | None = None) -> t.ModelChange:
+    def load(self, name: str, *, worker: str | None = None, keep_alive: str | int | None = None) -> m.ModelChange:
         """On one worker, or wherever it is placed. keep_alive: seconds, or like 5m; negative: for ever."""
         return self._ask(calls.load(name, worker, keep_alive))
 
-    def unload(self, name: str, *, worker: str | None = None) -> t.ModelChange:
+    def unload(self, name: str, *, worker: str | None = None) -> m.ModelChange:
         return self._ask(calls.unload(name, worker))
 
-    def model_config(self, name: str) -> t.ModelConfig:
+    def model_config(self, name: str) -> m.ModelConfig:
         return self._ask(calls.model_config(name))
 
-    def set_model_config(self, name: str, *, context: int | None) -> t.ModelConfig:
+    def set_model_config(self, name: str, *, context: int | None) -> m.ModelConfig:
         """Only of models that cluster.yaml doesn't name; else ConflictError."""
         return self._ask(calls.set_model_config(name, context))
 

@@ -25,6 +25,7 @@ from cluster_ai.client import (
     TooManyRequestsError,
     UnreachableError,
     calls,
+    model_types,
     types,
 )
 from cluster_ai.client.errors import refused
@@ -36,7 +37,7 @@ SCHEMAS = API["components"]["schemas"]
 NAMED_OTHERWISE = {"Message": "ChatMessage"}
 TYPES = [
     kind
-    for name, kind in vars(types).items()
+    for name, kind in {**vars(types), **vars(model_types)}.items()
     if dataclasses.is_dataclass(kind) and name not in ("Text", "Figures") and isinstance(kind, type)
 ]
 
@@ -99,11 +100,11 @@ def test_both_clients_have_the_same_methods() -> None:
 
 def test_a_newer_gateway_may_say_more_and_an_older_one_less_is_told() -> None:
     said = {"worker": "w", "done": True, "error": None, "mood": "fine"}
-    assert reader(types.WorkerOutcome)(said) == types.WorkerOutcome("w", True, None)
+    assert reader(model_types.WorkerOutcome)(said) == model_types.WorkerOutcome("w", True, None)
     wrongs: list[Any] = [{"worker": "w"}, {**said, "done": "yes"}, [], None, "text", 3]
     for wrong in wrongs:
         with pytest.raises(ProtocolError):
-            reader(types.WorkerOutcome)(wrong)
+            reader(model_types.WorkerOutcome)(wrong)
 
 
 @given(
