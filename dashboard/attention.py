@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dashboard import units
+from dashboard.prometheus import Firing
 from dashboard.queries import Overview
 from dashboard.served import Served
 
@@ -32,6 +33,7 @@ def notices(overview: Overview, served: Served | None, *, now: float | None = No
         *_hosts(overview),
         *_rollout(overview),
         *_drift(overview, time.time() if now is None else now),
+        *_alerts(overview),
         *_monitoring(overview, now),
     ]
     return sorted(found, key=lambda n: n.level != "error")
@@ -161,6 +163,31 @@ def _drift(o: Overview, now: float) -> list[Notice]:
         what = f"{_names('Host', never, 'has', 'have')} never looked for drift."
         found.append(Notice("warning", what, remedy))
     return found
+
+
+# Alerts of which the rules above tell more, and sooner.
+_TOLD = frozenset(
+    (
+        *("NoWorkers", "WorkerDown", "HostDown", "TargetDown", "SchedulerDown", "RequestsFail"),
+        *("MemoryFull", "DiskFull", "Drift", "DriftUnknown", "RolloutWaits", "RolloutStuck"),
+    )
+)
+
+
+def _alerts(o: Overview) -> list[Notice]:
+    """One notice for all alerts of a name."""
+    named: dict[str, list[Firing]] = {}
+    for alert in o.firing:
+        if alert.name not in _TOLD:
+            named.setdefault(alert.name, []).append(alert)
+    return [
+        Notice(
+            "error" if alerts[0].critical else "warning",
+            f"{_list([it.summary for it in alerts])}.",
+            f"`{alerts[0].runbook}` says why, and what to do." if alerts[0].runbook else f"Alert {name}.",
+        )
+        for name, alerts in named.items()
+    ]
 
 
 def _share(part: float | None, whole: float | None, *, unknown: float = 0) -> float:

@@ -33,6 +33,16 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Firing:
+    """An alert that fires. runbook: where it stands what to do, such as docs/alerts.md#modelslow."""
+
+    name: str
+    critical: bool
+    summary: str
+    runbook: str
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
     """The time that charts show: the last `seconds`, in steps on a grid that does not move between two refreshes."""
 
@@ -78,6 +88,20 @@ def _by(labels: Sequence[str]) -> str:
 
 def parse_instant(result: Sequence[Mapping[str, Any]]) -> list[Sample]:
     return [Sample(series["metric"], _number(series["value"][1])) for series in result]
+
+
+def parse_alerts(alerts: Sequence[Mapping[str, Any]]) -> tuple[Firing, ...]:
+    found = [
+        Firing(
+            it["labels"]["alertname"],
+            it["labels"].get("severity") == "critical",
+            it.get("annotations", {}).get("summary", it["labels"]["alertname"]),
+            it.get("annotations", {}).get("runbook", ""),
+        )
+        for it in alerts
+        if it["state"] == "firing"
+    ]
+    return tuple(sorted(found, key=lambda it: (it.name, it.summary)))
 
 
 def parse_range(
@@ -141,6 +165,13 @@ class Prometheus:
         start, end = (datetime.fromtimestamp(at, UTC) for at in (grid[0], grid[-1]))
         with self._translated():
             return parse_range(self._client.custom_query_range(query, start, end, str(span.step)), grid, name)
+
+    def firing(self) -> tuple[Firing, ...]:
+        """Alerts that fire now, by name."""
+        with self._translated():
+            answer = requests.get(f"{self.url.rstrip('/')}/api/v1/alerts", timeout=TIMEOUT)
+            answer.raise_for_status()
+            return parse_alerts(answer.json()["data"]["alerts"])
 
     def scrape_interval(self) -> float:
         """Seconds between two scrapes of the gateway; 15 where Prometheus has no such target yet."""

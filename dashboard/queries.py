@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from dashboard.hosts import Host, hosts
-from dashboard.prometheus import Prometheus, Span, by_label, increase, quantile, total_rate
+from dashboard.prometheus import Firing, Prometheus, Span, by_label, increase, quantile, total_rate
 
 TASKS, FAILED = (f'cluster_{name}_tasks_total{{kind="inference"}}' for name in ("total", "failed"))
 NEWEST = 'max(timestamp(up{job="gateway"} == 1))'
@@ -32,6 +32,7 @@ class Overview:
     failovers: float
     hosts: tuple[Host, ...]
     energy: float | None  # kWh that cards drew within the span; None: none tells
+    firing: tuple[Firing, ...]  # alerts
     rollout: str | None  # what the last one came to: the label `state` of cluster_rollout_state
     charts: Mapping[str, pd.DataFrame]
 
@@ -111,6 +112,7 @@ def overview(prometheus: Prometheus, span: Span) -> Overview:
         failed=one["failed"] or 0.0,
         failovers=one["failovers"] or 0.0,
         energy=one["energy"],
+        firing=prometheus.firing(),
         hosts=hosts(prometheus, w),
         rollout=next((s.labels["state"] for s in prometheus.instant(ROLLOUT)), None),
         charts={

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from dashboard.attention import notices
+from cluster_ai.metrics.alerts import ALERTS
+from dashboard.attention import _TOLD, notices
 from dashboard.hosts import CHECKS, Host
+from dashboard.prometheus import Firing
 from dashboard.queries import Overview
 from dashboard.served import Served, ServedModel, WorkerState
 
@@ -24,6 +26,7 @@ WELL = Overview(
     failovers=0.0,
     hosts=(Host("head", 0.2, 10.0, 100.0, 50.0, 100.0),),
     energy=None,
+    firing=(),
     rollout="done",
     charts={},
 )
@@ -143,3 +146,16 @@ def test_a_check_too_long_ago_is_told_apart_from_one_that_never_was_and_from_a_h
         "not checked yet",
         None,
     ]
+
+
+def test_an_alert_that_no_rule_here_tells_of_is_told_once_for_all_that_it_fires_for() -> None:
+    slow = [Firing("ModelSlow", False, f"m on w{n} is slower than it was", "docs/alerts.md#modelslow") for n in (1, 2)]
+    known = Firing("WorkerDown", False, "Worker w3 does not answer", "docs/alerts.md#workerdown")
+    overview = replace(WELL, firing=(*slow, known))
+    assert said(overview) == [("warning", "m on w1 is slower than it was and m on w2 is slower than it was.")]
+    (notice,) = notices(overview, SERVED, now=NOW)
+    assert "docs/alerts.md#modelslow" in notice.remedy
+
+
+def test_every_alert_that_is_left_to_a_rule_here_exists() -> None:
+    assert {alert.name for alert in ALERTS} >= _TOLD

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cluster_ai.errors import UnavailableError
 from cluster_ai.metrics.names import HOST_METRICS, METRICS
-from dashboard import hosts, queries
+from dashboard import history, hosts, queries
 from dashboard.prometheus import POINTS, Prometheus, Span, duration, parse_instant, parse_range
 from tests.dashboard.conftest import Node, RealPrometheus, free_port, wait_for
 from tests.dashboard.fake_gateway import FakeGateway
@@ -174,6 +174,36 @@ def test_the_models_of_a_real_prometheus(prometheus: RealPrometheus) -> None:
         assert model.p50 is not None
         assert math.isfinite(model.p50)
         assert model.load_time is None
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("model", [None, "llama2:13b"])
+def test_the_past_of_a_real_prometheus(prometheus: RealPrometheus, model: str | None) -> None:
+    figures, charts = history.performance(Prometheus(prometheus.url), Span(900, 1, time.time()), model)
+    assert figures.requests
+    assert figures.tokens
+    assert (figures.failed is None) == (model is not None)
+    known = [it for it in figures.response if it is not None]
+    assert len(known) == len(history.PERCENTILES)
+    assert known == sorted(known)
+    assert set(charts["response"]["series"]) == {f"{100 * q:.0f} % within" for q in history.PERCENTILES}
+    assert charts["tokens"]["value"].max() > 0
+
+
+@pytest.mark.integration
+def test_canaries_are_drawn_beside_the_others(prometheus: RealPrometheus, gateway: FakeGateway) -> None:
+    for worker in ("gpu-worker-01", "cpu-worker-01"):
+        gateway.metric["worker_requests_total"].labels(worker, "ok").inc(0)
+    asked = Prometheus(prometheus.url)
+    wait_for(lambda: asked.value("count(worker_requests_total)"), "the first scrape of them")
+    for worker in ("gpu-worker-01", "cpu-worker-01"):
+        gateway.metric["worker_requests_total"].labels(worker, "ok").inc(50)
+
+    def errors() -> dict[str, float]:
+        frame = history.canary(asked, Span(60, 1, time.time()), ["gpu-worker-01"])["errors"].dropna()
+        return dict(zip(frame["series"], frame["value"], strict=True))
+
+    wait_for(lambda: errors() == {"gpu-worker-01": 0.0, "others": 0.0}, "both lines")
 
 
 @pytest.mark.integration
