@@ -164,7 +164,7 @@ def test_the_dashboard_shows_a_renewed_certificate_without_a_restart(site: Site,
     port = free_port()
     told = settings.DashboardSettings(
         "test",
-        "127.0.0.1",
+        "::" if socket.has_dualstack_ipv6() else "127.0.0.1",
         port,
         "host",
         None,
