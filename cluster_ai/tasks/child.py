@@ -11,6 +11,7 @@ import json
 import os
 import resource
 import sys
+from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ GROUP = "cluster_ai.tasks"
 
 def main() -> int:
     told = json.load(sys.stdin)
-    Path("/proc/self/oom_score_adj").write_text("1000")  # of all in the worker's cgroup, this goes first
+    with suppress(OSError):  # of all in the worker's cgroup, this goes first
+        Path("/proc/self/oom_score_adj").write_text("1000")
     if told["memory"]:
         resource.setrlimit(resource.RLIMIT_AS, (told["memory"], told["memory"]))
     os.set_inheritable(int(os.environ[PIPE]), False)  # what the function starts needn't end before the worker goes on
