@@ -18,7 +18,7 @@ from tests.dashboard.fake_gateway import FakeGateway
 
 
 def test_every_metric_that_is_asked_for_is_one_that_the_gateway_or_a_host_has() -> None:
-    source = "".join(Path(it.__file__).read_text() for it in (queries, history, hosts))
+    source = "".join(Path(str(it.__file__)).read_text() for it in (queries, history, hosts))
     asked = set(re.findall(r"\b(?:cluster|worker|model|gateway)_[a-z_]{3,}", source))
     asked |= {f"cluster_{kind}_tasks_total" for kind in ("total", "failed")}
     known = {m.name for m in (*METRICS, *HOST_METRICS)}
