@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import acting, queries, units, view
+from dashboard import acting, placement, queries, units, view
 from dashboard.live import REFRESH, Sources
 from dashboard.served import Served, ServedModel, WorkerState
 
@@ -47,6 +47,7 @@ def _now(sources: Sources, seconds: int, slot: DeltaGenerator) -> None:
     if served.value is not None and known:
         _map(served.value)
         _memory(sources, served.value)
+        _why(sources, served.value)
     if now is None:
         return
     idle = "No answers in this time. Send a prompt from the Playground."
@@ -169,6 +170,33 @@ def _cell(model: ServedModel, worker: WorkerState) -> str | None:
     if model.name not in worker.placed:
         return None
     return "missing" if worker.cordon is None else "not to be had while its worker is drained"
+
+
+def _why(sources: Sources, served: Served) -> None:
+    name = st.selectbox(
+        "Why is it where it is?", [m.name for m in served.models], index=None, key="why_model", placeholder="a model"
+    )
+    if name is None:
+        return
+    told = view.told(sources, placement.read, name).value
+    if told is None:
+        return
+    st.caption(f"One replica needs {units.gib(told.memory)}: {told.whence}.")
+    frame = pd.DataFrame(
+        {
+            "Worker": [r.worker for r in told.reasons],
+            "Holds it": ["● yes" if r.holds else "○ no" for r in told.reasons],
+            "Why": [r.why for r in told.reasons],
+            "GPU free": [units.gib(r.free_gpu) if r.free_gpu else None for r in told.reasons],
+            "Memory free": [units.gib(r.free_ram) for r in told.reasons],
+            "Speed": [r.speed for r in told.reasons],
+        }
+    )
+    config = {
+        "Why": st.column_config.TextColumn(width="large"),
+        "Speed": st.column_config.NumberColumn("Tokens per second", format="%.1f", help="Of one answer, lately."),
+    }
+    view.table(frame, [c for c in frame.columns if frame[c].notna().any()], config, key="why")
 
 
 def _memory(sources: Sources, served: Served) -> None:

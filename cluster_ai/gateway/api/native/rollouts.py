@@ -152,8 +152,8 @@ def _records(folder: Path | None, name: str, limit: int = 1) -> list[dict[str, A
     """Those that can be read, the newest first. Raises Refusal (503)."""
     found: list[dict[str, Any]] = []
     try:
-        paths = sorted(folder.glob(f"{name}.json"), reverse=True) if folder else []
-        for path in paths:
+        paths = [it for it in folder.iterdir() if it.match(f"{name}.json")] if folder and folder.exists() else []
+        for path in sorted(paths, reverse=True):
             try:
                 record = json.loads(path.read_text())
                 RolloutInfo(**_info(record))
