@@ -20,8 +20,9 @@ PACKAGES = (
         "sudo",
         "iproute2",
     ),
-    *("iputils-ping", "ca-certificates", "curl", "nftables", "rsync", "procps"),
+    *("iputils-ping", "ca-certificates", "curl", "nftables", "rsync", "procps", "avahi-daemon"),
 )
+STOPPED = ("avahi-daemon.service", "avahi-daemon.socket")  # for who starts it
 # Units that wait for what a container has not, or that would disturb a measurement.
 MASKED = (
     *("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "fstrim.timer"),
@@ -33,7 +34,8 @@ MASKED = (
 def base(distro: str) -> Path:
     """The folder of the base system, built when it isn't there yet (about 50 s)."""
     root = BASES / "-".join(["base", distro, *EXTRA_PACKAGES])
-    if (root / ".lab-ok").exists():
+    made_of, packages = root / ".lab-ok", [*PACKAGES, *EXTRA_PACKAGES]
+    if made_of.exists() and made_of.read_text().split() == packages:
         return root
     started = time.monotonic()
     shutil.rmtree(root, ignore_errors=True)
@@ -41,7 +43,7 @@ def base(distro: str) -> Path:
     run(
         "debootstrap",
         "--variant=minbase",
-        "--include=" + ",".join([*PACKAGES, *EXTRA_PACKAGES]),
+        "--include=" + ",".join(packages),
         distro,
         root,
         *mirror(),
@@ -57,8 +59,8 @@ def base(distro: str) -> Path:
     for unit in MASKED:
         (etc / "systemd/system" / unit).unlink(missing_ok=True)
         (etc / "systemd/system" / unit).symlink_to("/dev/null")
-    for package in EXTRA_PACKAGES:  # extra daemons: installed, not started
-        run("systemctl", f"--root={root}", "disable", package, check=False)
+    for unit in (*STOPPED, *EXTRA_PACKAGES):  # extra daemons: installed, not started
+        run("systemctl", f"--root={root}", "disable", unit, check=False)
     run("systemctl", f"--root={root}", "enable", "systemd-networkd", "ssh")
     (etc / "systemd/journald.conf.d").mkdir(exist_ok=True)
     (etc / "systemd/journald.conf.d/lab.conf").write_text("[Journal]\nStorage=persistent\nSystemMaxUse=64M\n")
@@ -67,7 +69,7 @@ def base(distro: str) -> Path:
     )
     run("chroot", root, "useradd", "-m", "-s", "/bin/bash", "deploy")
     (etc / "sudoers.d/deploy").write_text("deploy ALL=(ALL) NOPASSWD:ALL\n")
-    (root / ".lab-ok").touch()
+    made_of.write_text(" ".join(packages))
     print(f"lab: base {distro} built in {time.monotonic() - started:.1f} s")
     return root
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from cluster_ai.errors import ExitCode
 from tests.lab.conftest import Cluster, Lab, write_config
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+RIG = Path(__file__).resolve().parents[1] / "rig"
 WORKERS = """\
   workers:
     - name: 'h1'
@@ -21,10 +23,22 @@ WORKERS = """\
 """
 
 
-def bare(lab: Lab, ollama: Path, gguf: Path) -> Cluster:
-    """A head that nothing runs on yet, and four hosts that cluster.yaml doesn't name.
+# Two connections of a scan are lost, as if nothing listened; later ones, to who was found in another way, are not.
+HIDDEN_FROM_A_SCAN = """\
+nft add table inet hide
+nft add chain inet hide input '{ type filter hook input priority -10; }'
+nft add rule inet hide input tcp dport 22 tcp flags syn quota until 125 bytes drop
+"""
+AVAHI = """\
+<service-group><name>%h</name><service><type>_ssh._tcp</type><port>22</port></service></service-group>
+"""
 
-    h2 lets nobody in, and nobody knows its key; h3's is known; h4 has no room; another key is known of h5 than it has.
+
+def hide(lab: Lab, ollama: Path, gguf: Path) -> Cluster:
+    """A head that nothing runs on yet, and six hosts that cluster.yaml doesn't name, each to be found in one way only.
+
+    h2 announces itself with a token: it lets nobody in, and nobody knows its key. h3, h4 and h5 are found by the scan,
+    h6 by mDNS, as Avahi does it, h7 by SSDP. h4 has no room; another key is known of h5 than it has.
     """
     path = write_config(lab, ollama, gguf)
     text = path.read_text()
@@ -37,37 +51,52 @@ def bare(lab: Lab, ollama: Path, gguf: Path) -> Cluster:
     key = next(line.split()[1:] for line in lines if line.startswith("h2,"))
     kept = [line for line in lines if not line.startswith(("h2,", "h5,"))]
     lab.known_hosts.write_text("\n".join([*kept, " ".join([f"h5,{lab.address('h5')}", *key])]) + "\n")
-    return Cluster(lab, path, ("h1", "h2", "h3", "h4", "h5"))
+    cluster = Cluster(lab, path, ("h1", "h2", "h3", "h4", "h5", "h6", "h7"))
+
+    (lab.dir / "hosts" / "h2" / "data" / "join.sh").write_text(cluster.run("join-token", "create", check=True).stdout)
+    lab.run_on("h2", "systemd-run --unit=join sh /data/join.sh")
+    (lab.dir / "hosts" / "h6" / "merged" / "etc" / "avahi" / "services" / "ssh.service").write_text(AVAHI)
+    lab.run_on("h6", "systemctl start avahi-daemon")
+    shutil.copy(RIG / "ssdp.py", lab.dir / "hosts" / "h7" / "data")
+    lab.run_on("h7", f"systemd-run --unit=ssdp python3 /data/ssdp.py {lab.address('h7')}")
+    for host in ("h2", "h6", "h7"):
+        lab.run_on(host, HIDDEN_FROM_A_SCAN)
+    return cluster
 
 
 def test_bare_hosts_become_workers_by_one_command_and_unfit_ones_are_told_of(
     make_lab: Callable[[str, int, int], Lab], ollama: Path, gguf: Path
 ) -> None:
-    lab = make_lab("disc", 98, 5)
-    cluster = bare(lab, ollama, gguf)
-    line = cluster.run("join-token", "create", check=True).stdout
-    (lab.dir / "hosts" / "h2" / "data" / "join.sh").write_text(line)
-    lab.run_on("h2", "systemd-run --unit=join sh /data/join.sh")
+    lab = make_lab("disc", 98, 7)
+    cluster = hide(lab, ollama, gguf)
+    network = ("--network", f"{lab.net}.0/24")
+
+    seen = {it["addresses"][0]: it for it in cluster.json("discover", *network)["machines"]}
+    ways = {host: seen[lab.address(host)]["found_by"] for host in cluster.hosts[1:]}
+    scan = ["scan"]
+    assert ways == {"h2": ["beacon"], "h3": scan, "h4": scan, "h5": scan, "h6": ["mdns"], "h7": ["ssdp"]}
 
     before = cluster.config_path.read_text()
-    done = cluster.run("discover", "--network", f"{lab.net}.0/24", "--add", "--apply", "--yes")
+    done = cluster.run("discover", *network, "--add", "--apply", "--yes")
 
     said = done.stdout + done.stderr
     assert done.returncode == ExitCode.HOST, said  # h4 was to be added, and can't be
     config = load(cluster.config_path)
-    assert [worker.name for worker in config.workers] == ["h1", "h2", "h3"]
+    assert [worker.name for worker in config.workers] == ["h1", "h2", "h3", "h6", "h7"]
     assert before.splitlines()[:9] == cluster.config_path.read_text().splitlines()[:9]
     assert "# the head's own" in cluster.config_path.read_text()
     assert "GB are free at /opt/cluster-ai" in said
     assert "is another one than known_hosts has" in said
-    assert all(f"measuring smollm2:135m on {host}" in said for host in ("h2", "h3")), said  # so they answer prompts
+    for host in ("h2", "h3", "h6", "h7"):
+        assert f"measuring smollm2:135m on {host}" in said, said  # so it answers prompts
 
     assert "Accepted" in lab.run_on("h2", "journalctl -u join -o cat")
     (token,) = json.loads(cluster.run("join-token", "list", "--json").stdout)
     assert token["state"] == "used"
     status = cluster.json("status")["gateway"]
-    assert {it["name"]: it["state"] for it in status["workers"]} == {"h1": "active", "h2": "active", "h3": "active"}
+    active = dict.fromkeys(("h1", "h2", "h3", "h6", "h7"), "active")
+    assert {it["name"]: it["state"] for it in status["workers"]} == active
 
-    found = {it["addresses"][0]: it for it in cluster.json("discover", "--network", f"{lab.net}.0/24")["machines"]}
+    found = {it["addresses"][0]: it for it in cluster.json("discover", *network)["machines"]}
     standing = {host: found[lab.address(host)]["standing"] for host in cluster.hosts}
-    assert standing == {"h1": "member", "h2": "member", "h3": "member", "h4": "known", "h5": "changed"}
+    assert standing == {**dict.fromkeys(active, "member"), "h4": "known", "h5": "changed"}
