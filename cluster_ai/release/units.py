@@ -27,7 +27,7 @@ def _dask_comm() -> dict[str, str]:
     files = {f"{role}__{kind.upper()}": name for role in ("SCHEDULER", "WORKER", "CLIENT") for kind, name in _PAIR}
     return {
         f"{prefix}REQUIRE_ENCRYPTION": "True",
-        f"{prefix}TIMEOUTS__TCP": "10s",  # of keepalive, which a busy host's kernel answers all the same
+        f"{prefix}TIMEOUTS__TCP": "12s",  # of keepalive (at least 11), which a busy host's kernel answers all the same
         f"{prefix}TLS__CA_FILE": str(layout.TLS / layout.CA_CERT),
         f"{prefix}TLS__MIN_VERSION": "1.3",
         "DASK_DISTRIBUTED__NANNY__PRELOAD": DASK_TLS,
