@@ -13,12 +13,10 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from cluster_ai.gateway.api.http import Refusal
 from cluster_ai.gateway.fleet import Fleet, State, Worker
 from cluster_ai.gateway.log import Log
 from cluster_ai.gateway.metering import Meter
 from cluster_ai.gateway.models.actuator import Actuator
-from cluster_ai.gateway.models.engine import FailedError
 from cluster_ai.gateway.models.registry import Registry
 from cluster_ai.gateway.models.stand_ins import StandIns
 from cluster_ai.placement import repair
@@ -169,12 +167,13 @@ class Reconciler:
         self._log.write("reconcile", **told)
         try:
             await self._do(step, worker)
-        except (FailedError, Refusal) as e:
+        except Exception as e:  # also a file that can't be read: without a wait it would be tried at every look
             times = self._failed[key].times + 1 if key in self._failed else 1
-            wait = min(AGAIN[1], AGAIN[0] * 2 ** (times - 1))
-            self._failed[key] = _Failed(str(e), times, time.monotonic() + wait)
+            wait = min(AGAIN[1], AGAIN[0] * 2 ** min(times - 1, 10))  # unbounded, it is no float after some days
+            error = str(e) or repr(e)
+            self._failed[key] = _Failed(error, times, time.monotonic() + wait)
             self._meter.repaired(step.model, step.do, done=False)
-            self._log.write("reconcile", **told, error=str(e), again_in=wait)
+            self._log.write("reconcile", **told, error=error, again_in=wait)
         else:
             self._failed.pop(key, None)
             self._meter.repaired(step.model, step.do, done=True)
