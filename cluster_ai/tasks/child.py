@@ -7,9 +7,11 @@ function, or the data can't be processed so.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
+import signal
 import sys
 from contextlib import suppress
 from importlib.metadata import entry_points
@@ -20,9 +22,11 @@ from cluster_ai.tasks.process import REFUSED
 from cluster_ai.tasks.progress import PIPE, report
 
 GROUP = "cluster_ai.tasks"
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def main() -> int:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # in a session of its own, it would outlive its worker
     told = json.load(sys.stdin)
     with suppress(OSError):  # of all in the worker's cgroup, this goes first
         Path("/proc/self/oom_score_adj").write_text("1000")

@@ -2,6 +2,9 @@
 
 The bound is the task's own `memory`, as an rlimit of this process; and around all that it starts, the memory of the
 worker's service, as systemd's cgroup has it. Where that is used up, the kernel ends the task and not the worker.
+
+It leads a session of its own, and what it has started ends with it. What it says goes to files, not pipes: whoever
+else holds a pipe would keep the worker waiting, and what is in a file takes no memory of the worker's.
 """
 
 from __future__ import annotations
@@ -11,15 +14,19 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from typing import Any
+from contextlib import AbstractContextManager, suppress
+from typing import IO, Any
 
 from cluster_ai.tasks import progress
 from cluster_ai.tasks.progress import Progress
 
 REFUSED = 2  # exit status: trying again can't help; the last line of its standard error says why
+RESULT_LIMIT = 200 << 20  # bytes of JSON
+LAST = 4096  # bytes of its standard error that are looked at
+ENDING = 5.0  # seconds after its end in which its progress is still heard
 
 
 class FinalError(Exception):
@@ -36,14 +43,39 @@ def run(
 
     Raises FinalError, and RuntimeError where another try may help.
     """
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        code = _ended(order, tell, stoppable, more, out, err)
+        if code:
+            err.seek(max(err.seek(0, os.SEEK_END) - LAST, 0))
+            last = err.read().decode(errors="replace").strip().splitlines()[-1:] or [ended(code)]
+            error = f"{order['payload'].get('function', order['kind'])}: {last[0]}"
+            raise FinalError(error) if code == REFUSED else RuntimeError(error)
+        size = out.seek(0, os.SEEK_END)
+        if size > RESULT_LIMIT:
+            raise FinalError(f"the result has {size} bytes of JSON; at most {RESULT_LIMIT} are kept")
+        out.seek(0)
+        return json.load(out)
+
+
+def _ended(
+    order: Mapping[str, Any],
+    tell: Callable[[Progress], None],
+    stoppable: Callable[[Callable[[], None]], AbstractContextManager[None]],
+    more: Mapping[str, Any],
+    out: IO[bytes],
+    err: IO[bytes],
+) -> int:
+    """Its exit status. Raises FinalError."""
     reading, writing = os.pipe()
-    listening = threading.Thread(target=progress.listen, args=(reading, tell), name=f"progress:{order['id']}")
+    name = f"progress:{order['id']}"
+    listening = threading.Thread(target=progress.listen, args=(reading, tell), name=name, daemon=True)
     try:
         child = subprocess.Popen(
             [sys.executable, "-m", "cluster_ai.tasks.child"],
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
             pass_fds=(writing,),
             env={**os.environ, progress.PIPE: str(writing)},
         )
@@ -51,20 +83,21 @@ def run(
     finally:
         os.close(writing)
     told: dict[str, Any] = {name: order[name] for name in ("kind", "payload", "memory", "cpu")}
-    with stoppable(child.kill):
+
+    def end() -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+
+    with stoppable(end):
         try:
-            out, err = child.communicate(json.dumps({**told, **more}).encode(), timeout=order["timeout"])
+            child.communicate(json.dumps({**told, **more}).encode(), timeout=order["timeout"])
         except subprocess.TimeoutExpired:
             raise FinalError(f"stopped after {order['timeout']:.0f} s, its timeout") from None
         finally:
-            child.kill()
-            child.communicate()
-            listening.join()
-    if child.returncode:
-        last = err.decode(errors="replace").strip().splitlines()[-1:] or [ended(child.returncode)]
-        error = f"{order['payload'].get('function', order['kind'])}: {last[0]}"
-        raise FinalError(error) if child.returncode == REFUSED else RuntimeError(error)
-    return json.loads(out)
+            end()
+            child.wait()
+            listening.join(ENDING)  # one that left its session could hold that pipe for ever
+    return child.returncode
 
 
 def ended(code: int) -> str:
