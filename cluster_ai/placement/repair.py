@@ -148,6 +148,8 @@ def _over(work: _Work, stand_ins: Sequence[StandIn], known: set[str], now: float
         step = Step("release", it.model, it.worker, it.processor, "", it.instead_of)
         if it.worker in placed:
             yield _with(step, "forget", "it is placed there by now")
+        elif work.seats[it.worker].closed:
+            continue  # nor now, as where it is cordoned
         elif it.model not in known:
             yield _with(step, "release", "cluster.yaml doesn't name it any more")
         elif it.instead_of == LOAD:

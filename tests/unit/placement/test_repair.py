@@ -133,6 +133,15 @@ def test_a_healthy_worker_that_lost_its_copy_gets_it_again_and_a_cordoned_one_do
     assert repair([wanted("m")], fleet([seat("a", closed="cordoned")], placed=placed), [], NOW) == Repairs()
 
 
+def test_a_cordoned_worker_is_asked_to_release_nothing_and_the_other_of_two_stays() -> None:
+    closed = seat("b", "m", closed="cordoned")
+    placed: dict[str, dict[str, Processor]] = {"m": {"a": "cpu"}}
+    both = [stand_in("b", "a"), stand_in("c", "a")]
+    assert done(repair([], fleet([closed], placed={"m": {}}), [stand_in("b", "a")], NOW)) == []
+    assert done(repair([wanted("m")], fleet([seat("a", "m"), closed], placed=placed), both[:1], NOW)) == []
+    assert done(repair([wanted("m")], fleet([seat("a", "m"), closed, seat("c", "m")], "a", placed), both, NOW)) == []
+
+
 MODELS = st.lists(st.sampled_from("mnop"), unique=True)
 
 
