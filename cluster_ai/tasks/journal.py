@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster_ai.errors import ConfigError
 from cluster_ai.tasks.batches.file import File, insert
 from cluster_ai.tasks.model import ENDED, Spec, State, Task
 
@@ -83,7 +84,7 @@ class Outcome:
 
 
 class Journal:
-    """path None: in memory. Raises sqlite3.Error where the file can't be used, ValueError for a newer one."""
+    """path None: in memory. Raises sqlite3.Error where the file can't be used, ConfigError for a newer one."""
 
     def __init__(self, path: Path | None, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -94,7 +95,11 @@ class Journal:
         (found,) = self._db.execute("PRAGMA user_version").fetchone()
         if found > FORMAT:
             self._db.close()
-            raise ValueError(f"the journal of tasks is of format {found}; this version knows {FORMAT}")
+            raise ConfigError(
+                f"the journal of tasks is of format {found}; this version knows {FORMAT}",
+                where=str(path or ""),
+                remedy="apply the newer version again; or move the file away, and its tasks are forgotten",
+            )
         steps = {
             0: (_SCHEMA, _BATCHES, _SPENT),
             1: (_FROM_1, _FROM_3, _BATCHES, _SPENT),

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster_ai.errors import ConfigError
 from cluster_ai.tasks.batches.store import Store
 from cluster_ai.tasks.journal import Journal, Outcome
 from cluster_ai.tasks.model import Spec, State
@@ -124,7 +125,7 @@ def test_a_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "t.sqlite") as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
-    with pytest.raises(ValueError, match="format 99"):
+    with pytest.raises(ConfigError, match=r"t\.sqlite: .* format 99(.|\n)*apply the newer version again"):
         Journal(tmp_path / "t.sqlite")
 
 

@@ -115,7 +115,11 @@ def routes(parts: Parts) -> APIRouter:
         found = await asyncio.to_thread(_records, folder, name)
         if not found:
             raise Refusal(404, "rollout_not_found", f"there is no rollout '{name}' here")
-        return read(found[0])
+        try:
+            return read(found[0])
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            text = f"rollout '{name}' is in a form that this version of the gateway can't read: ask its controller"
+            raise Refusal(404, "rollout_unreadable", f"{text}, by `cluster-ai rollouts`") from e
 
     @router.get(
         "",

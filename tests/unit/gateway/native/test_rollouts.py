@@ -73,6 +73,15 @@ def test_a_rollout_is_told_with_its_waves_steps_and_configuration(tmp_path: Path
     assert ask(f"/{name}/configuration")[1]["text"] == "cluster: {name: c}\n"
 
 
+def test_a_record_in_another_form_is_told_as_such(tmp_path: Path, ask: Ask) -> None:
+    name = kept(tmp_path, Journal(tmp_path / "rollouts.sqlite"), "")
+    record = json.loads((tmp_path / f"{name}.json").read_text())
+    for hosts in ({"w1": {"from": A}}, ["w1"]):
+        record["intent"]["hosts"] = hosts
+        (tmp_path / f"{name}.json").write_text(json.dumps(record))
+        assert ask(f"/{name}") == (404, {"code": "rollout_unreadable"})
+
+
 def test_the_newest_come_first_and_no_more_than_asked_for(tmp_path: Path, ask: Ask) -> None:
     journal = Journal(tmp_path / "rollouts.sqlite")
     names = sorted(kept(tmp_path, journal, "") for _ in range(3))
