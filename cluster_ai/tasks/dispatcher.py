@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from distributed import Client, Future
-from distributed.client import FutureCancelledError
+from distributed.client import FutureCancelledError, FuturesCancelledError, wait
 from distributed.scheduler import KilledWorker
 from distributed.security import Security
 
@@ -33,6 +34,7 @@ SLOWEST = 5.0  # seconds between tries to find a scheduler
 WINDOW = 64  # tasks that Dask has at least, so that no thread waits for the next
 PER_THREAD = 4
 HELD = 50_000  # tasks that are remembered for workers which are away, so that those behind them come by
+FETCHED = 2  # results at once that may be large: each is whole in this process' memory until it is on the disk
 FAULTS = 5  # times that Dask may lose a task, or what came out of it
 
 
@@ -72,6 +74,8 @@ class Dispatcher:
         self._held: dict[str, frozenset[str]] = {}  # those for whom nobody is there, and who could run them
         self._outcomes: list[Outcome] = []
         self._faults: list[tuple[str, str]] = []  # task and what Dask says
+        self._fetching = asyncio.Semaphore(FETCHED)
+        self._broken: sqlite3.Error | None = None  # while an outcome was to be kept
         self._faulted: Counter[str] = Counter()
         self._there: dict[str, str] = {}  # worker -> its address
         self._threads = 0
@@ -153,6 +157,8 @@ class Dispatcher:
         while True:
             self._wake.clear()
             await self._flush()
+            if self._broken is not None:
+                raise self._broken
             if self._lost or client.status != "running":
                 raise LostError("the connection broke")
             await self._lost_again()
@@ -244,23 +250,30 @@ class Dispatcher:
 
     async def _collect(self, task: Task, future: Future) -> None:
         try:
-            said: dict[str, Any] = await future
-        except FutureCancelledError:
+            if task.spec.kind == "ai_inference":
+                found = await self._outcome(task, await future)
+            else:
+                with future.client.as_current():
+                    ended = wait([future])
+                await ended
+                async with self._fetching:
+                    found = await self._outcome(task, await future)
+        except (FutureCancelledError, FuturesCancelledError):
             self._lost = True
-            self._wake.set()
-            return
         except KilledWorker as e:
-            said = {"error": f"its worker died {e.allowed_failures + 1} times while it ran", "final": True}
+            error = f"its worker died {e.allowed_failures + 1} times while it ran"
+            self._outcomes.append(Outcome(task.id, State.FAILED, error=error))
+        except sqlite3.Error as e:
+            self._broken = e
         except Exception as e:  # a fault of its own, a task tells as data
             self._faults.append((task.id, f"{type(e).__name__}: {e}"))
-            self._wake.set()
-            return
-        self._outcomes.append(await self._outcome(task, said))
+        else:
+            self._outcomes.append(found)
         self._wake.set()
 
     async def _outcome(self, task: Task, said: dict[str, Any]) -> Outcome:
         found = outcome(task, said)
-        if found.state is not State.DONE or not large(task, said):
+        if found.state is not State.DONE or not large(said):
             return found
         try:
             result, file = await self.journal(self._results.kept, task, said, self._journal.now)

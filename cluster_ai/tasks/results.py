@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,6 @@ from cluster_ai.tasks.batches.files import QUOTA, Files
 from cluster_ai.tasks.batches.store import Store
 from cluster_ai.tasks.model import Task
 
-INLINE = 256 * 1024  # bytes of JSON that the journal keeps
 PURPOSE = "task_output"
 
 
@@ -19,13 +17,9 @@ class NoRoomError(Exception):
     """It can't be kept."""
 
 
-def large(task: Task, said: Mapping[str, Any]) -> bool:
+def large(said: Mapping[str, Any]) -> bool:
     """Of what a worker did. An engine's answer stays in the journal: a batch is written from there."""
-    return "content" in said or (task.spec.kind != "ai_inference" and len(_json(said["result"])) > INLINE)
-
-
-def _json(result: Any) -> bytes:
-    return json.dumps(result, separators=(",", ":")).encode()
+    return "content" in said
 
 
 class Results:
@@ -36,9 +30,7 @@ class Results:
 
     def kept(self, task: Task, said: Mapping[str, Any], now: float) -> tuple[Any, File]:
         """Of what `large` says so: what stays in the journal, and the file. Raises NoRoomError."""
-        content, name, result = said.get("content"), str(said.get("name", "result.json")), said["result"]
-        if content is None:
-            content, result = _json(result), None
+        content, name = said["content"], str(said["name"])
         if self._store.used(task.user) + len(content) > QUOTA:
             raise NoRoomError(f"its result has no room: {task.user} has {QUOTA >> 30} GiB of files already")
         if self._files.free() < len(content):
@@ -46,6 +38,6 @@ class Results:
         try:
             with self._files.writing() as writing:
                 writing.write(content)
-                return result, writing.finish(task.user, name, PURPOSE, now)
+                return said["result"], writing.finish(task.user, name, PURPOSE, now)
         except OSError as e:
             raise NoRoomError(f"its result can't be kept on the head host: {e.strerror}") from e

@@ -27,7 +27,8 @@ from cluster_ai.tasks.process import FinalError
 from cluster_ai.tasks.progress import TOPIC, Progress
 from cluster_ai.tasks.turns import Turns
 
-ANSWER_LIMIT, RESULT_LIMIT = 8 << 20, 200 << 20  # bytes of JSON: of an engine's answer, and of other results
+ANSWER_LIMIT = 8 << 20  # bytes of an engine's answer
+INLINE = 256 * 1024  # bytes of JSON that the journal keeps of another result; a larger one goes there as a file
 ENGINE_AWAY = 60.0  # seconds in which an engine that isn't there is asked again
 _PATHS = {"prompt": "/api/generate", "messages": "/api/chat", "input": "/api/embed"}
 _running: dict[str, Callable[[], None]] = {}  # task -> how to stop it
@@ -39,19 +40,31 @@ def run(order: Mapping[str, Any]) -> dict[str, Any]:
     """order: id, attempt, kind, payload, timeout, memory, cpu, idempotent. Returns worker; result, or error and final.
 
     final: trying again can't help, or must not be done. seconds: for which it had a slot of the engine. content, name:
-    of the file that came out.
+    of the file that came out, or of a result that is large: then result is None.
     """
+    return _packed({**_once(order), "worker": _settings().name})
+
+
+def _packed(outcome: dict[str, Any]) -> dict[str, Any]:
+    """A large result as JSON already: bytes cross Dask as they are, objects are taken apart by whoever has them."""
+    if outcome.get("result") is None or "seconds" in outcome or "content" in outcome:
+        return outcome
+    content = json.dumps(outcome["result"], separators=(",", ":")).encode()
+    return outcome if len(content) <= INLINE else {**outcome, "result": None, "content": content, "name": "result.json"}
+
+
+def _once(order: Mapping[str, Any]) -> dict[str, Any]:
     if order["idempotent"]:
-        return {**_do(order), "worker": _settings().name}
+        return _do(order)
     name = f"{order['id']}.{order['attempt']}"
     try:
         before = _ledger().begin(name)
     except BegunError:
         text = f"interrupted on worker {_settings().name}; not repeated, since it isn't marked idempotent"
-        return {"error": text, "final": True, "worker": _settings().name}
+        return {"error": text, "final": True}
     if before is not None:
         return before
-    outcome = {**_do(order), "worker": _settings().name}
+    outcome = _do(order)
     _ledger().end(name, outcome)
     return outcome
 
@@ -76,15 +89,11 @@ def _slots() -> int:
 
 def _do(order: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        outcome = _DO[order["kind"]](order)
+        return _DO[order["kind"]](order)
     except FinalError as e:
         return {"error": str(e), "final": True}
     except Exception as e:
         return {"error": f"{type(e).__name__}: {e}", "final": False}
-    size, most = len(json.dumps(outcome["result"])), ANSWER_LIMIT if "seconds" in outcome else RESULT_LIMIT
-    if size > most:
-        return {"error": f"the result has {size} bytes of JSON; at most {most} are kept", "final": True}
-    return outcome
 
 
 def _infer(order: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,15 +111,19 @@ def _infer(order: Mapping[str, Any]) -> dict[str, Any]:
             _connect(connection)
             connection.request("POST", path, json.dumps(asked), {"content-type": "application/json"})
             with connection.getresponse() as reply:
-                said = json.loads(reply.read())
+                answer = reply.read(ANSWER_LIMIT + 1)
         finally:
             connection.close()
+        seconds = time.monotonic() - began
+    if len(answer) > ANSWER_LIMIT:
+        raise FinalError(f"the engine's answer has more than {ANSWER_LIMIT} bytes, which is the most that are kept")
+    said = json.loads(answer)
     if reply.status >= 400:
         error = said.get("error")
         error = error.get("message") if isinstance(error, Mapping) else error  # OpenAI's manner
         text = f"the engine answered {reply.status}: {error}"
         raise FinalError(text) if reply.status < 500 else OSError(text)
-    return {"result": said, "seconds": time.monotonic() - began}
+    return {"result": said, "seconds": seconds}
 
 
 def question(payload: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

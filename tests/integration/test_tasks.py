@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -184,6 +186,21 @@ def test_an_orderly_end_waits_for_what_runs_and_leaves_the_rest_for_later(here: 
             until(lambda: here.ended(running, *waiting, late), within=60)
             assert {here.task(it)["state"] for it in (running, *waiting, late)} == {"done"}
     assert sorted(evidence(tmp_path)) == ["late", "running", "waiting 0", "waiting 1", "waiting 2"]
+
+
+def test_a_result_that_a_broken_journal_cannot_take_is_there_after_the_managers_restart(
+    here: Site, tmp_path: Path
+) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "tasks.sqlite")) as db, here.scheduler(), here.worker("w1"):
+        with here.manager("w1") as manager:
+            db.execute("ALTER TABLE files RENAME TO away")
+            (large,) = here.submit({"kind": "custom", "payload": {"function": "much", "arguments": {"size": 1 << 20}}})
+            until(lambda: not manager.alive(), within=60)
+            assert "no such table: files" in manager.text()
+        db.execute("ALTER TABLE away RENAME TO files")
+        with here.manager("w1"):
+            until(lambda: here.ended(large), within=60)
+            assert here.task(large)["result_file"]
 
 
 def test_a_cancelled_task_never_begins_and_a_running_one_is_stopped(here: Site, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from cluster_ai.tasks.batches.files import ROOM, Files
 from cluster_ai.tasks.batches.store import Store
 from cluster_ai.tasks.journal import Journal, Outcome
 from cluster_ai.tasks.model import State, Task, spec_of
-from cluster_ai.tasks.results import INLINE, NoRoomError, Results, large
+from cluster_ai.tasks.results import NoRoomError, Results, large
 
-LARGE = "x" * INLINE
+LARGE = {"result": None, "content": b'"large"', "name": "result.json"}
 
 
 class Here:
@@ -35,10 +35,9 @@ def here(tmp_path: Path) -> Here:
 
 def test_what_is_small_stays_in_the_journal_and_what_is_large_becomes_a_file_of_its_user(here: Here) -> None:
     task = here.task()
-    assert not large(task, {"result": {"a": 1}})
-    assert large(task, {"result": {"rows": 1}, "content": b"x"})
-    assert large(task, {"result": LARGE})
-    result, file = here.results.kept(task, {"result": LARGE}, 1.0)
+    assert not large({"result": {"a": 1}})
+    assert large(LARGE)
+    result, file = here.results.kept(task, LARGE, 1.0)
     assert result is None
     here.journal.end([Outcome(task.id, State.DONE, file=file)])
     found = here.journal.get(task.id)
@@ -46,13 +45,13 @@ def test_what_is_small_stays_in_the_journal_and_what_is_large_becomes_a_file_of_
     assert found.file == file.id
     assert [it.id for it in here.store.files("ada", "task_output", None, 10)] == [file.id]
     content = here.files.path(file).read_bytes()
-    assert content == f'"{LARGE}"'.encode()
+    assert content == LARGE["content"]
     assert file.sha256 == hashlib.sha256(content).hexdigest()
 
 
 def test_a_file_of_a_task_that_was_cancelled_meanwhile_is_nobodys_and_goes(here: Here) -> None:
     task = here.task()
-    _, file = here.results.kept(task, {"result": LARGE}, 1.0)
+    _, file = here.results.kept(task, LARGE, 1.0)
     here.journal.cancel(task.id)
     here.journal.end([Outcome(task.id, State.DONE, file=file)])
     assert here.store.files("ada", None, None, 10) == []
@@ -62,6 +61,6 @@ def test_a_file_of_a_task_that_was_cancelled_meanwhile_is_nobodys_and_goes(here:
 
 def test_a_full_disk_is_told(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, ROOM + 10))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, ROOM + 5))
     with pytest.raises(NoRoomError, match="no room on the head host's disk"):
-        here.results.kept(here.task(), {"result": LARGE}, 1.0)
+        here.results.kept(here.task(), LARGE, 1.0)
