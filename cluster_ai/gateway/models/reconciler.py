@@ -67,7 +67,10 @@ class Reconciler:
         try:
             while True:
                 try:
-                    self._turn()
+                    paused = self._paused()
+                    if not paused and self._told[0]:
+                        await asyncio.to_thread(self._stand_ins.read)
+                    self._turn(paused)
                 except Exception as e:  # a fault of ours must not end it
                     self._log.write("fault", exception="".join(traceback.format_exception(e)))
                 await asyncio.sleep(EVERY)
@@ -77,8 +80,7 @@ class Reconciler:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _turn(self) -> None:
-        paused = self._paused()
+    def _turn(self, paused: str) -> None:
         plan = Repairs() if paused else self._plan()
         self._tell(paused, plan.short)
         for step in plan.steps:
@@ -118,8 +120,8 @@ class Reconciler:
         return {worker for name, worker in self._failed if name == model and self._waits((name, worker))}
 
     def paused(self) -> str:
-        """Why nothing may be moved now; empty: it may."""
-        return self._paused()
+        """Why nothing may be moved now; empty: it may, and who stands in is known again."""
+        return self._paused() or self._told[0]
 
     def _plan(self) -> Repairs:
         now, models = time.time(), self._registry.all_named()

@@ -13,9 +13,13 @@ class StandIns:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        with database.transaction() as db:
+        self.read()
+
+    def read(self) -> None:
+        """Anew: another gateway may have written meanwhile."""
+        with self._database.transaction() as db:
             rows = db.execute("SELECT model, worker, instead_of, processor, fetched, since FROM stand_ins").fetchall()
-        self._all = {(it.model, it.worker): it for it in (StandIn(*row) for row in rows)}
+            self._all = {(it.model, it.worker): it for it in (StandIn(*row) for row in rows)}  # before others write
 
     def __iter__(self) -> Iterator[StandIn]:
         return iter(tuple(self._all.values()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -28,6 +29,15 @@ def test_stand_ins_are_the_same_after_a_restart(tmp_path: Path) -> None:
         else:
             there.add(ONE)
         database.close()
+
+
+def test_what_another_gateway_wrote_is_there_once_it_is_read(tmp_path: Path) -> None:
+    with contextlib.closing(Database(tmp_path)) as own, contextlib.closing(Database(tmp_path)) as others:
+        there = StandIns(own)
+        StandIns(others).add(ONE)
+        assert not list(there)
+        there.read()
+        assert list(there) == [ONE]
 
 
 @pytest.mark.parametrize(
