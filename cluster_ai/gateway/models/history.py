@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 SPAN, STEP = 21 * 86400, 600  # seconds
 AGAIN = 1800.0  # seconds after which a forecast is made anew
+FAILED = 60.0  # seconds after which Prometheus is asked again that didn't answer
 TIMEOUT = aiohttp.ClientTimeout(total=20)
 
 
@@ -27,17 +29,15 @@ class History:
 
     async def forecast(self, model: str) -> Forecast | None:
         """None: there is less than two days of history, or Prometheus doesn't answer."""
-        made, found = self._forecasts.get(model, (-math.inf, None))
-        if self._url is None or time.monotonic() - made < AGAIN:
+        due, found = self._forecasts.get(model, (-math.inf, None))
+        if self._url is None or time.monotonic() < due:
             return found
-        from cluster_ai.scaling.forecast import fit  # numpy: only where something is scaled
-
         try:
             times, values = await self._asked(model, self._url)
-            found = fit(times, values)
+            found, wait = await asyncio.to_thread(_fit, times, values), AGAIN
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError):
-            pass  # the last one serves on
-        self._forecasts[model] = time.monotonic(), found
+            wait = FAILED  # the last one serves on
+        self._forecasts[model] = time.monotonic() + wait, found
         return found
 
     async def _asked(self, model: str, url: str) -> tuple[list[float], list[float]]:
@@ -51,3 +51,10 @@ class History:
         points = [(float(at), float(value)) for at, value in series[0]["values"]] if series else []
         good = [(at, value) for at, value in points if math.isfinite(value)]
         return [at for at, _ in good], [value for _, value in good]
+
+
+def _fit(times: list[float], values: list[float]) -> Forecast | None:
+    """Beside the event loop: the import takes a while, and so do weeks of history."""
+    from cluster_ai.scaling.forecast import fit  # numpy: only where something is scaled
+
+    return fit(times, values)

@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from cluster_ai.gateway.models import history
 from cluster_ai.gateway.models.history import History
 from cluster_ai.scaling.forecast import DAY
 
@@ -43,14 +44,28 @@ async def test_days_of_history_make_a_forecast_which_serves_for_a_while(promethe
     prometheus.values = [[600 * i, str(3 + 2 * math.sin(600 * i / DAY * 2 * math.pi))] for i in range(600)]
     prometheus.values[5][1] = "NaN"
     async with aiohttp.ClientSession() as client:
-        history = History(client, prometheus.url)
-        found = await history.forecast("m:latest")
+        it = History(client, prometheus.url)
+        found = await it.forecast("m:latest")
         assert found is not None
         assert found.at([600 * 600 + DAY / 4])[0] == pytest.approx(
             3 + 2 * math.sin((600 * 600 + DAY / 4) / DAY * 2 * math.pi), abs=0.3
         )
-        assert await history.forecast("m:latest") is found
+        assert await it.forecast("m:latest") is found
         assert prometheus.asked == ['sum(rate(model_inference_time_seconds_sum{model="m:latest"}[600s]))']
+
+
+async def test_prometheus_is_asked_again_soon_after_it_did_not_answer(
+    prometheus: Prometheus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "FAILED", 0.0)
+    async with aiohttp.ClientSession() as client:
+        it = History(client, prometheus.url)
+        prometheus.values = [["what"]]
+        assert await it.forecast("m") is None
+        prometheus.values = [[600 * i, str(3 + 2 * math.sin(600 * i / DAY * 2 * math.pi))] for i in range(600)]
+        assert await it.forecast("m") is not None
+        await it.forecast("m")
+    assert len(prometheus.asked) == 2
 
 
 @pytest.mark.parametrize(("values", "status"), [([], 200), ([[0, "1"], [600, "2"]], 200), (["what"], 200), ([], 503)])
