@@ -219,7 +219,8 @@ class Gateway:
             group.create_task(self._autoscaler.run(), name="autoscaler")
             if self._tasks.there:
                 group.create_task(tell(self._fleet, self._tasks), name="people's slots")
-                group.create_task(spending.keep(self._account, self._tasks), name="what tasks used")
+                used = spending.keep(self._account, self._tasks, self._autoscaler.used)
+                group.create_task(used, name="what tasks used")
 
     def _handler(self, method: str, path: str) -> Handler:
         if path.startswith(PREFIX + "/") and self._routes.name(path) is None:

@@ -81,6 +81,8 @@ class Scaler:
         now = at.timestamp()
         best = max(self._wishes(load, at), key=lambda it: it.replicas)
         wanted = min(self.policy.max, best.replicas)
+        if not self._recent and self.policy.cool_down:  # begun anew: what is there was wanted a moment ago
+            self._recent.append((now, min(self.policy.max, load.replicas)))
         self._recent.append((now, wanted))
         while self._recent[0][0] < now - self.policy.cool_down:
             self._recent.popleft()

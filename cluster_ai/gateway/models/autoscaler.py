@@ -10,7 +10,7 @@ import asyncio
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -83,7 +83,7 @@ class Autoscaler:
         while self._models or any(it.instead_of == LOAD for it in self._stand_ins):
             try:
                 self._sample(time.monotonic())
-                if turns % max(1, round(EVERY / SAMPLE)) == 0 and not self._reconciler.paused():
+                if turns % max(1, round(EVERY / SAMPLE)) == 0 and not self._reconciler.paused() and self._known():
                     for name, model in self._models.items():
                         await self._decide(name, model)
                     self._tidy()
@@ -91,6 +91,15 @@ class Autoscaler:
                 self._log.write("fault", exception="".join(traceback.format_exception(e)))
             turns += 1
             await asyncio.sleep(SAMPLE)
+
+    def used(self, models: Iterable[str]) -> None:
+        """Tasks had them answer. They ask engines directly: no request of theirs comes through the gateway."""
+        for name in self._models.keys() & set(models):
+            self._models[name].asked = time.monotonic()
+
+    def _known(self) -> bool:
+        """Whether each worker has said what it has in memory, or doesn't answer."""
+        return all(worker.state is not State.JOINING for worker in self._fleet.workers.values())
 
     def _sample(self, now: float) -> None:
         waiting, queued = self._gate.waiting(), self._queued()
@@ -113,11 +122,13 @@ class Autoscaler:
         ahead = model.told.ahead
         forecast = await self._history.forecast(name) if ahead else None
         replicas, now = self._replicas(name), time.monotonic()
+        coming = self._reconciler.coming(name)
         (first, waited), (last, all_waited) = model.queued[0], model.queued[-1]
         load = Load(
             replicas=len(replicas),
             in_flight=sum(count for _, count in model.samples) / len(model.samples),
-            queue_time=(all_waited - waited) / (last - first) if last > first else 0.0,
+            # Requests go on waiting until the one more that they asked for is there.
+            queue_time=(all_waited - waited) / (last - first) if last > first and not coming else 0.0,
             idle=now - model.asked,
             forecast=forecast.most(time.time(), ahead) if forecast else None,
         )

@@ -46,6 +46,13 @@ def test_it_goes_down_only_when_nothing_more_was_wanted_during_the_cool_down() -
     assert scaler.decide(Load(3, 0), MONDAY + timedelta(seconds=301)).replicas == 1
 
 
+def test_one_that_begins_anew_takes_away_nothing_before_the_cool_down_is_over() -> None:
+    scaler = Scaler(POLICY)
+    assert scaler.decide(Load(3, 0), MONDAY) == Decision(3, "1 at least, but 3 were wanted within 300 s")
+    assert scaler.decide(Load(3, 0), MONDAY + timedelta(seconds=301)).replicas == 1
+    assert decided(Load(6, 0)).replicas == POLICY.max
+
+
 def test_a_model_that_nobody_asks_for_leaves_memory_and_is_back_with_the_first_request() -> None:
     policy = Policy(1, 4, 2.0, cool_down=0.0, idle=600.0)
     assert decided(Load(1, 0, idle=599), policy).replicas == 1
