@@ -47,6 +47,7 @@ class Spreading(SchedulerPlugin):  # type: ignore[misc]  # distributed has no ty
     def _sweep(self) -> None:
         running = list(self._scheduler.running)
         free = {ws: left(ws) for ws in running}
+        stuck: set[tuple[frozenset[Any], ...]] = set()  # kinds of need for which nobody is free, nor gets free now
         for victim in running:
             short = {name for name, amount in free[victim].items() if amount < 0}
             if not short:
@@ -55,11 +56,18 @@ class Spreading(SchedulerPlugin):  # type: ignore[misc]  # distributed has no ty
                 needs = ts.resource_restrictions or {}
                 if ts in victim.executing or ts.actor or short.isdisjoint(needs):
                     continue
+                kind = tuple(
+                    frozenset(it or ()) for it in (needs.items(), ts.worker_restrictions, ts.host_restrictions)
+                )
+                if kind in stuck:
+                    continue
                 valid = self._scheduler.valid_workers(ts) or ()
                 thief = next((ws for ws in valid if ws is not victim and fits(needs, free.get(ws, {}))), None)
-                if thief is not None:
-                    take(free[thief], needs)
-                    self._scheduler.extensions["stealing"].move_task_request(ts, victim, thief)
+                if thief is None:
+                    stuck.add(kind)
+                    continue
+                take(free[thief], needs)
+                self._scheduler.extensions["stealing"].move_task_request(ts, victim, thief)
 
 
 def left(ws: Any) -> dict[str, float]:
