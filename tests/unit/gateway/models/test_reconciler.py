@@ -43,3 +43,26 @@ async def test_however_often_a_step_has_failed_it_is_tried_again(monkeypatch: py
     for _ in range(1100):  # twice as long each time, the wait would be no float by then
         await take(it)
     assert [call.kwargs.get("again_in") for call in log.write.call_args_list] == [None, 0.0] * 1100
+
+
+async def test_once_a_pause_ends_who_stands_in_is_read_again_before_anything_moves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reconciler, "EVERY", 0.0)
+    why, told, stand_ins = ["ada: apply"], asyncio.Event(), MagicMock()
+    log = MagicMock(write=lambda *event, **fields: told.set())
+    registry = MagicMock(named={})
+    it = Reconciler(MagicMock(workers={}), registry, stand_ins, MagicMock(), MagicMock(), log, lambda: why[0])
+    running = asyncio.create_task(it.run())
+    try:
+        async with asyncio.timeout(10):
+            await told.wait()
+            assert not stand_ins.read.called
+            told.clear()
+            why[0] = ""
+            assert it.paused() == "ada: apply"
+            await told.wait()
+        assert stand_ins.read.call_count == 1
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
