@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cluster_ai import layout
 from cluster_ai.errors import UnavailableError
-from cluster_ai.rollout.on_head import OnHead
+from cluster_ai.rollout.on_head import OnHead, RefusedError
 
 if TYPE_CHECKING:
     import ssl
@@ -31,9 +32,13 @@ class Gateway:
         tls: ssl.SSLContext | None = None,
         local_port: int | None = None,
     ):
-        """tls: None where it speaks plain HTTP. local_port: where it does so on its host in any case; None: `port`."""
+        """tls: None where it speaks plain HTTP. local_port: where it does so on its host in any case; None: `port`.
+
+        What runs may be an older release than cluster.yaml is for, which spoke plain HTTP at `port` alone.
+        """
         self.address, self.port = address, port
-        self._tls, self._local_port = tls, local_port or port
+        self._tls = tls
+        self._local_ports = tuple(dict.fromkeys((local_port or port, port)))
         self._token = token
         self._on_head = OnHead(head, argv, sudo_password)
         self._direct: bool | None = None
@@ -45,8 +50,8 @@ class Gateway:
         if self._direct is not False:
             try:
                 reply = self._ask_directly(method, path, body, timeout)
-            except OSError:
-                if self._direct:
+            except OSError as error:
+                if self._direct and not _no_tls(error):
                     raise UnavailableError("the connection broke off", where="gateway") from None
                 self._direct = False
             else:
@@ -79,9 +84,18 @@ class Gateway:
 
     def _ask_on_head(self, method: str, path: str, body: dict[str, Any] | None, timeout: float) -> tuple[int, Any]:
         """The head asks itself, with the token that is there."""
+        *others, last = self._local_ports
+        for port in others:
+            with contextlib.suppress(RefusedError):
+                return self._ask_at(port, method, path, body, timeout)
+        return self._ask_at(last, method, path, body, timeout)
+
+    def _ask_at(
+        self, port: int, method: str, path: str, body: dict[str, Any] | None, timeout: float
+    ) -> tuple[int, Any]:
         status, text = self._on_head.ask(
             method,
-            self._local_port,
+            port,
             path,
             json.dumps(body) if body is not None else "",
             what="the gateway",
@@ -90,6 +104,13 @@ class Gateway:
             timeout=timeout,
         )
         return status, _decoded(text)
+
+
+def _no_tls(error: OSError) -> bool:
+    """Another release may answer now than the one that did."""
+    import ssl
+
+    return isinstance(error, ssl.SSLError)
 
 
 def _decoded(text: str) -> Any:

@@ -24,9 +24,13 @@ try:
 except urllib.error.HTTPError as error:
     status, text = error.code, error.read().decode(errors="replace")
 except OSError as error:
-    status, text = 0, str(error)
+    status, text = -1 if isinstance(getattr(error, "reason", None), ConnectionRefusedError) else 0, str(error)
 print(json.dumps([status, text]))
 """
+
+
+class RefusedError(UnavailableError):
+    """Nothing listens at that port of the head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,8 @@ class OnHead:
     ) -> tuple[int, str]:
         """Status and text of the answer. token_file: a bearer token, on the head. what: who listens there, for people.
 
-        Raises HostError where the head can't be reached, UnavailableError where nothing answers on it.
+        Raises HostError where the head can't be reached, UnavailableError where nothing answers on it:
+        RefusedError where nothing could have heard it.
         """
         url = f"http://127.0.0.1:{port}{path}"
         script = shlex.join(("python3", "-c", _REMOTE, method, url, body, str(timeout), token_file))
@@ -66,8 +71,9 @@ class OnHead:
             status, text = json.loads(reply.text)
         except ValueError:
             raise UnavailableError(reply.stderr.strip()[-300:] or "no answer", where=self.head) from None
-        if status == 0:
-            raise UnavailableError(
+        if status <= 0:
+            kind = RefusedError if status else UnavailableError
+            raise kind(
                 f"{what} doesn't answer: {text}",
                 where=self.head,
                 remedy=f"on it: journalctl -u {unit}",
