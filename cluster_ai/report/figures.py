@@ -30,6 +30,7 @@ _SEVERITY = {"critical": COLOURS[1], "warning": COLOURS[4]}
 _FORMS: Mapping[Unit, str] = {"tokens/s": "0.[0]", "seconds": "0.[00]", "share": "0.[0]%", "count": "0.[0]"}
 _LEAST: Mapping[Unit, float] = {"tokens/s": 1.0, "seconds": 0.1, "share": 0.01, "count": 1.0}  # of a y axis
 _HEIGHT = 260
+_DAY = "a day"  # the column beside those of the parts: no model and nobody has a space in their name
 _CLOCK = "%H:%M"
 _DATES = DatetimeTickFormatter(
     seconds=_CLOCK, minsec=_CLOCK, minutes=_CLOCK, hourmin=_CLOCK, hours=_CLOCK, days="%d %b", months="%b %Y"
@@ -79,23 +80,27 @@ def over_time(drawn: Drawn, span: Span, step: float, rollouts: Sequence[Rollout]
 
 def stacked(bars: Bars, unit: str) -> Any:
     names = list(bars.parts)
-    days = [f"{date.fromisoformat(day):%d %b}" for day in bars.days]
+    form = "%d %b" if len(bars.days) <= 365 else "%d %b %Y"
+    days = [date.fromisoformat(day).strftime(form) for day in bars.days]
     plot = _plot(x_range=days)
     plot.xaxis.major_label_orientation = "horizontal" if len(days) <= 10 else "vertical"
-    source = ColumnDataSource({"day": days, **{name: list(bars.parts[name]) for name in names}})
+    source = ColumnDataSource({_DAY: days, **{name: list(bars.parts[name]) for name in names}})
     colours = [COLOURS[number % len(COLOURS)] for number in range(len(names))]
-    plot.vbar_stack(names, x="day", source=source, width=0.7, color=colours)
+    plot.vbar_stack(names, x=_DAY, source=source, width=0.7, color=colours)
     plot.yaxis.formatter = NumeralTickFormatter(format="0,0")
     plot.y_range.start = 0
     plot.xgrid.visible = False
-    plot.add_tools(HoverTool(tooltips=[("", "@day"), ("$name", f"@$name{{0,0}} {unit}")]))
+    plot.add_tools(HoverTool(tooltips=[("", f"@{{{_DAY}}}"), ("$name", f"@$name{{0,0}} {unit}")]))
     return plot
 
 
 def fired(alerts: Sequence[Fired], span: Span) -> Any:
     """A row for each alert, with a bar for each time that it fired."""
     rows = [f"{it.name} {it.of}".strip() for it in alerts]
-    plot = _plot(height=90 + 26 * len(rows), x_axis_type="datetime", x_range=_range(span), y_range=list(reversed(rows)))
+    apart = list(
+        dict.fromkeys(reversed(rows))
+    )  # of two severities one row; Bokeh draws none where a name is there twice
+    plot = _plot(height=90 + 26 * len(apart), x_axis_type="datetime", x_range=_range(span), y_range=apart)
     times = [(row, it, begin, end) for row, it in zip(rows, alerts, strict=True) for begin, end in it.times]
     source = ColumnDataSource(
         {

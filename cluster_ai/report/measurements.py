@@ -63,6 +63,7 @@ class Measurements:
     figures: Mapping[str, float | None]
 
 
+_ABOUT = ("model", "worker", "host", "gpu", "job", "state", "certificate")  # labels that tell what an alert is about
 REQUESTS, FAILED, FIRST_TOKEN, SPEED = "requests", "failed", "first token", "speed"
 _FIGURES = {
     REQUESTS: f'sum(increase({names.TOTAL_TASKS.name}{{kind="inference"}}[$w]))',
@@ -145,12 +146,14 @@ class _Labels(dict[str, str]):
 
 
 def _fired(prometheus: Prometheus, span: Span, step: float) -> tuple[Fired, ...]:
-    found = []
+    """What differs in labels that are not told, such as a gateway's instance, is one alert."""
+    found: dict[tuple[str, str, str], set[float]] = {}
     for it in prometheus.over('ALERTS{alertstate="firing"}', span, step):
-        about = (it.labels[key] for key in ("model", "worker", "host", "gpu", "job", "state") if key in it.labels)
-        times = spans((at for at, _ in it.points), step)
-        found.append(Fired(it.labels.get("alertname", "?"), it.labels.get("severity", ""), ", ".join(about), times))
-    return tuple(sorted(found, key=lambda one: one.times[0]))
+        about = ", ".join(it.labels[key] for key in _ABOUT if key in it.labels)
+        alert = (it.labels.get("alertname", "?"), it.labels.get("severity", ""), about)
+        found.setdefault(alert, set()).update(at for at, _ in it.points)
+    fired = (Fired(*alert, spans(sorted(moments), step)) for alert, moments in found.items())
+    return tuple(sorted(fired, key=lambda one: one.times[0]))
 
 
 def spans(moments: Iterable[float], step: float) -> tuple[Span, ...]:
