@@ -233,7 +233,21 @@ def find(invocation: Invocation, url: str | None, *, own: bool = True) -> Client
     if told:
         return client
     login = client.logged_in()
-    return Client(client.url, login, client.roots) if login else _found(invocation, url, None)
+    if login is None:
+        _left_behind(client.url)
+        return _found(invocation, url, None)
+    return Client(client.url, login, client.roots)
+
+
+def _left_behind(url: str) -> None:
+    """Whoever logged in before this gateway spoke TLS must not become another by that: UnavailableError tells them."""
+    before = logins.before_tls(url)
+    if before is not None:
+        raise UnavailableError(
+            f"{before.user} logged in here before the gateway spoke TLS, and that login isn't sent to another address",
+            where=url,
+            remedy="cluster-ai login, or cluster-ai logout, which forgets the old one",
+        )
 
 
 def _found(invocation: Invocation, url: str | None, token: str | None) -> Client:

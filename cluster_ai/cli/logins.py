@@ -46,6 +46,12 @@ def kept(url: str) -> Login | None:
     return Login(**found) if found is not None else None
 
 
+def before_tls(url: str) -> Login | None:
+    """What is kept of an https:// gateway from when it spoke plain HTTP."""
+    old = _plain(url)
+    return kept(old) if old else None
+
+
 def anywhere() -> bool:
     return bool(_read())
 
@@ -58,11 +64,13 @@ def secrets() -> list[str]:
 def keep(url: str, login: Login) -> None:
     with _changing() as logins:
         logins[_key(url)] = asdict(login)
+        logins.pop(_plain(url), None)
 
 
 def forget(url: str) -> Login | None:
-    """What was kept; None: nothing."""
+    """What was kept; None: nothing. Of before TLS nothing is left either."""
     with _changing() as logins:
+        logins.pop(_plain(url), None)
         found = logins.pop(_key(url), None)
     return Login(**found) if found is not None else None
 
@@ -87,6 +95,12 @@ def token(url: str, renew: Callable[[str], Login | None]) -> str | None:
 
 def _key(url: str) -> str:
     return url.rstrip("/")
+
+
+def _plain(url: str) -> str:
+    """Of the same gateway before it spoke TLS; empty: this is of one that doesn't."""
+    host = _key(url).removeprefix("https://")
+    return f"http://{host}" if host != _key(url) else ""
 
 
 def _read() -> dict[str, Any]:

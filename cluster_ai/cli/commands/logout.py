@@ -17,7 +17,9 @@ def command(
     client = find(ctx.obj, gateway, own=False)
     login = logins.kept(client.url)
     if login is None:
-        print(f"Nobody is logged in at {client.url}.")
+        old = logins.before_tls(client.url)
+        logins.forget(client.url)
+        print(f"Forgot {old.user}'s login of before TLS." if old else f"Nobody is logged in at {client.url}.")
         return
     try:
         token = client.logged_in()
