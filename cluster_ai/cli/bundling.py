@@ -87,8 +87,9 @@ def _known(invocation: Invocation, scope: Scope | None, missing: list[str]) -> I
     for token in Tokens(folder).all():
         yield token.secret
     yield from logins.secrets()
-    for file in (folder / ".cluster-ai" / "local" / "credentials").glob("*key*"):
-        yield file.read_text(errors="replace")
+    for file in (folder / ".cluster-ai" / "local" / "credentials").glob("*"):
+        if _SECRET.search(file.name):
+            yield file.read_text(errors="replace")
 
 
 def _versions() -> str:

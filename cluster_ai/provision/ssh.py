@@ -78,6 +78,8 @@ class Batch:
                 self._finish(
                     call.host, HostError("there is no ssh here", where=call.host, remedy="apt install openssh-client")
                 )
+            except OSError as error:  # such as a script that is longer than an argument may be
+                self._finish(call.host, HostError(f"ssh can't be started: {error.strerror}", where=call.host))
         return self
 
     def results(self) -> dict[str, Reply | HostError]:

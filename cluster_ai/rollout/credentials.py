@@ -50,7 +50,8 @@ def _sealed(config: Config) -> str:
     tls = config.security.tls
     public = tls.certificate.read_bytes() if tls.enabled and tls.certificate else b""
     secrets = (config.path.resolve().parent / "secrets.yaml").read_bytes()
-    told = (repr(it).encode() for it in (config.security.oidc, config.monitoring.alerts))
+    asked = (config.security.oidc, config.monitoring.alerts, config.interface.dashboard, config.scheduler.host)
+    told = (repr(it).encode() for it in asked)
     return " ".join(hashlib.sha256(it).hexdigest() for it in (secrets, public, *told))
 
 

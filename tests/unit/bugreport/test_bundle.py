@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from cluster_ai import layout
 from cluster_ai.discovery.tokens import Tokens
 from cluster_ai.rollout.journal import Change, Intent, Journal
 from cluster_ai.security.vault import Vault
 from tests.rig.processes import REPOSITORY, free_port
 
-PLANTED = {name: f"planted-{name}-9Zq" for name in ("sudo", "vault", "other", "token", "login", "refresh", "url")}
+PLANTED = {name: f"planted-{name}-9Zq" for name in ("sudo", "vault", "other", "token", "login", "refresh", "url", "up")}
 PROGRAMS = {
     "ssh": 'for last; do :; done\ncase "$last" in -V) echo OpenSSH >&2;; *) exec sh -c "$last";; esac',
     "sudo": 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"',
@@ -47,8 +48,10 @@ def folder(tmp_path: Path) -> Path:
     login = {"user": "anna", "token": PLANTED["login"], "ends": 9e9, "refresh": PLANTED["refresh"]}
     (tmp_path / "cluster-ai").mkdir()
     (tmp_path / "cluster-ai" / "logins.json").write_text(json.dumps({"http://elsewhere:1": login}))
-    logs = folder / ".cluster-ai" / "local" / "logs"
+    logs, credentials = (folder / ".cluster-ai" / "local" / name for name in ("logs", "credentials"))
     logs.mkdir(parents=True)
+    credentials.mkdir()
+    (credentials / layout.GATEWAY_TOKEN).write_text(f"{PLANTED['up']}\n")
     known = (value for name, value in PLANTED.items() if name not in ("token", "url"))  # these have their form alone
     (logs / "gateway.log").write_text("\n".join(known))
     return folder

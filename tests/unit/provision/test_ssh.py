@@ -46,6 +46,14 @@ def test_a_shared_connection_that_holds_standard_error_open_is_not_waited_for() 
     assert time.monotonic() - begin < 10
 
 
+def test_a_script_too_long_for_an_argument_is_that_hosts_error_and_the_others_answer() -> None:
+    calls = [Call("long", LOCAL, "#" * 3_000_000, as_root=False), Call("h", LOCAL, "echo here", as_root=False)]
+    found = run(calls)
+    assert isinstance(found["long"], HostError)
+    assert "can't be started: Argument list too long" in found["long"].what
+    assert isinstance(found["h"], Reply)
+
+
 def test_a_big_answer_arrives_whole() -> None:
     (reply,) = run([Call("h", LOCAL, "head -c 3000000 /dev/zero; echo late >&2", as_root=False)]).values()
     assert isinstance(reply, Reply)
