@@ -124,17 +124,6 @@ def test_bad_tokens_of_one_address_are_slowed_down_and_hinder_nobody_else(here: 
     until(lambda: here.login(here.provider.token("cli"), stranger)[0] == 200)
 
 
-def test_a_key_that_the_provider_changed_is_fetched(here: Here) -> None:
-    here.provider.key, here.provider.kid = new_key(), "two"
-    deadline = (
-        time.monotonic() + 60
-    )  # keys aren't fetched more often than every half minute: whoever sends what they like
-    while here.login(here.provider.token("cli"))[0] != 200:
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
-    here.provider.kid = "two"
-
-
 def test_a_name_belongs_to_whom_it_was_first_and_users_with_passwords_keep_theirs(here: Here) -> None:
     assert here.login(here.provider.token("cli"))[0] == 200
     assert "someone else's name" in here.refused(here.provider.token("cli", sub="2002"))

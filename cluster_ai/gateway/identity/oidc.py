@@ -7,6 +7,7 @@ the subject that came with it first, so that nobody becomes another by renaming 
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import re
 import time
@@ -26,6 +27,11 @@ METADATA = "/.well-known/openid-configuration"
 TIMEOUT = 10.0  # seconds for an answer of the provider
 # Signatures by a private key alone: with a shared secret, whoever checks could sign too.
 ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+# What an answer that isn't the metadata or the keys leads to, beside none.
+_NONSENSE = (
+    *(OSError, http.client.HTTPException, jwt.PyJWTError),
+    *(ValueError, KeyError, TypeError, AttributeError),
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -52,9 +58,9 @@ class Provider:
         return person_of(self.told, await asyncio.to_thread(self._claims, id_token))
 
     def _claims(self, id_token: str) -> Mapping[str, Any]:
-        told = self.told
+        told, keys = self.told, self._signing_keys()
         try:
-            key = self._signing_keys().get_signing_key_from_jwt(id_token)
+            key = keys.get_signing_key_from_jwt(id_token)
             claims: dict[str, Any] = jwt.decode(
                 id_token,
                 key,
@@ -64,7 +70,7 @@ class Provider:
                 options={"require": ["exp", "iat", "iss", "aud", "sub"], "verify_exp": False, "verify_iat": False},
             )
             times = float(claims["iat"]), float(claims["exp"])
-        except (OSError, jwt.PyJWKClientConnectionError) as error:
+        except (OSError, jwt.PyJWKClientConnectionError, json.JSONDecodeError) as error:  # asked for a new key's sake
             raise self._away(error) from error
         except jwt.InvalidAudienceError as error:
             raise invalid("the provider made it for another program than this cluster's") from error
@@ -79,14 +85,21 @@ class Provider:
         return claims
 
     def _signing_keys(self) -> jwt.PyJWKClient:
-        """Raises OSError."""
-        if self._keys is None:
-            with urllib.request.urlopen(self.told.issuer.rstrip("/") + METADATA, timeout=TIMEOUT) as reply:  # noqa: S310 (an issuer of cluster.yaml)
-                metadata = json.load(reply)
-            if metadata["issuer"] != self.told.issuer:
-                raise OSError(f"it calls itself {metadata['issuer']}: security.oidc.issuer must be just that")
-            self._keys = jwt.PyJWKClient(metadata["jwks_uri"], timeout=TIMEOUT)
-        return self._keys
+        """Read at least once. Raises Refusal (503) where the provider is away, or gives no such answer as it should."""
+        try:
+            keys = self._keys or self._asked()
+            keys.get_signing_keys()  # which are kept for some minutes
+        except _NONSENSE as error:
+            raise self._away(error) from error
+        self._keys = keys
+        return keys
+
+    def _asked(self) -> jwt.PyJWKClient:
+        with urllib.request.urlopen(self.told.issuer.rstrip("/") + METADATA, timeout=TIMEOUT) as reply:  # noqa: S310 (an issuer of cluster.yaml)
+            metadata = json.load(reply)
+        if metadata["issuer"] != self.told.issuer:
+            raise OSError(f"it calls itself {metadata['issuer']}: security.oidc.issuer must be just that")
+        return jwt.PyJWKClient(metadata["jwks_uri"], timeout=TIMEOUT)
 
     def _away(self, error: Exception) -> Refusal:
         text = f"the OpenID provider {self.told.issuer} can't be asked for its keys: {error}"
