@@ -6,6 +6,7 @@ over a context that looks for another one at each new connection.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import socket
@@ -59,10 +60,14 @@ def _listening(address: str, port: int) -> socket.socket:
     try:
         return socket.create_server((address, port), family=family, dualstack_ipv6=six and socket.has_dualstack_ipv6())
     except OSError as error:
+        remedies = {
+            errno.EADDRINUSE: "see what holds it with `ss -ltnp`, or set interface.dashboard_port",
+            errno.EACCES: "set interface.dashboard_port to one above 1023: the others are root's",
+        }
         raise UnavailableError(
             f"can't listen there: {error.strerror}",
             where=f"{address}:{port}",
-            remedy="see what holds it with `ss -ltnp`, or set interface.dashboard_port",
+            remedy=remedies.get(error.errno or 0, "see this host's addresses with `ip address`"),
         ) from error
 
 

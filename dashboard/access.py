@@ -33,7 +33,11 @@ def gate(sources: Sources) -> Callable[[Sources], None] | None:
         if anonymous:
             _open_gateways().discard(url)
         if caller.token:
-            state["refused"] = "The cluster does not know this token. Check that it is whole, or sign in anew."
+            state["refused"] = (
+                "Your login has ended: sign in anew."
+                if "login" in state
+                else "The cluster does not know this token. Check that it is whole, or sign in anew."
+            )
             del state["token"]
             state.pop("login", None)
         dask.PASSES.end(state.get("dask", ""))

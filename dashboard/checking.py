@@ -30,6 +30,13 @@ class Problem:
 def problems(text: str) -> list[Problem]:
     """By line; none where the form is right."""
     try:
+        return _problems(text)
+    except RecursionError:
+        return [Problem(1, "", "this is nested too deeply, or contains itself")]
+
+
+def _problems(text: str) -> list[Problem]:
+    try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:  # such as a date that no calendar has
@@ -43,9 +50,9 @@ def problems(text: str) -> list[Problem]:
     return sorted(found, key=lambda it: (it.line, it.where))
 
 
-def difference(before: str, after: str) -> str:
-    """As a unified diff; empty where they are the same."""
-    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), "applied", "yours", lineterm="", n=2)
+def difference(before: str, after: str, names: tuple[str, str] = ("applied", "yours")) -> str:
+    """As a unified diff, which calls the two by these names; empty where they are the same."""
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), *names, lineterm="", n=2)
     return "\n".join(lines)
 
 

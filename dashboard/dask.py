@@ -20,6 +20,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from yarl import URL
 
 PATH = "/dask"
 TICKET = 120.0  # seconds in which a link is good; the page that has it draws another one every few seconds
@@ -104,12 +105,12 @@ class _Proxy:
         return answer
 
     async def page(self, request: Request) -> Response:
-        path = request.path_params["path"]
-        if not self._left(request) or path.startswith("proxy/"):  # Dask's way to other servers of the host
+        at = self._at(request)
+        if not self._left(request) or at is None:
             return PlainTextResponse(_OLD, 403)
         client = aiohttp.ClientSession(auto_decompress=False)
         try:
-            answer = await client.get(self._at(path, request), headers=_asked(request), allow_redirects=False)
+            answer = await client.get(at, headers=_asked(request), allow_redirects=False)
         except (aiohttp.ClientError, TimeoutError):
             await client.close()
             return PlainTextResponse("Dask's scheduler doesn't answer: `systemctl status cluster-ai-scheduler`.", 502)
@@ -130,12 +131,11 @@ class _Proxy:
 
     async def socket(self, socket: WebSocket) -> None:
         """Both directions: Bokeh's session tells what is drawn; what it is told (a zoom, a hover) changes no task."""
-        left = self._left(socket)
-        if not left or not _same_origin(socket):
+        left, at = self._left(socket), self._at(socket)
+        if not left or at is None or not _same_origin(socket):
             await socket.close(4403)
             return
         names = [it.strip() for it in socket.headers.get("sec-websocket-protocol", "").split(",") if it.strip()]
-        at = self._at(socket.path_params["path"], socket)
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
             async with (
                 aiohttp.ClientSession() as client,
@@ -153,9 +153,11 @@ class _Proxy:
     def _left(self, asking: HTTPConnection) -> float:
         return self._passes.left(asking.cookies.get(_COOKIE, ""))
 
-    def _at(self, path: str, asking: HTTPConnection) -> str:
+    def _at(self, asking: HTTPConnection) -> URL | None:
+        """As it will be asked for: without `./`, `../` and the like. None: it is Dask's way to other servers."""
         query = asking.url.query
-        return f"{self._url}/{path}" + (f"?{query}" if query else "")
+        at = URL(f"{self._url}/{asking.path_params['path']}" + (f"?{query}" if query else ""))
+        return None if "proxy" in at.path.split("/") else at
 
 
 async def _onward(socket: WebSocket, there: aiohttp.ClientWebSocketResponse) -> None:

@@ -91,5 +91,6 @@ def _history(sources: Sources, history: Sequence[Brief]) -> None:
         before, after = _text(sources, history[place + 1]), _text(sources, brief)
         title = f"{view.moment(brief.started)} · {brief.who} · {brief.command} · {brief.state}"
         with st.expander(title, expanded=place == 0):
-            difference = checking.difference(before, after) if before and after else ""
+            names = view.moment(history[place + 1].started), view.moment(brief.started)
+            difference = checking.difference(before, after, names) if before and after else ""
             st.code(difference or "Its text was not kept: a controller of an older version.", language="diff")

@@ -29,6 +29,11 @@ def test_what_is_wrong_is_told_with_its_line(text: str, line: int, where: str, w
     assert any(it.line == line and it.where == where and word in it.what for it in found), found
 
 
+@pytest.mark.parametrize("text", ["[" * 5000, "version: &a [*a]\n", "cluster: &a {workers: [*a], models: [*a]}\n"])
+def test_what_is_nested_without_end_is_told(text: str) -> None:
+    assert problems(text)
+
+
 @given(st.text(max_size=200))
 def test_nothing_that_somebody_types_breaks_it(text: str) -> None:
     for it in problems(text):
@@ -41,3 +46,4 @@ def test_only_what_was_changed_is_in_the_difference() -> None:
     assert "-b" in found
     assert "+B" in found
     assert difference("a\n", "a\n") == ""
+    assert difference("a\n", "b\n", ("monday", "friday")).startswith("--- monday\n+++ friday\n")

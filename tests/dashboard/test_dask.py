@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import httpx
 from aiohttp import web
 from starlette.applications import Starlette
+from starlette.types import Message
 
 from dashboard import dask
 from dashboard.dask import PASS, TICKET, Passes
@@ -87,10 +88,39 @@ def test_who_has_no_pass_gets_nothing_and_nobody_gets_dasks_way_to_other_servers
         assert (await client.get("/dask/open?ticket=guessed")).status_code == 403
         assert (await client.get("/dask/status", headers={"Cookie": "cluster_ai_dask=guessed"})).status_code == 403
         await client.get("/dask/open", params={"ticket": passes.ticket("anna")})
-        assert (await client.get("/dask/proxy/9090/127.0.0.1/graph")).status_code == 403
+        for way in ("", "./", "%2e/", "x/../", "x/%2e%2e/", "%2e%2e%2f"):
+            path = httpx.URL("https://dashboard").copy_with(raw_path=f"/dask/{way}proxy/9090/127.0.0.1/graph".encode())
+            assert (await client.get(path)).status_code == 403, way
         assert (await client.post("/dask/status")).status_code == 405
 
     assert served(check) == []
+
+
+def test_the_same_holds_of_websockets() -> None:
+    passes = Passes()
+    cookie = passes.cookie(passes.ticket("anna"))
+    app = Starlette(routes=dask.routes("http://127.0.0.1:9", passes))
+    headers = {"cookie": f"cluster_ai_dask={cookie}", "origin": "https://dashboard", "host": "dashboard"}
+
+    async def closed(path: str) -> int:
+        said: list[Message] = []
+        scope = {
+            **{"type": "websocket", "scheme": "wss", "path": path, "query_string": b"", "subprotocols": []},
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        }
+
+        async def receive() -> Message:
+            return {"type": "websocket.connect"}
+
+        async def send(message: Message) -> None:
+            said.append(message)
+
+        await app(scope, receive, send)
+        return int(said[-1]["code"])
+
+    assert asyncio.run(closed("/dask/status/ws")) == 1000  # from a scheduler that is away
+    for way in ("", "./", "x/../", "../"):  # as a server decodes them
+        assert asyncio.run(closed(f"/dask/{way}proxy/1/h/ws")) == 4403
 
 
 def test_a_scheduler_that_is_away_is_told() -> None:
