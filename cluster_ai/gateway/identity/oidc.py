@@ -102,7 +102,9 @@ class Provider:
         return jwt.PyJWKClient(metadata["jwks_uri"], timeout=TIMEOUT)
 
     def _away(self, error: Exception) -> Refusal:
-        text = f"the OpenID provider {self.told.issuer} can't be asked for its keys: {error}"
+        no_answer = isinstance(error, OSError | jwt.PyJWKClientConnectionError)
+        why = str(error) if no_answer else f"its answer isn't that of an OpenID provider ({error!r})"
+        text = f"the OpenID provider {self.told.issuer} can't be asked for its keys: {why}"
         return Refusal(503, "provider_away", text, [(b"retry-after", b"10")])
 
 

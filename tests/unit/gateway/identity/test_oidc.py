@@ -99,3 +99,4 @@ async def test_a_provider_that_answers_something_else_is_away(server: Server, sa
     with pytest.raises(Refusal) as refused:
         await provider(issuer).person(token)
     assert (refused.value.status, refused.value.code) == (503, "provider_away")
+    assert "can't be asked for its keys: " in str(refused.value)
