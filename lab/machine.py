@@ -112,7 +112,7 @@ def kill(host: str) -> None:
         for pid in (leader(host), child(supervisor)):  # neither exits 133, so the loop ends too
             end(pid, signal.SIGKILL)
     freeze(host, False)
-    if not wait(lambda: not kill_strays(host), 10):
+    if not wait(lambda: not kill_strays(host), 30):
         sys.exit(f"lab: {host} would not die")
     (HOSTS / host / "pid").unlink(missing_ok=True)
 
