@@ -15,6 +15,7 @@ from cluster_ai.cli.gateway import Client, GatewayUrl, find
 from cluster_ai.cli.session import Json
 from cluster_ai.cli.tables import show_list
 from cluster_ai.errors import ConfigError, RolloutError
+from cluster_ai.security.files import must_be_plain
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -86,6 +87,7 @@ def result(
         return
     beside = out.with_name(f".{out.name}.part")
     try:
+        must_be_plain(out)
         with beside.open("wb") as file:
             put(there, said, file)
         beside.replace(out)
