@@ -40,18 +40,21 @@ def test_what_another_gateway_wrote_is_there_once_it_is_read(tmp_path: Path) -> 
         assert list(there) == [ONE]
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        (json.dumps({"owner": "ada@desk", "doing": "apply", "expires": time.time() + 99}), "ada@desk: apply"),
-        (json.dumps({"owner": "ada@desk", "doing": "apply", "expires": time.time() - 1}), ""),
-        (json.dumps({"released": 1.0}), ""),
-        ("[]", ""),
-        ("half of a fi", ""),
-    ],
-)
-def test_a_lease_holds_until_it_expires(tmp_path: Path, text: str, found: str) -> None:
+def lease(ends_in: float) -> str:
+    return json.dumps({"owner": "ada@desk", "doing": "apply", "expires": time.time() + ends_in})
+
+
+def test_a_lease_holds_until_it_expires(tmp_path: Path) -> None:
     path = tmp_path / "lease.json"
     assert holder(path) == holder(None) == ""
+    path.write_text(lease(99))
+    assert holder(path) == "ada@desk: apply"
+    path.write_text(lease(-1))
+    assert holder(path) == ""
+
+
+@pytest.mark.parametrize("text", [json.dumps({"released": 1.0}), "[]", "half of a fi"])
+def test_a_lease_that_nobody_holds_or_can_read_says_nothing(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "lease.json"
     path.write_text(text)
-    assert holder(path) == found
+    assert holder(path) == ""
