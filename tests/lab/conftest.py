@@ -83,7 +83,8 @@ def make_lab() -> Iterator[Callable[[str, int, int], Lab]]:
     def boot(tag: str, subnet: int, hosts: int) -> Lab:
         lab = Lab(tag, CACHE / tag, f"10.77.{subnet}")
         CACHE.mkdir(parents=True, exist_ok=True)
-        lab("down")  # what a killed run may have left
+        lab("down")  # what a killed run may have left, and what its cluster had
+        shutil.rmtree(lab.dir)
         labs.append(lab)
         lab("up", str(hosts))
         return lab
