@@ -22,10 +22,9 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.lab_files import ROOT, SHARED, furnish  # noqa: E402
+from benchmarks.page import put  # noqa: E402
 
 FOLDER = ROOT / ".cluster-ai" / "bench-apply"
-PAGE = ROOT / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- apply:begin -->", "<!-- apply:end -->"
 NET = "10.77.98"
 ROUNDS, SLOW_ROUNDS = 7, 3
 STEPS = 10  # folders, and as many files: 20 tasks
@@ -212,15 +211,6 @@ def section(quicks: dict[int, dict[str, float]], slows: dict[str, float]) -> str
     return "\n".join(lines)
 
 
-def write(text: str) -> None:
-    """Put the section in its place; the rest of the page is others'."""
-    page = PAGE.read_text() if PAGE.exists() else f"# Benchmarks\n\n## apply\n\n{BEGIN}\n{END}\n"
-    if BEGIN not in page:
-        page += f"\n## apply\n\n{BEGIN}\n{END}\n"
-    before, _, rest = page.partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hosts", type=int, nargs="+", default=[4, 8, 16])
@@ -241,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if count == counts[0]:
                 slows = slow(bench)
                 print(f"bench: {slows}", flush=True)
-            write(section(quicks, slows))
+            put("apply", "apply", section(quicks, slows))
     finally:
         Bench(0).lab("down")
         shutil.rmtree(FOLDER / "hosts", ignore_errors=True)

@@ -24,12 +24,10 @@ from typing import Any, TypeVar
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.chaos import DISTURBANCES, Chaos, Verdict, judge  # noqa: E402
-from benchmarks.lab_files import ROOT  # noqa: E402
 from benchmarks.outcomes import table  # noqa: E402
+from benchmarks.page import put  # noqa: E402
 from benchmarks.rollout_lab import FOLDER, HEAD, MODEL, WORKERS, Trial, address  # noqa: E402
 
-PAGE = ROOT / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- chaos:begin -->", "<!-- chaos:end -->"
 PROMPTS = 2000
 PAUSE = (4.0, 15.0)  # seconds between two disturbances
 PATIENCE = 300.0  # seconds in which a head that is away is asked again
@@ -143,15 +141,6 @@ def held(verdict: Verdict, requests: int) -> bool:
     return verdict.held and requests == verdict.asked
 
 
-def write(text: str) -> None:
-    """Put the section in its place; the rest of the page is others'."""
-    page = PAGE.read_text()
-    if BEGIN not in page:
-        page += f"\n## A batch in a storm\n\n{BEGIN}\n{END}\n"
-    before, _, rest = page.partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=PROMPTS)
@@ -179,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         requests = counted(gateway, before + options.prompts) - before
         (FOLDER / "chaos.json").write_text(json.dumps({"batch": told, "done": chaos.done}, indent=2))
         text = section(verdict, chaos, seconds, requests, options.seed)
-        write(text)
+        put("chaos", "A batch in a storm", text)
         print(text)
         if not held(verdict, requests):
             print(f"bench: {told['status']}: {verdict}")

@@ -31,14 +31,13 @@ from random import Random
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.lab_files import ROOT, SHARED, furnish  # noqa: E402
+from benchmarks.page import put  # noqa: E402
 from cluster_ai.config import Config, load  # noqa: E402
 from cluster_ai.deploys.data import HostTarget  # noqa: E402
 from cluster_ai.provision.pyinfra import push  # noqa: E402
 from cluster_ai.rollout.targets import targets  # noqa: E402
 
 FOLDER = ROOT / ".cluster-ai" / "bench-distribution"
-PAGE = ROOT / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- distribution:begin -->", "<!-- distribution:end -->"
 NET, TAG = "10.77.96", "dist"
 WORKERS = ("h2", "h3", "h4", "h5")
 RATE = 100  # Mbit/s
@@ -247,15 +246,6 @@ def section(first: Mapping[str, Sent], later: Mapping[str, tuple[int, Sent]], ro
     )
 
 
-def write(text: str) -> None:
-    """Put the section in its place; the rest of the page is others'."""
-    page = PAGE.read_text()
-    if BEGIN not in page:
-        page += f"\n## Distribution\n\n{BEGIN}\n{END}\n"
-    before, _, rest = page.partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=2)
@@ -266,7 +256,7 @@ def main() -> None:
     with hosts() as (config, to):
         first = first_release(config, to, rounds)
         later = changes(config, to)
-    write(section(first, later, rounds))
+    put("distribution", "Distribution", section(first, later, rounds))
 
 
 if __name__ == "__main__":

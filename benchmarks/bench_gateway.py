@@ -25,12 +25,11 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.gateway import contestants as who  # noqa: E402
-from benchmarks.gateway.contestants import CONTESTANTS, FOLDER, ROOT, Contestant, Site, Target  # noqa: E402
+from benchmarks.gateway.contestants import CONTESTANTS, FOLDER, Contestant, Site, Target  # noqa: E402
 from benchmarks.gateway.processes import Ports, pinned  # noqa: E402
 from benchmarks.gateway.results import SCENARIOS, Results, Run, Scenario, promises, row, table  # noqa: E402
+from benchmarks.page import put  # noqa: E402
 
-PAGE = ROOT / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- gateway:begin -->", "<!-- gateway:end -->"
 ROUNDS = 3
 OURS = ("ours", "ollama")
 
@@ -120,15 +119,6 @@ def section(results: Results, chosen: Sequence[Contestant], rounds: int) -> str:
     return "\n".join(lines)
 
 
-def write(text: str) -> None:
-    """Put the section in its place; the rest of the page is others'."""
-    page = PAGE.read_text()
-    if BEGIN not in page:
-        page += f"\n## The gateway\n\n{BEGIN}\n{END}\n"
-    before, _, rest = page.partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     scenarios, names = [it.name for it in SCENARIOS], [it.name for it in CONTESTANTS]
@@ -143,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = section(results, chosen, given.rounds)
     print(text)
     if not given.only and not given.among:
-        write(text)
+        put("gateway", "The gateway", text)
     return 0 if all(it.kept for name in OURS for it in promises(results, name)) else 1
 
 

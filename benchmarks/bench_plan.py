@@ -19,23 +19,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster_ai import layout
-from cluster_ai.config import load
-from cluster_ai.config.model import Config, Host, hosts
-from cluster_ai.placement.place import place
-from cluster_ai.provision.host_layer import stamp
-from cluster_ai.release.build import desired
-from cluster_ai.release.model import HostFacts, Release
-from cluster_ai.release.store import Store
-from cluster_ai.release.units import units
-from cluster_ai.rollout import credentials, survey
-from cluster_ai.rollout.observe import parse
-from cluster_ai.rollout.scope import Scope
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks.page import put  # noqa: E402
+from cluster_ai import layout  # noqa: E402
+from cluster_ai.config import load  # noqa: E402
+from cluster_ai.config.model import Config, Host, hosts  # noqa: E402
+from cluster_ai.placement.place import place  # noqa: E402
+from cluster_ai.provision.host_layer import stamp  # noqa: E402
+from cluster_ai.release.build import desired  # noqa: E402
+from cluster_ai.release.model import HostFacts, Release  # noqa: E402
+from cluster_ai.release.store import Store  # noqa: E402
+from cluster_ai.release.units import units  # noqa: E402
+from cluster_ai.rollout import credentials, survey  # noqa: E402
+from cluster_ai.rollout.observe import parse  # noqa: E402
+from cluster_ai.rollout.scope import Scope  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".cluster-ai" / "bench-plan"
-PAGE = ROOT / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- plan:begin -->", "<!-- plan:end -->"
 ROUNDS = 5
 FACTS = HostFacts("debian-12", "3.11", "x86_64")
 CASES = {
@@ -178,15 +179,6 @@ def section(results: Mapping[int, Mapping[str, tuple[float, float]]]) -> str:
     return "\n".join(lines)
 
 
-def write(text: str) -> None:
-    """Put the section in its place; the rest of the page is others'."""
-    page = PAGE.read_text() if PAGE.exists() else "# Benchmarks\n"
-    if BEGIN not in page:
-        page += f"\n## plan\n\n{BEGIN}\n{END}\n"
-    before, _, rest = page.partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hosts", type=int, nargs="+", default=[4, 50, 200])
@@ -196,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"bench: building the releases of {count} hosts", flush=True)
         bench.prepare()
         results[count] = measure(bench)
-    write(section(results))
+    put("plan", "plan", section(results))
 
 
 if __name__ == "__main__":

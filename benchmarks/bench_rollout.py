@@ -20,13 +20,11 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks import faults  # noqa: E402
-from benchmarks.lab_files import ROOT  # noqa: E402
 from benchmarks.outcomes import FAULTS, UPDATES, Fault, Update, fault_row, summarize, table, update_row  # noqa: E402
+from benchmarks.page import put  # noqa: E402
 from benchmarks.rollout_lab import FOLDER, HEAD, WORKERS, Load, Trial  # noqa: E402
 from benchmarks.scenarios import SCENARIOS  # noqa: E402
 
-PAGE = ROOT / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- rollout:begin -->", "<!-- rollout:end -->"
 BEFORE, AFTER = 12.0, 6.0  # seconds of load around an update
 BY_HAND = "by hand"  # what people do without us
 ROLLBACK = "rollback"
@@ -88,7 +86,7 @@ class Rows:
 
     def keep(self) -> None:
         self.path.write_text(json.dumps({"updates": self.updates, "faults": self.faults}, indent=2))
-        write(self.section())
+        put("rollout", "Updates under load", self.section())
 
     def section(self) -> str:
         lines = [
@@ -110,15 +108,6 @@ class Rows:
                 table(FAULTS, (self.faults[name] for name in ALL_FAULTS if name in self.faults)),
             ]
         return "\n".join(lines)
-
-
-def write(text: str) -> None:
-    """Put the section in its place; the rest of the page is others'."""
-    page = PAGE.read_text()
-    if BEGIN not in page:
-        page += f"\n## Updates under load\n\n{BEGIN}\n{END}\n"
-    before, _, rest = page.partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

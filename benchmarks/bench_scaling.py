@@ -1,6 +1,6 @@
 """Replays a day of requests against ways of scaling: who waits for how long, and what it costs in replicas.
 
-    python benchmarks/bench_scaling.py                       # a made-up office week; its last day is replayed
+    python benchmarks/bench_scaling.py                       # a made-up office week, into docs/benchmarks.md
     python benchmarks/bench_scaling.py --trace trace.csv     # seconds since 1970, requests at once: Prometheus' own
 
 The classes that decide are cluster_ai/scaling's. What is simulated is the rest: requests that come, replicas that take
@@ -14,13 +14,17 @@ import bisect
 import csv
 import math
 import random
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cluster_ai.scaling.forecast import DAY, Forecast, fit
-from cluster_ai.scaling.policy import Load, Policy, Scaler
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks.page import put  # noqa: E402
+from cluster_ai.scaling.forecast import DAY, Forecast, fit  # noqa: E402
+from cluster_ai.scaling.policy import Load, Policy, Scaler  # noqa: E402
 
 STEP = 15.0  # seconds between decisions, as in the gateway
 SAMPLE = 300.0  # seconds between points of the history
@@ -145,10 +149,15 @@ def main() -> None:
     else:
         trace, times, values = made_up()
         begin = times[0] + 17 * DAY
-    print("| way | replica-hours | mean wait, s | minutes of long waits | first up |\n|---|---|---|---|---|")
+    lines = ["| way | replica-hours | mean wait, s | minutes of long waits | first up |", "|---|---|---|---|---|"]
     for way, it in compare(trace, times, values, begin, site).items():
         up = f"{datetime.fromtimestamp(it.changes[0][0], UTC):%H:%M}" if it.changes else "-"
-        print(f"| {way} | {it.replica_hours:.1f} | {it.mean_wait:.2f} | {it.late / 60:.1f} | {up} |")
+        lines.append(f"| {way} | {it.replica_hours:.1f} | {it.mean_wait:.2f} | {it.late / 60:.1f} | {up} |")
+    table = "\n".join(lines)
+    print(table)
+    if not asked.trace:
+        intro = "Simulated, by `make bench-scaling`: the last day of a made-up office week; a new replica answers after"
+        put("scaling", "Scaling", f"{intro} {site.ready:.0f} s. docs/models.md says what the ways are.\n\n{table}")
 
 
 if __name__ == "__main__":

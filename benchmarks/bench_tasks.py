@@ -30,6 +30,7 @@ from distributed.security import Security
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.page import put
 from cluster_ai import layout
 from cluster_ai.tasks import work
 from tests.rig import cluster as rig
@@ -37,8 +38,6 @@ from tests.rig.batches import CHAT, Served
 from tests.rig.processes import free_port, running, until
 from tests.rig.tasks import Site, site
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- tasks:begin -->", "<!-- tasks:end -->"
 TASKS, ROUNDS, BULK = 100_000, 3, 5_000
 SLOTS, PROMPTS, TOKENS = 4, 160, 48
 _ENGINE = """
@@ -224,16 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f" {told.prompts} prompts in a round, {TOKENS} tokens each, from the upload to the output file, against the"
         " same prompts put to the engine directly. What is compared takes turns."
     )
-    write("\n\n".join((intro, first, second)))
-
-
-def write(text: str) -> None:
-    """Into its part of the page; the rest is others'."""
-    page = PAGE.read_text()
-    if BEGIN not in page:
-        page = f"{page.rstrip()}\n\n## Tasks\n\n{BEGIN}\n{END}\n"
-    before, _, rest = page.partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+    put("tasks", "Tasks", "\n\n".join((intro, first, second)))
 
 
 if __name__ == "__main__":
