@@ -89,8 +89,7 @@ class Bench:
         old = self._releases(self.config("0.17.3", 2048))
         config = self.config("0.17.4", 4096)
         same = self._releases(config)
-        head = hosts(config)[0]
-        made = credentials.files(config, head)
+        made = {host.name: credentials.files(config, host)[f"{layout.IN_TLS}{layout.CERT}"] for host in hosts(config)}
         sums = credentials.sums(config)
         for case in CASES:
             folder = FOLDER / "answers" / case
@@ -98,7 +97,7 @@ class Bench:
             folder.mkdir(parents=True)
             for host in hosts(config):
                 release = None if case == "new" else {"same": same, "old": old}[case][host.name]
-                text = _answer(config, host, release, made[layout.CERT], credentials.of_host(sums, host))
+                text = _answer(config, host, release, made[host.name], credentials.of_host(sums, host))
                 (folder / host.address).write_text(text)
         stand_in = FOLDER / "bin/ssh"
         stand_in.parent.mkdir(exist_ok=True)
@@ -138,7 +137,9 @@ def _answer(config: Config, host: Host, release: Release | None, certificate: st
         lines += [f"{layout.PARTS}={part.sha256}" for part in release.parts]
         lines += [f"stamp={stamp(config, host, FACTS.distribution)}"]
         lines += [f"certificate={line}" for line in certificate.splitlines()]
-        lines += [f"{digest}  {name}" for name, digest in sums.items()]
+        folders = {layout.IN_TLS.rstrip("/"): layout.TLS}
+        paths = {name: folders.get(name.rpartition("/")[0], layout.CREDENTIALS) / Path(name).name for name in sums}
+        lines += [f"{digest}  {paths[name]}" for name, digest in sums.items()]
         lines += [f"unit={unit.name} loaded active running Cluster AI" for unit in units(config, host)]
     lines += ["free=/dev/sda1 100000000 20000 80000000 20% /", "cluster-ai-probe=end"]
     return "\n".join(lines) + "\n"
