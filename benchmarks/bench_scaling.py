@@ -157,7 +157,7 @@ def main() -> None:
     print(table)
     if not asked.trace:
         intro = "Simulated, by `make bench-scaling`: the last day of a made-up office week; a new replica answers after"
-        put("scaling", "Scaling", f"{intro} {site.ready:.0f} s. docs/models.md says what the ways are.\n\n{table}")
+        put("scaling", "Scaling", f"{intro} {site.ready:.0f} s. docs/scaling.md says what the ways are.\n\n{table}")
 
 
 if __name__ == "__main__":

@@ -460,19 +460,21 @@ export interface Routing {
 }
 
 export interface Scaling {
-  /** Since the gateway's start, the newest first. */
+  /** The latest 500, the newest first. */
   decisions: ScalingDecision[];
 }
 
-/** replicas: those in memory, or getting there. */
 export interface ScalingDecision {
   /** UTC. */
   at: string;
-  model: string;
-  replicas_before: number;
-  replicas_after: number;
+  /** What there is more or less of: `replicas` of a model in memory, or getting there; Dask worker `processes` of a worker; `power`, where 1 is a standby host awake. */
+  kind: "replicas" | "processes" | "power";
+  /** Of the model, or of the worker. */
+  name: string;
+  before: number;
+  after: number;
   reason: string;
-  /** It was only told, as cluster.yaml wants it for this model. */
+  /** It was only told, as cluster.yaml wants it. */
   dry_run: boolean;
 }
 

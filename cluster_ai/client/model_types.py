@@ -63,9 +63,10 @@ class ModelExplanation:
 @dataclass(frozen=True, slots=True)
 class ScalingDecision:
     at: str
-    model: str
-    replicas_before: int
-    replicas_after: int
+    kind: Literal["replicas", "processes", "power"]
+    name: str  # of a model, or of a worker
+    before: int
+    after: int
     reason: str
     dry_run: bool
 

@@ -189,7 +189,7 @@ class Client:
         return self._ask(calls.explain_model(name))
 
     def scaling(self) -> tuple[m.ScalingDecision, ...]:
-        """What the autoscaler decided since the gateway's start, the newest first."""
+        """What the autoscaler decided, the newest first."""
         return self._ask(calls.scaling())
 
     def load(self, name: str, *, worker: str | None = None, keep_alive: str | int | None = None) -> m.ModelChange:

@@ -50,6 +50,7 @@ from cluster_ai.gateway.metering import Meter
 from cluster_ai.gateway.models.actuator import Actuator
 from cluster_ai.gateway.models.autoscaler import Autoscaler
 from cluster_ai.gateway.models.changes import Changes
+from cluster_ai.gateway.models.decisions import Decisions
 from cluster_ai.gateway.models.history import History
 from cluster_ai.gateway.models.lease import holder
 from cluster_ai.gateway.models.memory import Memory
@@ -99,8 +100,10 @@ class Gateway:
 
         self._reconciler = Reconciler(fleet, known, stand_ins, actuator, meter, around.log, paused)
         history = History(around.client, settings.prometheus)
+        decisions = Decisions(around.database, around.log)
         self._autoscaler = Autoscaler(
-            fleet, gate, known, stand_ins, self._reconciler, history, self._registry, around.log
+            *(fleet, gate, known, stand_ins, self._reconciler, history, decisions),
+            *(meter, self._registry, around.log),
         )
         self._native = NativeApi(
             Parts(
@@ -123,7 +126,7 @@ class Gateway:
                 memory=memory,
                 known=known,
                 stand_ins=stand_ins,
-                autoscaler=self._autoscaler,
+                decisions=decisions,
                 logins=around.logins,
                 audit=around.audit,
             )

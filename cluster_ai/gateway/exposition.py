@@ -37,6 +37,8 @@ class Exposition(Collector):
         yield from self._workers(view)
         yield from _hosts(view)
         yield _gauge(names.QUEUE_LENGTH, [((model,), n) for model, n in self._gate.waiting().items()])
+        ready = [((m,), sum(m in w.loaded for w in self._fleet.able(m))) for m in sorted(self._fleet.contexts)]
+        yield _gauge(names.MODEL_READY, ready)
         yield _gauge(names.CACHE_HIT_RATE, [((model,), rate.share) for model, rate in self._meter.hits.items()])
 
     def _tasks(self, view: View | None) -> Iterator[Family]:

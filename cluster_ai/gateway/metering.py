@@ -150,7 +150,8 @@ class Meter:
         self._refused = _By(_counter(names.REFUSED, registry))
         self._too_long = _By(_counter(names.TOO_LONG, registry))
         self._repairs = _By(_counter(names.MODEL_REPAIRS, registry))
-        self._short = Gauge(names.MODEL_SHORT.name, names.MODEL_SHORT.help, names.MODEL_SHORT.labels, registry=registry)
+        self._short = _gauge(names.MODEL_SHORT, registry)
+        self._wanted = _gauge(names.MODEL_WANTED, registry)
         for moment in ("start", "stream"):
             self._failovers[moment,]
         for reason in ("queue_full", "queue_timeout", "user_limit"):
@@ -234,6 +235,9 @@ class Meter:
         for model, count in short.items():
             self._short.labels(model).set(count)
 
+    def replicas_wanted(self, model: str, count: int) -> None:
+        self._wanted.labels(model).set(count)
+
     def failover(self, worker: str, model: str, moment: str) -> None:
         """worker: from which another took over; moment: start, unseen by the client, or stream, in its midst."""
         self._failovers[moment,].inc()
@@ -246,3 +250,7 @@ def _counter(metric: Metric, registry: CollectorRegistry) -> Counter:
 
 def _histogram(metric: Metric, registry: CollectorRegistry) -> Histogram:
     return Histogram(metric.name, metric.help, metric.labels, buckets=metric.buckets, registry=registry)
+
+
+def _gauge(metric: Metric, registry: CollectorRegistry) -> Gauge:
+    return Gauge(metric.name, metric.help, metric.labels, registry=registry)

@@ -264,6 +264,15 @@ MODEL_SHORT = Metric(
     "Replicas of lost workers that no other worker can take over now.",
     ("model",),
 )
+MODEL_WANTED = Metric(
+    "model_replicas_wanted",
+    "gauge",
+    "Replicas that the autoscaler wants in memory now; absent for models without `scale` in cluster.yaml.",
+    ("model",),
+)
+MODEL_READY = Metric(
+    "model_replicas_ready", "gauge", "Active workers that have a model of cluster.yaml in memory.", ("model",)
+)
 
 METRICS = (
     ACTIVE_WORKERS,
@@ -306,4 +315,6 @@ METRICS = (
     WORKER_FLAWED,
     MODEL_REPAIRS,
     MODEL_SHORT,
+    MODEL_WANTED,
+    MODEL_READY,
 )

@@ -63,9 +63,16 @@ async def test_a_second_replica_comes_under_load_and_goes_after(tmp_path: Path) 
             assert {it["name"] for it in rig.get(f"{two}/api/tags")["models"]} == {"another:latest"}
             assert await site.state("one") == "loaded"
             down, up, *_ = (await site.ask("GET", "/api/v1/cluster/scaling"))["decisions"]
-            assert (up["model"], up["replicas_before"], up["replicas_after"]) == (NAME, 1, 2)
+            assert (up["kind"], up["name"], up["before"], up["after"]) == ("replicas", NAME, 1, 2)
             assert "requests at once, 1 a replica" in up["reason"]
-            assert (down["replicas_before"], down["replicas_after"]) == (2, 1)
+            assert (down["before"], down["after"]) == (2, 1)
+            measured = (await (await site.client.get("/metrics")).text()).splitlines()
+            for wanted in ("wanted", "ready"):
+                assert f'model_replicas_{wanted}{{model="{NAME}"}} 1.0' in measured
+        async with gateway(tmp_path, *workers, scale=SCALE) as site:  # its decisions outlast it
+            kept = (await site.ask("GET", "/api/v1/cluster/scaling"))["decisions"]
+            assert up in kept
+            assert down in kept
 
 
 async def test_a_model_that_nobody_uses_leaves_memory_and_a_dry_run_only_tells_so(tmp_path: Path) -> None:
@@ -78,7 +85,7 @@ async def test_a_model_that_nobody_uses_leaves_memory_and_a_dry_run_only_tells_s
                 await until(lambda: is_(site, "one", "loaded"))
 
                 async def told(site: Site = site) -> bool:
-                    return bool(site.log("scale", model=NAME, before=1, after=0))
+                    return bool(site.log("scale", name=NAME, before=1, after=0))
 
                 await until(told)
                 if dry_run:

@@ -62,20 +62,20 @@ def explain(ctx: typer.Context, model: ModelName, json_: Json = False, gateway: 
 
 @app.command()
 def scaling(ctx: typer.Context, json_: Json = False, gateway: GatewayUrl = None) -> None:
-    """Show what the autoscaler decided since the gateway's start, and why; the newest first.
+    """Show what the autoscaler decided, and why: the latest 500, the newest first.
 
     Exit code 0; 5: the gateway doesn't answer, or refuses.
     """
     decisions = find(ctx.obj, gateway).ask("GET", "/api/v1/cluster/scaling")["decisions"]
-    nothing = "Nothing was decided yet. Models are scaled that have `scale` in cluster.yaml."
+    nothing = "Nothing was decided yet. docs/scaling.md tells what is scaled."
     show_list("Decisions", decisions, _decision, nothing, json_)
 
 
 def _decision(it: dict[str, Any]) -> dict[str, str]:
     return {
         "at": it["at"],
-        "model": it["model"],
-        "replicas": f"{it['replicas_before']} -> {it['replicas_after']}" + (" (dry run)" if it["dry_run"] else ""),
+        "what": f"{it['kind']} of {it['name']}",
+        "change": f"{it['before']} -> {it['after']}" + (" (dry run)" if it["dry_run"] else ""),
         "why": it["reason"],
     }
 

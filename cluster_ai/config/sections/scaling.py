@@ -6,7 +6,7 @@ from cluster_ai.config.keys import Rules, integer, key
 
 SCALE: Rules = key(
     "More replicas than `replicas` while there is much to do, and none in memory while there is nothing; the gateway "
-    "sees to it. docs/models.md tells how.",
+    "sees to it. docs/scaling.md tells how.",
     type="dict",
     absent="`replicas`, always",
     schema={

@@ -1,7 +1,7 @@
 """More replicas of a model while there is much to do: measures, has scaling/policy.py decide, the reconciler acts.
 
-Placed workers are used first, then others where the model fits, as for a lost worker. What it decided, and why, it
-keeps for people. It moves nothing while the reconciler may not.
+Placed workers are used first, then others where the model fits, as for a lost worker. It moves nothing while the
+reconciler may not.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from cluster_ai.gateway.admission.gate import Gate
 from cluster_ai.gateway.api.native.figures import families
 from cluster_ai.gateway.fleet import Fleet, State, Worker
 from cluster_ai.gateway.log import Log
+from cluster_ai.gateway.metering import Meter
+from cluster_ai.gateway.models.decisions import Decided, Decisions
 from cluster_ai.gateway.models.history import History
 from cluster_ai.gateway.models.reconciler import Reconciler
 from cluster_ai.gateway.models.registry import Registry
@@ -32,19 +34,6 @@ from cluster_ai.settings import ScaleSettings
 
 SAMPLE, EVERY = 5.0, 15.0  # seconds between two samples, and two decisions
 SPAN = 60.0  # seconds whose mean counts
-KEPT = 500  # decisions
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """One decision that changed something. at: seconds since 1970."""
-
-    at: float
-    model: str
-    before: int
-    after: int
-    reason: str
-    dry_run: bool
 
 
 @dataclass(slots=True)
@@ -66,16 +55,18 @@ class Autoscaler:
         stand_ins: StandIns,
         reconciler: Reconciler,
         history: History,
+        decisions: Decisions,
+        meter: Meter,
         metrics: CollectorRegistry,
         log: Log,
         now: Callable[[], datetime] = lambda: datetime.now(UTC).astimezone(),
     ) -> None:
         self._fleet, self._gate, self._registry, self._stand_ins = fleet, gate, registry, stand_ins
-        self._reconciler, self._history, self._metrics, self._log, self._now = reconciler, history, metrics, log, now
+        self._reconciler, self._history, self._decisions, self._meter = reconciler, history, decisions, meter
+        self._metrics, self._log, self._now = metrics, log, now
         begun = time.monotonic()
         scaled = ((name, it.scale) for name, it in registry.named.items() if it.scale is not None)
         self._models = {name: _Model(told, Scaler(policy_of(told)), begun) for name, told in scaled}
-        self.decided: deque[Decided] = deque(maxlen=KEPT)
 
     async def run(self) -> None:
         """Until it is cancelled; at once where no model is scaled."""
@@ -133,10 +124,11 @@ class Autoscaler:
             forecast=forecast.most(time.time(), ahead) if forecast else None,
         )
         decision = model.scaler.decide(load, self._now())
+        self._meter.replicas_wanted(name, decision.replicas)
         if decision.replicas == load.replicas:
             model.last = None
         else:
-            self._tell(name, model, load, decision)
+            await self._tell(name, model, load, decision)
         if not model.told.dry_run:
             self._act(name, replicas, decision)
 
@@ -151,14 +143,14 @@ class Autoscaler:
         lost = {w.name for w in owners if name in w.loaded and w.name not in covered}
         return there | lost | self._reconciler.coming(name)
 
-    def _tell(self, name: str, model: _Model, load: Load, decision: Decision) -> None:
+    async def _tell(self, name: str, model: _Model, load: Load, decision: Decision) -> None:
         """Once, as long as it stays the same."""
         if model.last == (load.replicas, decision.replicas):
             return
         model.last = load.replicas, decision.replicas
-        it = Decided(time.time(), name, load.replicas, decision.replicas, decision.reason, model.told.dry_run)
-        self.decided.append(it)
-        self._log.write("scale", model=name, before=it.before, after=it.after, reason=it.reason, dry_run=it.dry_run)
+        before, after = load.replicas, decision.replicas
+        it = Decided(time.time(), "replicas", name, before, after, decision.reason, model.told.dry_run)
+        await self._decisions.add(it)
 
     def _act(self, name: str, replicas: set[str], decision: Decision) -> None:
         more = decision.replicas - len(replicas)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cluster_ai.gateway.api.native.figures import Buckets, families, quantile, total
 from cluster_ai.gateway.api.native.parts import PREFIX, Parts, refusals
 from cluster_ai.gateway.api.native.workers import EXAMPLE, WorkerInfo, worker_info
+from cluster_ai.gateway.models.decisions import Kind
 from cluster_ai.metrics import names
 
 
@@ -94,14 +95,16 @@ class Status(BaseModel):
 
 
 class ScalingDecision(BaseModel):
-    """replicas: those in memory, or getting there."""
-
     at: str = Field(description="UTC.")
-    model: str
-    replicas_before: int
-    replicas_after: int
+    kind: Kind = Field(
+        description="What there is more or less of: `replicas` of a model in memory, or getting there; Dask worker "
+        "`processes` of a worker; `power`, where 1 is a standby host awake."
+    )
+    name: str = Field(description="Of the model, or of the worker.")
+    before: int
+    after: int
     reason: str
-    dry_run: bool = Field(description="It was only told, as cluster.yaml wants it for this model.")
+    dry_run: bool = Field(description="It was only told, as cluster.yaml wants it.")
 
 
 class Scaling(BaseModel):
@@ -112,9 +115,10 @@ class Scaling(BaseModel):
                     "decisions": [
                         {
                             "at": "2026-11-30T08:14:00Z",
-                            "model": "llama2:13b",
-                            "replicas_before": 1,
-                            "replicas_after": 2,
+                            "kind": "replicas",
+                            "name": "llama2:13b",
+                            "before": 1,
+                            "after": 2,
                             "reason": "a forecast of 6 requests at once, 4 a replica",
                             "dry_run": False,
                         }
@@ -124,21 +128,22 @@ class Scaling(BaseModel):
         }
     )
 
-    decisions: list[ScalingDecision] = Field(description="Since the gateway's start, the newest first.")
+    decisions: list[ScalingDecision] = Field(description="The latest 500, the newest first.")
 
 
-def scaling(parts: Parts) -> Scaling:
+async def scaling(parts: Parts) -> Scaling:
     return Scaling(
         decisions=[
             ScalingDecision(
                 at=datetime.fromtimestamp(it.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-                model=it.model,
-                replicas_before=it.before,
-                replicas_after=it.after,
+                kind=it.kind,
+                name=it.name,
+                before=it.before,
+                after=it.after,
                 reason=it.reason,
                 dry_run=it.dry_run,
             )
-            for it in reversed(parts.autoscaler.decided)
+            for it in await parts.decisions.latest()
         ]
     )
 
@@ -221,6 +226,6 @@ def routes(parts: Parts) -> APIRouter:
         responses=refusals(),
     )
     async def cluster_scaling() -> Scaling:
-        return scaling(parts)
+        return await scaling(parts)
 
     return router

@@ -25,8 +25,8 @@ from cluster_ai.gateway.health import HealthWatch
 from cluster_ai.gateway.identity.audit import Audit
 from cluster_ai.gateway.identity.logins import Logins
 from cluster_ai.gateway.metering import Meter
-from cluster_ai.gateway.models.autoscaler import Autoscaler
 from cluster_ai.gateway.models.changes import Changes
+from cluster_ai.gateway.models.decisions import Decisions
 from cluster_ai.gateway.models.memory import Memory
 from cluster_ai.gateway.models.registry import Registry
 from cluster_ai.gateway.models.stand_ins import StandIns
@@ -96,7 +96,7 @@ class Parts:
     memory: Memory
     known: Registry
     stand_ins: StandIns
-    autoscaler: Autoscaler
+    decisions: Decisions
     logins: Logins
     audit: Audit
 

@@ -16,6 +16,7 @@ from cluster_ai.gateway.fleet import State
 from cluster_ai.gateway.metering import Meter
 from cluster_ai.gateway.models import autoscaler
 from cluster_ai.gateway.models.autoscaler import Autoscaler
+from cluster_ai.gateway.models.decisions import Decided
 from cluster_ai.settings import ScaleSettings
 
 M = "m:latest"
@@ -43,8 +44,14 @@ class Here:
             return ""
 
         self.reconciler.paused = paused
-        parts: Any = fleet, gate, registry, MagicMock(), self.reconciler, MagicMock(), metrics, MagicMock()
-        self.scaler = Autoscaler(*parts)
+        self.decided: list[Decided] = []
+        decisions = MagicMock()
+        decisions.add = self._add
+        others: Any = decisions, meter, metrics, MagicMock()
+        self.scaler = Autoscaler(fleet, gate, registry, MagicMock(), self.reconciler, MagicMock(), *others)
+
+    async def _add(self, it: Decided) -> None:
+        self.decided.append(it)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -71,10 +78,10 @@ async def test_while_one_more_is_coming_those_who_wait_ask_for_no_other() -> Non
     here.reconciler.coming.return_value = {"w2"}
     async with here.running():
         await here.some_turns()
-        assert {it.after for it in here.scaler.decided} <= {2}  # the two of now, as those that wait get them
+        assert {it.after for it in here.decided} <= {2}  # the two of now, as those that wait get them
         here.reconciler.coming.return_value = set()
         await here.some_turns()
-        assert here.scaler.decided[-1].reason == "requests wait 9 s, at most 1 s are meant"
+        assert here.decided[-1].reason == "requests wait 9 s, at most 1 s are meant"
 
 
 async def test_nothing_is_decided_before_each_worker_has_said_what_it_has() -> None:
@@ -82,10 +89,10 @@ async def test_nothing_is_decided_before_each_worker_has_said_what_it_has() -> N
     here.worker.state = State.JOINING
     async with here.running():
         await here.some_turns()
-        assert not here.scaler.decided
+        assert not here.decided
         here.worker.state = State.DOWN
         await here.some_turns()
-        assert here.scaler.decided
+        assert here.decided
 
 
 async def test_a_model_that_answers_tasks_is_not_idle(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +106,7 @@ async def test_a_model_that_answers_tasks_is_not_idle(monkeypatch: pytest.Monkey
         here.scaler.used({M, "another:latest"})
         clock.monotonic.return_value = 2198.0
         await here.some_turns()
-        assert not here.scaler.decided
+        assert not here.decided
         clock.monotonic.return_value = 2199.0
         await here.some_turns()
-        assert here.scaler.decided[-1].reason == "no request for 600 s"
+        assert here.decided[-1].reason == "no request for 600 s"
