@@ -168,7 +168,7 @@ export type JsonValue = unknown;
 export interface KeyInfo {
   name: string;
   priority: number;
-  role: "viewer" | "user" | "operator" | "admin";
+  role: "viewer" | "user" | "operator" | "admin" | "service";
   limits: KeyLimits;
   models: string[] | null;
   created: string;
@@ -194,7 +194,7 @@ export interface KeyRequest {
   /** Of requests that wait, a higher one goes first. */
   priority?: number;
   /** What it may; `cluster-ai roles` shows it. */
-  role?: "viewer" | "user" | "operator" | "admin";
+  role?: "viewer" | "user" | "operator" | "admin" | "service";
   limits?: KeyLimits;
   /** The only ones that may be used; null: all. */
   models?: string[] | null;
@@ -219,7 +219,7 @@ export interface LoadRequest {
 /** token is for `Authorization: Bearer`; refresh gets the next one, once, and is as secret as a password. */
 export interface LoginReply {
   user: string;
-  role: "viewer" | "user" | "operator" | "admin";
+  role: "viewer" | "user" | "operator" | "admin" | "service";
   token: string;
   ends: string;
   /** Seconds. */
@@ -345,7 +345,7 @@ export interface NetworkInfo {
 export interface NewKey {
   name: string;
   priority: number;
-  role: "viewer" | "user" | "operator" | "admin";
+  role: "viewer" | "user" | "operator" | "admin" | "service";
   limits: KeyLimits;
   models: string[] | null;
   created: string;
@@ -681,7 +681,7 @@ export interface UserChange {
 
 export interface UserInfo {
   name: string;
-  role: "viewer" | "user" | "operator" | "admin";
+  role: "viewer" | "user" | "operator" | "admin" | "service";
   priority: number;
   limits: KeyLimits;
   models: string[] | null;
@@ -711,7 +711,7 @@ export interface UserRequest {
 
 export interface WhoAmI {
   name: string;
-  role: "viewer" | "user" | "operator" | "admin";
+  role: "viewer" | "user" | "operator" | "admin" | "service";
   /** The only ones that may be used; null: all. */
   models: string[] | null;
   /** What the role may: action and resource. */

@@ -218,7 +218,7 @@ class Metrics:
     failovers_total: int
 
 
-UserRole = Literal["viewer", "user", "operator", "admin"]
+UserRole = Literal["viewer", "user", "operator", "admin", "service"]  # the last of keys alone: a program for people
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,6 +168,7 @@ class Gateway:
         try:
             if path not in OPEN:
                 trace.user = self._guard.check(asked, client)
+                trace.service = asked.service
                 if self._tracing is not None and path not in _UNLOGGED:
                     span = self._tracing.begin(scope["method"], self._route_name(path), scope["headers"], trace)
             if asked.policy or asked.worker:
@@ -258,7 +259,8 @@ class Gateway:
     async def _note(self, need: Need, target: str, trace: Trace, client: str, status: int) -> None:
         result = "done" if status < 400 else "refused" if status in (401, 403) else "failed"
         user, on = trace.user, trace.about or target or trace.model
-        event = Event(user.name, need.what, on, client, result, role=user.role, request=trace.id, note=trace.note)
+        note = ", ".join(it for it in (trace.note, f"asked by {trace.service}" if trace.service else "") if it)
+        event = Event(user.name, need.what, on, client, result, role=user.role, request=trace.id, note=note)
         await self._audit.write(event)
 
     async def _refuse(self, path: str, refusal: Refusal, send: Send, trace: Trace) -> None:

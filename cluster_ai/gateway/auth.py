@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 from cluster_ai.addresses import is_address, is_loopback
 from cluster_ai.gateway.admission.users import TOKEN_USER, User, anonymous
 from cluster_ai.gateway.api.http import Header, Refusal, Scope
+from cluster_ai.gateway.identity.acting import HEADER
+from cluster_ai.gateway.identity.roles import ACT_FOR_OTHERS
 
 KEY_IN_PATH = "/k/"
 # What clients are customarily told to send where no key is asked for: says nothing, so it isn't held against them.
@@ -42,6 +44,8 @@ class Credentials:
     policy: bytes = b""
     worker: bytes = b""
     forwarded: bool = False
+    person: bytes = b""  # for whom a service asks
+    service: str = ""  # the service's name, once it is known that one asks for somebody
 
 
 def credentials(headers: Iterable[Header]) -> Credentials:
@@ -63,6 +67,8 @@ def credentials(headers: Iterable[Header]) -> Credentials:
             found.worker = value
         elif name in (b"x-forwarded-for", b"forwarded"):
             found.forwarded = True
+        elif name == HEADER:
+            found.person = value
     if found.api_key and not found.authorization:
         found.authorization = b"Bearer " + found.api_key
     if found.authorization.lower() in _PLACEHOLDERS:
@@ -92,9 +98,12 @@ class Guard:
         trusted_networks: Iterable[str],
         names: Iterable[str] = (),
         key_of: Callable[[bytes], User | None] = lambda secret: None,
+        person_of: Callable[[bytes, bytes], User] | None = None,
     ) -> None:
-        """key_of: whose key or token it is, if anyone's; raises Refusal where it can say why not."""
-        self._token, self._key_of = token.encode(), key_of
+        """key_of: whose key or token it is, if anyone's; raises Refusal where it can say why not. person_of: for whom
+        a service asks, by what it says and its key; likewise.
+        """
+        self._token, self._key_of, self._person_of = token.encode(), key_of, person_of
         self._networks = tuple(ipaddress.ip_network(n, strict=False) for n in trusted_networks)
         own = {socket.gethostname().lower(), "localhost", *(n.lower() for n in names)}
         self._names = frozenset(own | {n.split(".")[0] for n in own if not is_address(n)})
@@ -110,7 +119,7 @@ class Guard:
                     return TOKEN_USER
                 user = self._key_of(secret)
                 if user is not None:
-                    return user
+                    return self._for_whom(user, asked, secret)
             raise _invalid(asked)
         user = None if asked.forwarded else self._trusted(client)
         if user is None:
@@ -124,6 +133,13 @@ class Guard:
         if asked.origin and not self._same_origin(asked):
             raise Refusal(403, "forbidden_origin", "pages of other origins need a bearer token here")
         return user
+
+    def _for_whom(self, user: User, asked: Credentials, key: bytes) -> User:
+        """Of others than services, what they say of that is nothing."""
+        if not asked.person or self._person_of is None or not user.may(*ACT_FOR_OTHERS):
+            return user
+        asked.service = user.name
+        return self._person_of(asked.person, key)
 
     def _in_networks(self, client: str) -> User | None:
         try:

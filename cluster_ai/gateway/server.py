@@ -32,6 +32,7 @@ from cluster_ai.gateway.cordons import CordonFile, Cordons
 from cluster_ai.gateway.elders import INTERVAL, Elders
 from cluster_ai.gateway.fleet import Fleet
 from cluster_ai.gateway.health import HealthWatch
+from cluster_ai.gateway.identity.acting import People
 from cluster_ai.gateway.identity.audit import Audit
 from cluster_ai.gateway.identity.logins import Logins
 from cluster_ai.gateway.identity.oidc import Provider
@@ -248,7 +249,8 @@ async def serve(
     ):
         traces = tracing(settings.traces, settings.cluster)
         blobs = Blobs(state / "blobs" if state is not None else None)
-        guard = Guard(credentials.token, settings.trusted_networks, [settings.host], logins.user)
+        people = People(logins.store, books.keys)
+        guard = Guard(credentials.token, settings.trusted_networks, [settings.host], logins.user, people.person)
         app = Gateway(
             Surroundings(
                 settings=settings,

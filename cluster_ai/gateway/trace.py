@@ -19,6 +19,7 @@ class Trace:
     id: str
     started: float
     user: User = NOBODY
+    service: str = ""  # that asks for the user
     wish: Wish = NO_WISH
     model: str = ""
     about: str = ""  # what it changes, where neither path nor model says
@@ -48,6 +49,8 @@ class Trace:
             known["trace_id"] = self.trace_id
         if self.user is not NOBODY:
             known["user"] = self.user.name
+        if self.service:
+            known["service"] = self.service
         if self.model:
             known["model"] = self.model
         if self.worker:

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import jwt
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -169,6 +171,28 @@ def test_usage_is_what_the_engine_told_whichever_way_it_was_asked(here: Here, mo
     assert line["completion_tokens"] == whole["eval_count"] + 2 * told["completion_tokens"]
     assert line["seconds"] > 0
     assert here.ask("/api/v1/usage?user=token", key=key)[0] == 403
+
+
+def test_people_who_ask_through_a_service_have_usage_and_limits_each(here: Here) -> None:
+    service = here.make_key("webui", role="service", limits={"max_concurrent": 1})
+    here.make_key("dora", limits={"requests_per_minute": 1})
+
+    def ask(address: str) -> int:
+        now = int(time.time())
+        said = {"iss": "open-webui", "email": address, "iat": now, "exp": now + 300}
+        person = {"X-OpenWebUI-User-Jwt": jwt.encode(said, service, algorithm="HS256")}
+        prompt = {"model": rig.MODEL, "prompt": "Hi", "stream": False, "options": FEW}
+        return int(here.ask("/api/generate", prompt, key=service, more=person)[0])
+
+    assert [ask("dora@example.org"), ask("dora@example.org"), ask("guest@example.org")] == [200, 429, 200]
+    rig.until(
+        lambda: (
+            {"dora", "guest@example.org"}
+            <= {line["user"] for line in json.loads(here.ask("/api/v1/usage?by=user")[2])["lines"]}
+        ),
+        what="usage is written every few seconds",
+    )
+    assert b"webui" not in here.ask("/api/v1/usage?by=user")[2]
 
 
 def test_a_request_is_a_part_of_its_clients_trace_and_is_found_in_the_log_by_it(here: Here, model: str) -> None:

@@ -80,11 +80,19 @@ class Here:
     state: Path
 
     def ask(
-        self, path: str, body: Any = None, *, token: str | None = rig.TOKEN, at: str = "", method: str = ""
+        self,
+        path: str,
+        body: Any = None,
+        *,
+        token: str | None = rig.TOKEN,
+        at: str = "",
+        method: str = "",
+        person: str = "",
     ) -> tuple[int, Any]:
-        """Status, and the answer's JSON; None: it was empty."""
+        """Status, and the answer's JSON; None: it was empty. person: what a service says of who asks."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
+        headers |= {"X-OpenWebUI-User-Jwt": person} if person else {}
         request = urllib.request.Request((at or self.one) + path, data, headers, method=method or None)
         try:
             _, text = rig.fetch(request, timeout=60)
@@ -299,3 +307,24 @@ def test_the_log_is_an_administrators_to_read_and_a_tampered_line_is_found(here:
     finally:
         path.write_text(whole)
     assert here.ask("/api/v1/audit")[1]["good"]
+
+
+def test_who_asks_through_a_service_is_who_acts_and_the_audit_log_names_both(here: Here) -> None:
+    here.add("otto", role="admin")
+    service = here.ask("/api/v1/keys", {"name": "webui", "role": "service"})[1]["key"]
+    times = {"iat": int(time.time()), "exp": int(time.time()) + 300}
+    otto = jwt.encode({"iss": "open-webui", "email": "otto@example.org", **times}, service, algorithm="HS256")
+    for at in (here.one, here.two):
+        code, said = here.ask("/api/v1/whoami", token=service, person=otto, at=at)
+        assert (code, said["name"], said["role"]) == (200, "otto", "user")
+    assert here.ask("/api/v1/keys", {"name": "more"}, token=service, person=otto)[0] == 403
+    assert ("otto", "keys.manage", "refused", "asked by webui") in {
+        (line["who"], line["what"], line["result"], line["note"]) for line in here.audited()
+    }
+    code, said = here.ask("/api/chat", {"model": "any"}, token=service)
+    assert (code, "only for someone" in said["error"]) == (403, True)
+    forged = jwt.encode({"iss": "open-webui", "email": "otto@example.org", **times}, "x" * 32, algorithm="HS256")
+    assert here.ask("/api/v1/whoami", token=service, person=forged)[0] == 401
+    here.add("eve")
+    assert here.ask("/api/v1/whoami", token=here.login("eve")["token"], person=otto)[1]["name"] == "eve"
+    assert here.ask("/api/v1/users/eve", {"role": "service"}, method="PATCH")[0] == 400  # no person is one

@@ -36,7 +36,10 @@ def create(
         int | None, typer.Option("--max-concurrent", min=0, help="Requests that run or wait at once; 0: no limit.")
     ] = None,
     role: Annotated[
-        str, typer.Option("--role", help="viewer, user, operator or admin; `cluster-ai roles` shows what each may.")
+        str,
+        typer.Option(
+            "--role", help="viewer, user, operator, admin or service; `cluster-ai roles` shows what each may."
+        ),
     ] = "user",
     model: Annotated[
         list[str] | None, typer.Option("--model", help="The only one it may use; several: the option again.")

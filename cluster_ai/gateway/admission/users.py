@@ -66,6 +66,11 @@ def anonymous(address: str) -> User:
 
 
 def not_allowed(user: User, action: str, resource: str) -> Refusal:
+    if user.role == "service":
+        text = (
+            f"'{user.name}' is a service, which may {action} {resource} only for someone: it must say who asks, signed"
+        )
+        return Refusal(403, "nobody_named", f"{text} with its key, as docs/open-webui.md tells")
     able = " or ".join(those_who_may(action, resource)) or "nobody's role"
     text = f"'{user.name}' has the role {user.role}, which may not {action} {resource}: that takes {able}."
     return Refusal(403, "role_required", f"{text} `cluster-ai roles` shows who may what; an administrator gives roles")

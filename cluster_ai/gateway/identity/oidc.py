@@ -19,7 +19,7 @@ from typing import Any
 import jwt
 
 from cluster_ai.gateway.api.http import Refusal
-from cluster_ai.gateway.identity.roles import ROLES, Role
+from cluster_ai.gateway.identity.roles import ROLES, Rank
 from cluster_ai.gateway.identity.tokens import invalid, must_be_now
 from cluster_ai.settings import OidcSettings
 
@@ -41,7 +41,7 @@ class Person:
 
     subject: str
     name: str
-    role: Role
+    role: Rank
 
 
 class Provider:

@@ -11,18 +11,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Role = Literal["viewer", "user", "operator", "admin"]
-ROLES: tuple[Role, ...] = ("viewer", "user", "operator", "admin")  # each may what those before it may
+Rank = Literal["viewer", "user", "operator", "admin"]  # of people
+Role = Literal[Rank, "service"]
+ROLES: tuple[Rank, ...] = ("viewer", "user", "operator", "admin")  # each may what those before it may
+SERVICE: Role = "service"  # stands beside them: it may nothing but what OF_SERVICES says
 
 MEANING: Mapping[Role, str] = {
     "viewer": "looks: the cluster's state, its models and figures, and what they themselves used",
     "user": "uses models, with sessions, templates, tasks and batches of their own",
     "operator": "runs the cluster: drains workers, changes models, sees cluster.yaml, everybody's tasks and usage",
     "admin": "everything: users, keys, workers that join at run time, the audit log",
+    "service": "no person, but a program that people use, which says with each request who asks: acting.py",
 }
 
 # (action, resource) -> the least role that may.
-LEAST: Mapping[tuple[str, str], Role] = {
+LEAST: Mapping[tuple[str, str], Rank] = {
     ("see", "cluster"): "viewer",
     ("see", "models"): "viewer",
     ("see", "metrics"): "viewer",
@@ -45,6 +48,9 @@ LEAST: Mapping[tuple[str, str], Role] = {
     ("manage", "users"): "admin",
     ("see", "audit"): "admin",
 }
+ACT_FOR_OTHERS = ("act", "for others")
+OF_SERVICES = frozenset((("see", "models"), ACT_FOR_OTHERS))
+EVERYTHING = (*LEAST, ACT_FOR_OTHERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,18 +182,14 @@ ROUTES: Mapping[tuple[str, str], Need] = {
 
 def allows(role: Role, action: str, resource: str) -> bool:
     """What the table doesn't know, nobody may."""
+    if role == "service":
+        return (action, resource) in OF_SERVICES
     least = LEAST.get((action, resource))
     return least is not None and ROLES.index(role) >= ROLES.index(least)
 
 
 def those_who_may(action: str, resource: str) -> tuple[Role, ...]:
-    return tuple(role for role in ROLES if allows(role, action, resource))
-
-
-# Asked for every request: (method, path) -> who may. Made once.
-ALLOWED: Mapping[tuple[str, str], frozenset[Role]] = {
-    route: frozenset(those_who_may(need.action, need.resource)) for route, need in ROUTES.items()
-}
+    return tuple(role for role in (*ROLES, SERVICE) if allows(role, action, resource))
 
 
 def need_of(method: str, path: str) -> Need | None:

@@ -16,7 +16,7 @@ from cluster_ai.gateway.api.native.keys import LIMITS, NAME, KeyLimits, limits_i
 from cluster_ai.gateway.api.native.parts import PREFIX, Asking, Parts, Tracing, refusals
 from cluster_ai.gateway.api.native.sessions import when
 from cluster_ai.gateway.identity.passwords import LONGEST, SHORTEST
-from cluster_ai.gateway.identity.roles import Role
+from cluster_ai.gateway.identity.roles import Rank, Role
 from cluster_ai.gateway.identity.store import Account
 
 EXAMPLE: JsonDict = {
@@ -41,7 +41,7 @@ class UserRequest(Body):
 
     name: str = Field(pattern=NAME, description="Stands in logs and usage.")
     password: Password
-    role: Role = "user"
+    role: Rank = "user"
     priority: int = Field(0, ge=-10, le=10, description="Of requests that wait, a higher one goes first.")
     limits: KeyLimits = KeyLimits()
     models: ModelNames | None = Field(None, description="The only ones that may be used; null: all.")
@@ -53,7 +53,7 @@ class UserChange(Body):
     model_config = ConfigDict(json_schema_extra={"examples": [{"role": "operator"}]})
 
     password: Password | None = Field(None, description="A new one ends all logins.")
-    role: Role | None = None
+    role: Rank | None = None
     priority: int | None = Field(None, ge=-10, le=10)
     limits: KeyLimits | None = None
     models: ModelNames | None = Field(None, description="null: all, where it is named.")

@@ -8,20 +8,39 @@ import pytest
 
 from cluster_ai.gateway.admission.users import User
 from cluster_ai.gateway.api.http import Refusal
-from cluster_ai.gateway.identity.roles import LEAST, MEANING, OPEN, ROLES, ROUTES, allows, need_of, those_who_may
+from cluster_ai.gateway.identity.roles import (
+    ACT_FOR_OTHERS,
+    EVERYTHING,
+    LEAST,
+    MEANING,
+    OPEN,
+    ROLES,
+    ROUTES,
+    SERVICE,
+    allows,
+    need_of,
+    those_who_may,
+)
 
 
 def test_every_route_needs_something_that_the_table_has() -> None:
     assert {(need.action, need.resource) for need in ROUTES.values()} <= LEAST.keys()
-    assert set(MEANING) == set(ROLES)
+    assert set(MEANING) == {*ROLES, SERVICE}
     assert not {path for _, path in ROUTES} & OPEN
 
 
 @pytest.mark.parametrize(("action", "resource"), sorted(LEAST))
 def test_a_higher_role_may_what_a_lower_one_may(action: str, resource: str) -> None:
-    able = those_who_may(action, resource)
-    assert able == ROLES[ROLES.index(able[0]) :]
+    able = [role for role in those_who_may(action, resource) if role in ROLES]
+    assert able == list(ROLES[ROLES.index(able[0]) :])
     assert "admin" in able
+
+
+def test_services_alone_act_for_others_and_may_nothing_that_changes_something() -> None:
+    assert those_who_may(*ACT_FOR_OTHERS) == (SERVICE,)
+    allowed = {route for route, need in ROUTES.items() if allows(SERVICE, need.action, need.resource)}
+    assert allowed
+    assert not any(ROUTES[route].audited for route in allowed)
 
 
 def test_what_the_table_doesnt_know_nobody_may() -> None:
@@ -52,8 +71,8 @@ def test_a_user_with_a_list_of_models_may_use_those_alone() -> None:
 
 def test_the_page_for_people_has_the_whole_table() -> None:
     page = (Path(__file__).parents[4] / "docs" / "identities.md").read_text()
-    for action, resource in LEAST:
+    for action, resource in EVERYTHING:
         row = f"| {action} {resource} |" + "".join(
-            " yes |" if allows(role, action, resource) else "  |" for role in ROLES
+            " yes |" if allows(role, action, resource) else "  |" for role in MEANING
         )
         assert row in page
