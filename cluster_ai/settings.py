@@ -10,7 +10,7 @@ import dataclasses
 import json
 import types
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -41,6 +41,7 @@ class Upstream:
     on_gpu: tuple[str, ...] = ()  # those of models that were placed on its cards
     gpu_room: int = 0  # bytes of its cards that models may take
     ram_room: int | None = None  # and of its RAM; None: not said
+    speeds: dict[str, float] = field(default_factory=dict)  # as cluster.yaml has them: model -> tokens per second
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "deploys",
         "metrics",
     },
-    "bench": {"provision"},
+    "bench": {"config", "engine", "provision"},
     "bugreport": {"provision", "security"},
     "report": {"bench", "metrics", "rollout"},
     "discovery": {"config", "inventory", "provision", "rollout", "security"},

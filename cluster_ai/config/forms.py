@@ -165,6 +165,11 @@ FORMS: dict[str, Form] = {
     "endpoint": _text(
         r"([A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}", "a host and its port, such as 'mail.cluster.ai:587'"
     ),
+    "speed": Form(
+        "tokens per second, a number above 0 and up to 100000",
+        lambda v: isinstance(v, int | float) and not isinstance(v, bool) and 0 < v <= 100_000,
+        {"type": "number", "exclusiveMinimum": 0, "maximum": 100_000},
+    ),
     "word": _text(r"\S+", "a text without spaces"),
     "sha256": _text(r"[0-9a-fA-F]{64}", "the 64 hexadecimal digits of a SHA-256"),
     "release": _text(r"[0-9]+\.[0-9]+\.[0-9]+(-[A-Za-z0-9.]+)?", "a version such as '0.17.4', in quotes"),

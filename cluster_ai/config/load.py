@@ -159,6 +159,7 @@ def _worker(worker: dict[str, Any]) -> Worker:
             gpu_memory=_size(resources.get("gpu_memory")),
         ),
         labels=worker["labels"],
+        speeds=worker["speeds"],
     )
 
 

@@ -6,7 +6,7 @@ Sizes are bytes, durations are seconds. Defaults stand in the schema (schema.py)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -40,6 +40,7 @@ class Worker:
     host: str  # defaults to name
     resources: Resources
     labels: Mapping[str, str]
+    speeds: Mapping[str, float] = field(default_factory=dict)  # model -> tokens per second of one answer, as measured
 
 
 @dataclass(frozen=True, slots=True)

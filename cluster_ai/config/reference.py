@@ -47,9 +47,14 @@ What a model needs is best said with `resources`. Where it isn't, it is estimate
 Of models that are known by name only, long contexts (`num_ctx`), `engine.parallel` above 1, and weights of more than 4
 to 5 bits need more than that: say so with `resources`.
 
-Workers with fewer models come first; among equals each model has an order of workers of its own, so that a worker that
-comes or goes moves few of the models that were not on it, and one that had none moves none. `replicas: all` takes every
-worker where the model fits, after all others have their places.
+Workers with fewer models come first, where one that is twice as quick by the workers' `speeds` may have twice as
+many. `cluster-ai bench --save` measures and writes them; workers are compared by the one model that most of them were
+measured with, so give a small one `replicas: all`. Speeds count in coarse steps (less than half as quick again is the
+same; then twice, four times, ... the slowest), a new measurement within 20 % isn't written, and a worker without one
+counts as the slowest: no model moves for a trifle. Speeds are of a worker's cards where it has any. Among equals each
+model has an order of workers of its own, so that a worker that comes or goes moves few of the models that were not on
+it, and one that had none moves none. `replicas: all` takes every worker where the model fits, after all others have
+their places.
 `cluster-ai validate` prints the placement; `cluster-ai models explain MODEL` says why it is so.
 """
 

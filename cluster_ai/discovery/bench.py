@@ -1,7 +1,7 @@
 """A short measure of a machine, before it is a worker: memory, disk, and the way from the head host.
 
 It is for people, who see so that a machine is slow. How fast models answer there is measured by cluster_ai/bench, when
-they are there; through the gateway, which so has a speed of the worker for the resource-aware policy to begin with.
+they are there, and written into cluster.yaml: placement and the gateway's resource-aware policy go by that.
 """
 
 from __future__ import annotations

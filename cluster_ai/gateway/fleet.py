@@ -141,7 +141,8 @@ class Worker:
         self.suspect = asyncio.Event()  # a request met a fault: check now
         self.used: dict[str, float] = {}  # by model: when it last answered, seconds since 1970
         self.lacks: frozenset[str] = frozenset()  # models that it had in memory before its engine was away
-        self.speeds: dict[str, float] = {}  # by model: tokens per second of one answer, a moving average
+        self.stated = {canonical(m): speed for m, speed in upstream.speeds.items()}  # by cluster.yaml
+        self.speeds = dict(self.stated)  # by model: tokens per second of one answer, from then on a moving average
         self.on_cards = frozenset(canonical(m) for m in upstream.on_gpu)
         self.breaker = CLOSED
         self.back: float | None = None  # since when, while it is taken in gently

@@ -1,8 +1,9 @@
 """Models to workers. Pure: the same configuration gives the same placement, in whatever order the file lists things.
 
-Every replica goes to another worker, to GPU memory where it fits, else to RAM. Workers with fewer models come first:
-among equals each model has an order of its own (rendezvous hashing), so that a worker that comes or goes moves little
-besides its own models. Where this greedy way leads nowhere, a bounded search looks for another before it gives up.
+Every replica goes to another worker, to GPU memory where it fits, else to RAM. Workers with fewer models come first,
+where one that was measured to be twice as quick may have twice as many: among equals each model has an order of its own
+(rendezvous hashing), so that a worker that comes or goes moves little besides its own models. Where this greedy way
+leads nowhere, a bounded search looks for another before it gives up.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from cluster_ai.errors import ErrorGroup, PlacementError
 from cluster_ai.placement.memory import Need
 from cluster_ai.placement.need import budget, need, not_quantizable
 from cluster_ai.placement.room import Processor, preference
+from cluster_ai.placement.speed import Pace, compare
 from cluster_ai.sizes import format_size
 
 SEARCH_STEPS = 20_000
@@ -57,6 +59,7 @@ class _Item:
     model: Model
     need: Need
     replicas: int  # at least
+    pace: Pace
 
 
 class _Space:
@@ -67,6 +70,7 @@ class _Space:
         self.free: dict[tuple[str, Processor], int] = {}
         for name, given in budgets.items():
             self.free[name, "gpu"], self.free[name, "cpu"] = given.gpu, given.ram
+        self.cards = {name: given.gpu > 0 for name, given in budgets.items()}
         self.count = dict.fromkeys(budgets, 0)
         self.placed: list[Assignment] = []
 
@@ -83,14 +87,24 @@ class _Space:
     def choices(self, item: _Item) -> list[tuple[str, Processor]]:
         """Where one more replica would fit, the best first."""
         fits = [spot for spot, free in self.free.items() if free >= item.need.memory]
-        return sorted(fits, key=lambda spot: preference(item.model.name, spot[0], spot[1], self.count[spot[0]]))
+        return sorted(fits, key=lambda spot: self._preference(item, *spot))
+
+    def _preference(self, item: _Item, worker: str, processor: Processor) -> tuple[bool, float, int, int, str]:
+        times = item.pace.times(worker, processor, cards=self.cards[worker])
+        return preference(item.model.name, worker, processor, self.count[worker], times)
 
 
 def place(config: Config) -> Placement:
     """Raises PlacementError, or ErrorGroup where several models by themselves can't be placed."""
+    measured = {worker.name: worker.speeds for worker in config.workers}
     items = sorted(
         (
-            _Item(model, need(model, config.engine), 1 if model.replicas == "all" else model.replicas)
+            _Item(
+                model,
+                need(model, config.engine),
+                1 if model.replicas == "all" else model.replicas,
+                compare(model.name, measured),
+            )
             for model in config.models
         ),
         key=lambda item: (-item.need.memory, item.model.name),

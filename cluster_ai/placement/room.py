@@ -47,7 +47,8 @@ class Seat:
     held: Mapping[str, Held] = field(default_factory=dict)
     present: frozenset[str] = frozenset()  # on its disk
     closed: str = ""  # why nothing may be put there now
-    speeds: Mapping[str, float] = field(default_factory=dict)  # tokens per second that were measured
+    speeds: Mapping[str, float] = field(default_factory=dict)  # tokens per second that were measured lately
+    stated: Mapping[str, float] = field(default_factory=dict)  # and those that cluster.yaml has, of any models
 
     def free(self, processor: Processor, beside: str = "") -> int | None:
         """Bytes that others than the model `beside` leave; None: unknown."""
@@ -87,9 +88,11 @@ def affinity(model: str, worker: str) -> int:
     return int.from_bytes(hashlib.blake2b(f"{model}\0{worker}".encode(), digest_size=8).digest())
 
 
-def preference(model: str, worker: str, processor: Processor, others: int) -> tuple[bool, int, int, str]:
-    """The smaller, the better. others: models that the worker has besides."""
-    return processor == "cpu", others, -affinity(model, worker), worker
+def preference(
+    model: str, worker: str, processor: Processor, others: int, times: int = 1
+) -> tuple[bool, float, int, int, str]:
+    """The smaller, the better. others: models that the worker has besides. times: as how many workers it counts."""
+    return processor == "cpu", (others + 1) / times, -times, -affinity(model, worker), worker
 
 
 def choices(model: Wanted, seats: Iterable[Seat]) -> list[tuple[Seat, Processor]]:
@@ -102,7 +105,7 @@ def choices(model: Wanted, seats: Iterable[Seat]) -> list[tuple[Seat, Processor]
     return sorted(fitting, key=lambda it: _key(model.name, *it))
 
 
-def _key(model: str, seat: Seat, processor: Processor) -> tuple[bool, bool, float, tuple[bool, int, int, str]]:
+def _key(model: str, seat: Seat, processor: Processor) -> tuple[bool, bool, float, tuple[bool, float, int, int, str]]:
     others = len(seat.held.keys() - {model})
     absent, speed = model not in seat.present, seat.speeds.get(model, 0.0)
     return absent, processor == "cpu", -speed, preference(model, seat.worker, processor, others)

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]  # the checkout
 ON_HOSTS = (
     *("__init__.py", "addresses.py", "errors.py", "layout.py", "settings.py", "sizes.py"),
     *("audit", "cluster", "engine", "gateway", "host", "metrics", "scaling", "tasks", "tls"),
-    *(f"placement/{name}.py" for name in ("__init__", "explain", "memory", "repair", "room")),
+    *(f"placement/{name}.py" for name in ("__init__", "explain", "memory", "repair", "room", "speed")),
     *("security/__init__.py", "security/ca.py", "deploys/__init__.py"),
     *("deploys/peer.py", "deploys/receiver.py"),
 )

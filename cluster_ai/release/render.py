@@ -136,6 +136,7 @@ def _gateway(config: Config, placement: Placement, blobs: Mapping[str, str]) -> 
                 on_gpu=tuple(p.model for p in placement.on(worker.name) if p.processor == "gpu"),
                 gpu_room=budget(worker.resources).gpu,
                 ram_room=budget(worker.resources).ram,
+                speeds=dict(worker.speeds),
             )
             for worker in config.workers
         ),

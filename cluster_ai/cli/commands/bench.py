@@ -16,7 +16,13 @@ from cluster_ai.cli.tables import table
 from cluster_ai.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from cluster_ai.bench.results import Result
     from cluster_ai.cli.main import Invocation
+    from cluster_ai.config.model import Config
+
+_ALONE = (
+    "Placement compares workers by a model that was measured on several: a small one with `replicas: all` makes it so."
+)
 
 
 def command(
@@ -26,6 +32,10 @@ def command(
         list[str] | None, typer.Option("--worker", metavar="WORKER", help="Only there; the option again for several.")
     ] = None,
     tokens: Annotated[int, typer.Option("--tokens", min=8, help="How many to generate each time.")] = 128,
+    save: Annotated[
+        bool,
+        typer.Option("--save", help="Write the speeds into cluster.yaml, where placement compares workers by them."),
+    ] = False,
     json_: Json = False,
     gateway: GatewayUrl = None,
     ask_sudo_password: AskPassword = False,
@@ -33,7 +43,8 @@ def command(
     """Measure models on each worker that has them: tokens per second, first token, memory, time to load.
 
     Each is unloaded and loaded anew, and then asked three times, through the gateway and on the worker itself. Results
-    are kept beside cluster.yaml in .cluster-ai/bench.jsonl. Best when nobody else asks for anything.
+    are kept beside cluster.yaml in .cluster-ai/bench.jsonl. Best when nobody else asks for anything. With --save, the
+    speeds of cluster.yaml's workers are written there too, but those that are within 20 % of what it says.
 
     Exit code 2: a model is more than 15 % slower than when it was last measured there. 3: a worker can't be
     reached by SSH. 5: the gateway, or a worker through it, doesn't answer. 64: no worker has
@@ -63,8 +74,30 @@ def command(
         table("Median of three answers each", [*(results.row(it, earlier) for it in found), *references])
         for text in slower:
             print(text)
+    if save:
+        print(_saved(ctx.obj.config(), found), file=sys.stderr)
     if slower:
         raise typer.Exit(ExitCode.CHANGES)
+
+
+def _saved(config: Config, results: list[Result]) -> str:
+    """Write the speeds; returns what to say of it. Raises ConfigError, PlacementError: nothing is written."""
+    from cluster_ai.bench import saving
+    from cluster_ai.cli.commands.validate import check
+    from cluster_ai.config.load import read_text
+    from cluster_ai.config.save import write
+
+    if not {it.worker for it in results} & {it.name for it in config.workers}:
+        return f"{config.path} names none of these workers: nothing is saved"
+    found = saving.speeds(config, results)
+    alone = "" if saving.comparable(config, found) else f"\n{_ALONE}"
+    if not found:
+        return f"{config.path} says so already, within 20 %{alone}"
+    text = saving.written(read_text(config.path), config, found)
+    check(text, config.path)
+    backup = write(config.path, text)
+    told = f"{config.path} has the speed of {', '.join(found)}; what it was is in {backup.name}."
+    return f"{told} See whether a model moves by that: cluster-ai plan{alone}"
 
 
 def _pairs(

@@ -189,4 +189,4 @@ def _apply(ctx: typer.Context, flow: Flow, added: Sequence[Checked], yes: bool, 
 
     placement = place(flow.config)
     if serving := [it.name for it in added if placement.on(it.name)]:
-        bench.command(ctx, workers=serving, tokens=TOKENS, ask_sudo_password=ask_sudo_password)
+        bench.command(ctx, workers=serving, tokens=TOKENS, save=True, ask_sudo_password=ask_sudo_password)

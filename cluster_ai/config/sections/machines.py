@@ -24,6 +24,14 @@ WORKER: Rules = {
         keysrules={"form": "name"},
         valuesrules={"form": "text"},
     ),
+    "speeds": key(
+        "Tokens per second of one answer there, by model, such as `'llama3.2:1b': 48`: measured and written by "
+        "`cluster-ai bench --save`. Placement compares workers by them.",
+        type="dict",
+        default={},
+        keysrules={"form": "model"},
+        valuesrules={"form": "speed"},
+    ),
 }
 
 SSH: Rules = section(

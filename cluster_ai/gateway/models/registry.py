@@ -149,6 +149,7 @@ class Registry:
             present=frozenset(worker.present),
             closed=_closed(worker),
             speeds=dict(worker.speeds),
+            stated=worker.stated,
         )
 
     def _held(self, worker: Worker) -> Iterator[tuple[str, Held]]:

@@ -51,6 +51,15 @@ def test_a_measured_speed_counts_before_the_number_of_models() -> None:
     assert found["b"].why.endswith("a was measured to be quicker with it: 40 tokens/s against 12.5")
 
 
+def test_speeds_of_cluster_yaml_are_told_with_the_model_that_they_were_measured_with() -> None:
+    crowded = {**HERE, "n": Held("cpu", GB)}
+    found = why(seat("a", held=crowded, stated={"small": 40.0}), seat("b", stated={"small": 10.0}), seat("c"))
+    assert found["b"].why.endswith(
+        "by cluster.yaml a is quicker (small: 40 tokens/s against 10), and counts as 4 workers, this one as 1"
+    )
+    assert "(small: 40 tokens/s against none measured)" in found["c"].why
+
+
 def test_nothing_moves_for_a_small_gain() -> None:
     found = why(seat("a", held={**HERE, "n": Held("cpu", GB)}), seat("b"))
     assert found["b"].why.endswith("it stays on a, for models aren't moved without need")

@@ -22,10 +22,10 @@ GB = 10**9
 BASE = load_text(SEED, "cluster.yaml")
 
 
-def worker(name: str, ram: int = 64, gpu_memory: int = 0) -> Worker:
-    """ram: GB for models."""
+def worker(name: str, ram: int = 64, gpu_memory: int = 0, speed: float | None = None) -> Worker:
+    """ram: GB for models. speed: tokens per second of "small"."""
     resources = Resources(8, ram * GB * 5 // 4, 1 if gpu_memory else 0, gpu_memory * GB if gpu_memory else None)
-    return Worker(name, name, resources, {})
+    return Worker(name, name, resources, {}, {} if speed is None else {"small": speed})
 
 
 def model(name: str, memory: int, replicas: object = 1) -> Model:
@@ -119,9 +119,34 @@ def test_a_search_without_a_way_ends() -> None:
         place(config(workers, [model(f"m{i}", 6, 5) for i in range(3)]))
 
 
-workers_strategy = st.lists(st.tuples(st.integers(1, 64), st.sampled_from([0, 0, 8, 24])), min_size=1, max_size=6).map(
-    lambda them: [worker(f"w{i}", ram, gpu) for i, (ram, gpu) in enumerate(them)]
-)
+def test_of_two_cards_the_quicker_one_has_the_model() -> None:
+    for name in (f"m{i}" for i in range(8)):  # whichever each of them likes best
+        workers = [worker("old", 64, 24, 30.0), worker("new", 64, 24, 180.0)]
+        assert where(place(config(workers, [model(name, 8)]))) == {(name, "new")}
+
+
+def test_a_quick_worker_has_as_many_more_models_as_it_is_quicker() -> None:
+    workers = [worker("old", speed=10.0), worker("new", speed=41.0)]
+    placement = place(config(workers, [model(f"m{i}", 4) for i in range(10)]))
+    assert (len(placement.on("old")), len(placement.on("new"))) == (2, 8)
+
+
+def test_speeds_of_cards_say_nothing_of_a_model_that_fits_in_ram_only() -> None:
+    workers, plain = [worker("a", 64, 8, 300.0), worker("b", speed=10.0)], [worker("a", 64, 8), worker("b")]
+    for name in (f"m{i}" for i in range(8)):
+        assert place(config(workers, [model(name, 12)])) == place(config(plain, [model(name, 12)]))
+
+
+def test_a_worker_that_nobody_measured_draws_no_models() -> None:
+    workers = [worker("old", speed=10.0), worker("new", speed=40.0)]
+    models = [model(f"m{i}", 4) for i in range(3)]
+    assert where(place(config([*workers, worker("unknown")], models))) == where(place(config(workers, models)))
+
+
+speeds_strategy = st.sampled_from([None, 10.0, 10.0, 40.0, 160.0])
+workers_strategy = st.lists(
+    st.tuples(st.integers(1, 64), st.sampled_from([0, 0, 8, 24]), speeds_strategy), min_size=1, max_size=6
+).map(lambda them: [worker(f"w{i}", *it) for i, it in enumerate(them)])
 models_strategy = st.lists(
     st.tuples(st.integers(1, 16), st.sampled_from([1, 1, 2, 3, "all"])), min_size=1, max_size=5
 ).map(lambda them: [model(f"m{i}", int(memory), replicas) for i, (memory, replicas) in enumerate(them)])
@@ -166,12 +191,48 @@ def test_the_order_in_the_file_does_not_matter(
 @settings(deadline=None)
 @given(workers_strategy, models_strategy)
 def test_a_worker_without_models_goes_and_nothing_moves(workers: list[Worker], models: list[Model]) -> None:
+    workers = [dataclasses.replace(it, speeds={}) for it in workers]  # who is gone may have been what others are by
     before = tried(config(workers, models))
     assume(before is not None)
     assert before
     for idle in (w for w in workers if not before.on(w.name)):
         rest = [w for w in workers if w is not idle]
         assert where(place(config(rest, models))) == where(before)
+
+
+@settings(deadline=None)
+@given(workers_strategy, models_strategy, st.lists(st.floats(0.9, 1.1), min_size=6, max_size=6))
+def test_a_small_difference_in_what_is_measured_moves_nothing(
+    workers: list[Worker], models: list[Model], errors: list[float]
+) -> None:
+    again = [
+        dataclasses.replace(it, speeds={name: speed * error for name, speed in it.speeds.items()})
+        for it, error in zip(workers, errors, strict=False)
+    ]
+    assert tried(config(again, models)) == tried(config(workers, models))
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(70, 100), min_size=2, max_size=6), models_strategy)
+def test_workers_of_nearly_the_same_speed_are_placed_as_if_nobody_had_measured(
+    speeds: list[float], models: list[Model]
+) -> None:
+    same, plain = (
+        [worker(f"w{i}", speed=it) for i, it in enumerate(speeds)],
+        [worker(f"w{i}") for i in range(len(speeds))],
+    )
+    assert tried(config(same, models)) == tried(config(plain, models))
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([5.0, 10.0, 40.0, 160.0]), min_size=2, max_size=5), st.integers(1, 30))
+def test_with_room_for_all_each_worker_has_its_share(speeds: list[float], count: int) -> None:
+    workers = [worker(f"w{i}", ram=1000, speed=it) for i, it in enumerate(speeds)]
+    placement = place(config(workers, [model(f"m{i}", 1) for i in range(count)]))
+    has, slowest = {w.name: len(placement.on(w.name)) for w in workers}, min(speeds)
+    for one, its in zip(workers, speeds, strict=True):
+        for other, quick in zip(workers, speeds, strict=True):
+            assert has[one.name] * slowest / its <= (has[other.name] + 1) * slowest / quick
 
 
 def moved(before: Placement, after: Placement, gone: str | None = None) -> int:
