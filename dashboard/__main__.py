@@ -34,7 +34,7 @@ def main() -> int:
         if told.shows:
             context = public(told.shows, os.environ)
             secure = {"ssl_context_factory": lambda config, default: context}
-            # Streamlit then marks its cookies: to be sent over TLS alone.
+            # Streamlit then marks most of its cookies: to be sent over TLS alone.
             os.environ["STREAMLIT_SERVER_SSL_CERT_FILE"] = str(context.cert)
         sign_in = _sign_in(told.oidc) if told.oidc else None
         listener = _listening(told.address, told.port)
@@ -43,11 +43,16 @@ def main() -> int:
         return error.exit_code
     os.environ.update(OPTIONS)
     import uvicorn
+    from starlette.middleware import Middleware
     from streamlit.starlette import App
 
     from dashboard import dask
+    from dashboard.cookies import SecureCookies
 
-    app = App(Path(__file__).with_name("app.py"), secrets=sign_in, routes=dask.routes(told.dask_url))
+    middleware = [Middleware(SecureCookies)] if told.shows else []
+    app = App(
+        Path(__file__).with_name("app.py"), secrets=sign_in, routes=dask.routes(told.dask_url), middleware=middleware
+    )
     server = uvicorn.Server(uvicorn.Config(app, access_log=False, ws="websockets-sansio", **secure))
     server.run(sockets=[listener])
     return ExitCode.OK if server.started else ExitCode.UNAVAILABLE

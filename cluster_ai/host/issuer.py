@@ -19,7 +19,7 @@ from cluster_ai import layout
 from cluster_ai.deploys.peer import Bounded, Secure
 from cluster_ai.security import ca
 from cluster_ai.settings import IssuerSettings, Registered
-from cluster_ai.tls.live import Live, common_name, worded
+from cluster_ai.tls.live import Live, host_of, worded
 
 PATIENCE = 20  # seconds for a handshake, and for a request
 AT_ONCE = 32  # connections
@@ -64,7 +64,7 @@ class Answer(Secure):
     def do_GET(self) -> None:  # noqa: N802 (as http.server calls it)
         if self.path != layout.ISSUER_PATH:
             return self.send_error(HTTPStatus.NOT_FOUND)
-        name = common_name(self.request.getpeercert())
+        name = host_of(self.request.getpeercert())
         status, said = self.server.issuer.answer(name)
         print(f"{self.client_address[0]}: {name}: {said.get('error', 'renewed')}", flush=True)
         body = json.dumps(said).encode()

@@ -23,6 +23,7 @@ ISSUING_LIFETIME = timedelta(days=730)
 LIFETIME = timedelta(days=7)  # of a host's, which renews it by itself after half of that
 LONG = timedelta(days=365)  # of one that doesn't
 PURPOSES = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+LONGEST_NAME = 64  # characters of a common name: RFC 5280, ub-common-name
 SKEW = timedelta(minutes=5)  # by so much hosts' clocks may be behind ours
 
 
@@ -71,14 +72,18 @@ def issue(
 ) -> Pair:
     """A certificate for a host, as server and as client; it ends with the CA's at the latest, by which it is believed.
 
-    sans: DNS names and IP addresses.
+    sans: DNS names and IP addresses. A name that is too long for a common name is cut there, and whole among these.
     """
+    sans = [*sans, *([name] if len(name) > LONGEST_NAME else ())]
     issuer = x509.load_pem_x509_certificate(ca.cert)
     lifetime = min(lifetime, issuer.not_valid_after_utc - (now or datetime.now(UTC)))
     signer = _signer(ca)
     key = ec.generate_private_key(ec.SECP256R1())
     named = x509.Name(
-        [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, role), x509.NameAttribute(NameOID.COMMON_NAME, name[:64])]
+        [
+            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, role),
+            x509.NameAttribute(NameOID.COMMON_NAME, name[:LONGEST_NAME]),
+        ]
     )
     builder = (
         _builder(named, issuer.subject, key.public_key(), now, lifetime)
@@ -156,7 +161,7 @@ def _named(name: str, now: datetime | None) -> x509.Name:
     return x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, made),
-            x509.NameAttribute(NameOID.COMMON_NAME, name[:64]),
+            x509.NameAttribute(NameOID.COMMON_NAME, name[:LONGEST_NAME]),
         ]
     )
 

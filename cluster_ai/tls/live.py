@@ -15,6 +15,7 @@ from typing import Any
 from cluster_ai import layout
 
 NOT_YET, EXPIRED = 9, 10  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+LONGEST_NAME = 64  # characters of a common name: RFC 5280, ub-common-name
 
 
 def folder(environ: Mapping[str, str]) -> Path | None:
@@ -31,9 +32,15 @@ def registered(place: Path) -> frozenset[str] | None:
         return None
 
 
-def common_name(peer: Mapping[str, Any] | None) -> str:
-    """Of a certificate as ssl's getpeercert() tells it."""
-    return next((value for part in (peer or {}).get("subject", ()) for key, value in part if key == "commonName"), "")
+def host_of(peer: Mapping[str, Any] | None) -> str:
+    """Whose certificate it is, as ssl's getpeercert() tells it: its common name. A name that is too long for that
+    stands whole among the alternative ones."""
+    told = peer or {}
+    name = next((value for part in told.get("subject", ()) for key, value in part if key == "commonName"), "")
+    if len(name) < LONGEST_NAME:
+        return str(name)
+    whole = (value for kind, value in told.get("subjectAltName", ()) if kind == "DNS" and value.startswith(name))
+    return str(next(whole, name))
 
 
 def worded(error: ssl.SSLError) -> str:
@@ -59,7 +66,7 @@ class _Context(ssl.SSLContext):
     hosts: frozenset[str] | None = None
 
     def admit(self, peer: Mapping[str, Any] | None) -> None:
-        if self.hosts is not None and (name := common_name(peer)) not in self.hosts:
+        if self.hosts is not None and (name := host_of(peer)) not in self.hosts:
             raise StrangerError(name)
 
 

@@ -12,7 +12,7 @@ from distributed.security import Security
 from tornado.ioloop import PeriodicCallback
 
 from cluster_ai.tls.dask import LiveSecurity
-from cluster_ai.tls.live import Live, common_name, registered
+from cluster_ai.tls.live import Live, host_of, registered
 
 INTERVAL = 5000  # milliseconds
 
@@ -34,7 +34,7 @@ def dask_setup(server: Any) -> None:
             return
         for comm in list(server._comms):
             peer = comm.extra_info.get("peercert")
-            if peer is not None and common_name(peer) not in names:
+            if peer is not None and host_of(peer) not in names:
                 comm.abort()
 
     watch = PeriodicCallback(dismiss, INTERVAL)

@@ -32,7 +32,8 @@ def command(
     """Start a whole cluster on this machine: scheduler, two workers with engines, gateway, Prometheus, dashboard.
 
     Everything runs as you, keeps its files in .cluster-ai/ (beside the file that --config names, or here), and listens
-    on 127.0.0.1 only. With --config, ports, name and policy are those of the file; options go before it.
+    on 127.0.0.1 only, where nobody is asked to log in (security.oidc is for hosts). With --config, ports, name and
+    policy are those of the file; options go before it.
     """
     from cluster_ai.local import up
 
@@ -53,6 +54,12 @@ def command(
         show.close()
     for line in _summary(started, time.monotonic() - began, config_option(ctx)):
         print(line)
+    if config_option(ctx) and (oidc := ctx.obj.config().security.oidc):
+        print(
+            f"\nNobody is asked to sign in here: security.oidc ({oidc.issuer}) is for hosts that `cluster-ai apply` makes."
+            "\nThis cluster listens on 127.0.0.1 alone, and whoever can log in to this machine may use all of it.",
+            file=sys.stderr,
+        )
 
 
 def root(ctx: typer.Context) -> Path:

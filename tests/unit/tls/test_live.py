@@ -59,7 +59,7 @@ def serving(context: ssl.SSLContext) -> Iterator[tuple[int, list[str]]]:
                 with connection:
                     try:
                         with context.wrap_socket(connection, server_side=True) as end:
-                            end.sendall(tls.common_name(end.getpeercert()).encode())
+                            end.sendall(tls.host_of(end.getpeercert()).encode())
                     except OSError as error:
                         refused.append(str(error))
 
@@ -153,3 +153,17 @@ def test_a_certificate_that_isnt_valid_yet_makes_one_think_of_the_clock(authorit
             meet(port, client)
         assert told in tls.worded(caught.value)
         assert "clock" in tls.worded(caught.value)
+
+
+def test_a_name_that_is_too_long_for_a_common_name_counts_whole(authority: Authority, tmp_path: Path) -> None:
+    """Two that differ after 64 characters are two hosts: one is of the cluster, one is not."""
+    begin = ".".join(["machine", *["x" * 20] * 3])
+    one, other = f"{begin}.one.example.org", f"{begin}.other.example.org"
+    server = Live(put(tmp_path / "s", authority.root.cert, authority.issue("s"), f"s\n{one}\n"), server=True)
+    client = Live(put(tmp_path / "c", authority.root.cert, authority.issue(one), f"s\n{one}\n"), server=False)
+    stranger = Live(put(tmp_path / "d", authority.root.cert, authority.issue(other)), server=False)
+    with serving(server) as (port, refused):
+        assert meet(port, client) == one
+        with contextlib.suppress(OSError):
+            assert meet(port, stranger) == ""
+        assert any(other in it for it in refused)
