@@ -56,7 +56,7 @@ def command(
         print(line)
     if config_option(ctx) and (oidc := ctx.obj.config().security.oidc):
         print(
-            f"\nNobody is asked to sign in here: security.oidc ({oidc.issuer}) is for hosts that `cluster-ai apply` makes."
+            f"\nNobody is asked to sign in here: security.oidc ({oidc.issuer}) is for the hosts of `cluster-ai apply`."
             "\nThis cluster listens on 127.0.0.1 alone, and whoever can log in to this machine may use all of it.",
             file=sys.stderr,
         )
