@@ -150,6 +150,60 @@ class GatewaySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Processes:
+    """How the first Dask worker process of a host begins others. cpu, memory: the share of each of those, in cores and
+    bytes.
+
+    contact: URL without port that others reach them by; listen: where they do; port: of the first, the others have
+    those that follow. None: any port.
+    """
+
+    most: int  # the first among them
+    cpu: int
+    memory: int
+    contact: str
+    listen: str | None = None
+    port: int | None = None
+    nanny_ports: str = ""  # a range
+
+
+@dataclass(frozen=True, slots=True)
+class HostProcesses:
+    """As the scheduler knows them."""
+
+    name: str
+    most: int
+    cpu: int
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessScale:
+    """min: processes of each host at least. cool_down: seconds."""
+
+    min: int
+    cool_down: float
+    dry_run: bool
+    hosts: tuple[HostProcesses, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerSettings:
+    """For the Dask scheduler's plugin."""
+
+    processes: ProcessScale
+
+
+def process_name(worker: str, number: int) -> str:
+    """What Dask calls a process of a worker's; the first has the worker's own name."""
+    return worker if number == 1 else f"{worker}#{number}"
+
+
+def worker_of(process: str) -> str:
+    return process.partition("#")[0]
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerSettings:
     """For the Dask worker and its plugin."""
 
@@ -161,6 +215,7 @@ class WorkerSettings:
     gpu: int
     models: tuple[str, ...]
     data: str | None  # the folder that data_processing tasks read; None: there is none
+    processes: Processes | None = None  # None: there is one
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """In the Dask scheduler: keeps workers out of Dask's rotation while the gateway says so.
 
 Dask can retire a worker, but that is meant for one that closes: it can't be undone, what the worker has queued waits
-there for ever, and a worker that starts anew is in rotation again. So here a cordon belongs to a worker's name. Its
-status is the one that Dask uses for retiring (the worker starts nothing then); what it has not begun is moved by Dask's
-stealing, which asks the worker first; results that only it holds are copied by Dask's retiring.
+there for ever, and a worker that starts anew is in rotation again. So here a cordon belongs to a worker's name, and to
+all processes that it has. What they have not begun is moved (moving.py); results that only they hold are copied by
+Dask's retiring.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from distributed.core import Status
 from distributed.diagnostics.plugin import SchedulerPlugin
 
-from cluster_ai.cluster import report
+from cluster_ai.cluster import moving, report
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +45,9 @@ class Cordons(SchedulerPlugin):  # type: ignore[misc]  # distributed has no type
         if self._names and (self._sweeper is None or self._sweeper.done()):
             self._sweeper = asyncio.create_task(self._sweeping(), name="cluster-ai-cordons")
         return self.left()
+
+    def holds(self, name: str) -> bool:
+        return name in self._names
 
     def left(self) -> dict[str, dict[str, int]]:
         """Of each cordoned name: tasks that it has, and results that would be lost with it. Absent ones have none."""
@@ -86,50 +88,25 @@ class Cordons(SchedulerPlugin):  # type: ignore[misc]  # distributed has no type
             if drained is None:
                 continue
             self._hold(ws)
-            self._move_tasks(ws)
+            moving.move_tasks(self._scheduler, ws)
             if drained and ws.address not in self._retiring and self._unique(ws):
                 self._retire(ws.address)
 
     def _hold(self, ws: Any) -> None:
         self._since.setdefault(ws.address, time.monotonic())
-        if ws.status in (Status.running, Status.paused):
-            self._set(ws, Status.closing_gracefully)
+        moving.hold(self._scheduler, ws)
 
     def _release(self, ws: Any) -> None:
         del self._since[ws.address]
         if ws.address in self._retiring:
             self._retiring[ws.address].cancel()  # else its end could set the status back
-        if ws.status is Status.closing_gracefully:
-            self._set(ws, Status.running)
-
-    def _set(self, ws: Any, status: Status) -> None:
-        """Here at once, so that nothing is sent in between; the worker follows, and confirms."""
-        stimulus = f"cluster-ai-cordon-{time.time()}"
-        self._scheduler.handle_worker_status_change(status, ws, stimulus)
-        message = {"op": "worker-status-change", "status": status.name, "stimulus_id": stimulus}
-        self._scheduler.stream_comms[ws.address].send(message)
-
-    def _move_tasks(self, ws: Any) -> None:
-        stealing = self._scheduler.extensions["stealing"]
-        for ts in list(ws.processing):
-            begun = ts in ws.executing or ts in ws.long_running
-            if not begun and not ts.actor and (others := self._others(ws, ts)):
-                thief = min(others, key=lambda other: self._scheduler.worker_objective(ts, other))
-                stealing.move_task_request(ts, ws, thief)
-
-    def _others(self, ws: Any, ts: Any) -> set[Any]:
-        """Who else may run a task."""
-        running = {other for other in self._scheduler.running if other is not ws}
-        valid: set[Any] | None = self._scheduler.valid_workers(ts)
-        if valid is None or (not valid & running and ts.loose_restrictions):
-            return running
-        return running & valid
+        moving.release(self._scheduler, ws)
 
     def _busy(self, ws: Any) -> list[Any]:
         """Tasks that it runs, or will give away. Not those that wait there because no other worker may run them."""
         since = self._since.get(ws.address)
         heard = since is not None and time.monotonic() - since > HEARD
-        return [ts for ts in ws.processing if not heard or ts in ws.executing or self._others(ws, ts)]
+        return [ts for ts in ws.processing if not heard or ts in ws.executing or moving.others(self._scheduler, ws, ts)]
 
     def _unique(self, ws: Any) -> list[Any]:
         """Results that only it holds, as far as another worker could take them."""

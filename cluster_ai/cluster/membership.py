@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -32,13 +32,15 @@ _PLAIN = ["msgpack"]  # data only: nothing that a peer sends is unpickled
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A Dask worker. report is None where our plugin isn't loaded; executing is the number of Dask tasks it runs."""
+    """A Dask worker, with all its processes; address and status are those of its first. report is None where our plugin
+    isn't loaded; executing is the number of Dask tasks it runs."""
 
     name: str
     address: str
     status: str  # running, paused, closing_gracefully, ...
     executing: int
     report: report.Report | None
+    processes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,18 @@ class Left:
 
 
 @dataclass(frozen=True, slots=True)
+class Resized:
+    """The scheduler decided so on how many processes a worker has. at: seconds since 1970."""
+
+    at: float
+    name: str
+    before: int
+    after: int
+    reason: str
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """What the scheduler said last. at is the monotonic clock's; tasks is None where the scheduler counts none.
 
@@ -66,6 +80,7 @@ class View:
     tasks: TaskCounts | None
     at: float
     cordoned: Mapping[str, Left] = field(default_factory=dict)
+    decided: tuple[Resized, ...] = ()  # the latest, the oldest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +91,7 @@ class Tls:
 
 
 def parse_members(identity: Any) -> dict[str, Member]:
-    """From the scheduler's identity: one member a worker's name; the freshest where a host runs several processes."""
+    """From the scheduler's identity: one member a worker's name; the freshest report where it has several processes."""
     workers = identity.get("workers") if isinstance(identity, Mapping) else None
     members: dict[str, Member] = {}
     for address, said in workers.items() if isinstance(workers, Mapping) else ():
@@ -84,13 +99,31 @@ def parse_members(identity: Any) -> dict[str, Member]:
         own = report.parse(metrics.get(report.METRIC))
         name = own.worker if own else str(said.get("name") or address)
         executing = int((metrics.get("task_counts") or {}).get("executing") or 0)
+        found = Member(name, str(address), str(said.get("status") or ""), executing, own)
         before = members.get(name)
-        if before is not None:
-            executing += before.executing
-            if before.report and (own is None or before.report.at > own.at):
-                own = before.report
-        members[name] = Member(name, str(address), str(said.get("status") or ""), executing, own)
+        members[name] = found if before is None else _together(before, found, first=str(said.get("name")) == name)
     return members
+
+
+def _together(before: Member, found: Member, *, first: bool) -> Member:
+    """Of one worker. first: found is its first process."""
+    told = [it for it in (before.report, found.report) if it is not None]
+    return replace(
+        found if first else before,
+        executing=before.executing + found.executing,
+        report=max(told, key=lambda it: it.at, default=None),
+        processes=before.processes + 1,
+    )
+
+
+def parse_decided(said: Any) -> tuple[Resized, ...]:
+    """Empty where the scheduler adapts no processes."""
+    if not isinstance(said, Sequence):
+        return ()
+    return tuple(
+        Resized(float(it["at"]), str(it["name"]), int(it["before"]), int(it["after"]), str(it["reason"]), it["dry_run"])
+        for it in said
+    )
 
 
 def parse_left(said: Any) -> Mapping[str, Left]:
@@ -182,7 +215,9 @@ class Membership:
                 counts = isinstance(said, dict)  # ask a scheduler without our plugin only once: it logs each time
                 tasks = TaskCounts(int(said["total"]), int(said["failed"])) if isinstance(said, dict) else None
                 left = parse_left(said["cordoned"] if isinstance(said, dict) and "cordoned" in said else None)
-                self._view = View(MappingProxyType(parse_members(identity)), tasks, time.monotonic(), left)
+                decided = parse_decided(said.get("decided") if isinstance(said, dict) else None)
+                members = MappingProxyType(parse_members(identity))
+                self._view = View(members, tasks, time.monotonic(), left, decided)
                 self.reason = ""
                 self._on_change(self._view, "")
                 await asyncio.sleep(INTERVAL)

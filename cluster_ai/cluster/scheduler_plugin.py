@@ -1,18 +1,24 @@
-"""Loaded into the Dask scheduler (`--preload cluster_ai.cluster.scheduler_plugin`): counts, cordons, spreads.
+"""Loaded into the Dask scheduler (`--preload cluster_ai.cluster.scheduler_plugin`): counts, cordons, spreads, adapts.
 
 Dask itself forgets a task with its last client. Counts and cordons are asked for by membership.py over Dask's own
-protocol.
+protocol. CLUSTER_AI_SCHEDULER_SETTINGS is the path of the scheduler's settings, where it has any.
 """
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from distributed.diagnostics.plugin import SchedulerPlugin
 
+from cluster_ai import settings
+from cluster_ai.cluster.adaptive import Adapting
 from cluster_ai.cluster.cordons import Cordons
 from cluster_ai.cluster.report import CORDON, TASKS
 from cluster_ai.cluster.spreading import Spreading
+
+SETTINGS = "CLUSTER_AI_SCHEDULER_SETTINGS"
 
 
 class TaskCounter(SchedulerPlugin):  # type: ignore[misc]  # distributed has no types
@@ -41,9 +47,15 @@ def dask_setup(scheduler: Any) -> None:
     scheduler.add_plugin(counter)
     scheduler.add_plugin(cordons)
     scheduler.add_plugin(Spreading(scheduler))
+    adapting: Adapting | None = None
+    if SETTINGS in os.environ:
+        told = settings.load(settings.SchedulerSettings, Path(os.environ[SETTINGS]))
+        adapting = Adapting(scheduler, cordons, told.processes)
+        scheduler.add_plugin(adapting)
 
     def tasks() -> dict[str, Any]:
-        return {**counter.counts(), "cordoned": cordons.left()}
+        decided = list(adapting.decided) if adapting is not None else []
+        return {**counter.counts(), "cordoned": cordons.left(), "decided": decided}
 
     scheduler.handlers[TASKS] = tasks
     scheduler.handlers[CORDON] = cordons.cordon

@@ -22,6 +22,7 @@ import psutil
 
 from cluster_ai import layout, settings
 from cluster_ai.cluster import gpu, report
+from cluster_ai.cluster.companions import Companions
 from cluster_ai.cluster.limits import Limits, detect
 from cluster_ai.engine.client import EngineClient, EngineError, LoadedModel
 
@@ -134,11 +135,18 @@ async def dask_setup(worker: Any) -> None:
     limits = detect()
     for name, most in (("CPU", max(int(limits.cpus), 1)), ("MEMORY", limits.memory)):
         bound(worker.state, name, most)
+    if told.processes is not None and str(worker.name) == told.name:
+        folder = Path(worker.local_directory).parents[1]  # Dask makes two of its own in the one that it was given
+        preloads = [it.name for it in worker.preloads if it.name != __name__]
+        worker.cluster_ai_companions = companions = Companions(told, told.processes, folder, preloads)
+        worker.handlers[report.PROCESSES] = companions.ensure
     sampler = Sampler(told, Path(worker.local_directory), limits)
     worker.metrics[report.METRIC] = lambda _: sampler.latest
     worker.cluster_ai_sampler = asyncio.create_task(sampler.run(), name="cluster-ai-sampler")
 
 
 async def dask_teardown(worker: Any) -> None:
+    if (companions := getattr(worker, "cluster_ai_companions", None)) is not None:
+        await companions.close()
     worker.cluster_ai_sampler.cancel()
     await asyncio.gather(worker.cluster_ai_sampler, return_exceptions=True)

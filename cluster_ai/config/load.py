@@ -23,9 +23,11 @@ from cluster_ai.config.model import (
     Opening,
     Packages,
     Policy,
+    Processes,
     Resources,
     Rollout,
     Scale,
+    Scaling,
     Scheduler,
     Security,
     Ssh,
@@ -124,6 +126,7 @@ def _build(data: dict[str, Any], path: Path) -> Config:
             gate_timeout=units.parse_duration(rollout["gate_timeout"]),
         ),
         tasks=Tasks(cluster["tasks"].get("data")),
+        scaling=Scaling(_processes(cluster["scaling"].get("processes"))),
         monitoring=Monitoring(
             port=monitoring["port"],
             scrape_interval=units.parse_duration(monitoring["scrape_interval"]),
@@ -192,6 +195,12 @@ def _scale(scale: dict[str, Any]) -> Scale:
 def _window(window: dict[str, Any]) -> Window:
     begin, end = units.parse_clock(window["from"]), units.parse_clock(window["to"])
     return Window(units.parse_days(window["days"]), begin, end, window["replicas"])
+
+
+def _processes(said: dict[str, Any] | None) -> Processes | None:
+    if said is None:
+        return None
+    return Processes(said["min"], said["max"], units.parse_duration(said["cool_down"]), said["dry_run"])
 
 
 def _limits(limits: dict[str, Any]) -> Limits:

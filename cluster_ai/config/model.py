@@ -160,6 +160,21 @@ class Tasks:
 
 
 @dataclass(frozen=True, slots=True)
+class Processes:
+    """Dask worker processes of each host. cool_down: seconds."""
+
+    min: int
+    max: int
+    cool_down: float
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    processes: Processes | None = None  # None: one
+
+
+@dataclass(frozen=True, slots=True)
 class Mail:
     to: tuple[str, ...]
     sender: str
@@ -264,6 +279,7 @@ class Config:
     gateway: Gateway
     rollout: Rollout
     tasks: Tasks
+    scaling: Scaling
     monitoring: Monitoring
     interface: Interface
     packages: Packages

@@ -10,6 +10,7 @@ from cluster_ai.config.keys import Rules, key
 from cluster_ai.config.sections.machines import FIREWALL, PACKAGES, SSH, WORKER
 from cluster_ai.config.sections.models import ENGINE, MODEL
 from cluster_ai.config.sections.rollout import ROLLOUT
+from cluster_ai.config.sections.scaling import SCALING
 from cluster_ai.config.sections.security import SECURITY
 from cluster_ai.config.sections.services import GATEWAY, INTERFACE, MONITORING, SCHEDULER, TASKS
 
@@ -34,6 +35,7 @@ CLUSTER: Rules = {
     "gateway": GATEWAY,
     "rollout": ROLLOUT,
     "tasks": TASKS,
+    "scaling": SCALING,
     "monitoring": MONITORING,
     "interface": INTERFACE,
     "packages": PACKAGES,

@@ -153,6 +153,11 @@ def cross_check(config: Config, document: Document) -> Iterator[ConfigError]:
             yield ConfigError(
                 what, where=document.where(at, key=True), remedy="say how many cards it has, or leave gpu_memory out"
             )
+    processes = config.scaling.processes
+    if processes is not None and processes.min > processes.max:
+        at = (*cluster, "scaling", "processes", "min")
+        what = f"{key_path(at)}: found {processes.min}, allowed: at most {processes.max}, as max says"
+        yield ConfigError(what, where=document.where(at), remedy="change it, or max")
     if config.packages.source == "mirror" and not config.packages.mirror:
         at = (*cluster, "packages", "source")
         yield ConfigError(

@@ -100,7 +100,8 @@ class Gateway:
 
         self._reconciler = Reconciler(fleet, known, stand_ins, actuator, meter, around.log, paused)
         history = History(around.client, settings.prometheus)
-        decisions = Decisions(around.database, around.log)
+        self._decisions = decisions = Decisions(around.database, around.log)
+        self._membership = around.membership
         self._autoscaler = Autoscaler(
             *(fleet, gate, known, stand_ins, self._reconciler, history, decisions),
             *(meter, self._registry, around.log),
@@ -221,6 +222,7 @@ class Gateway:
             group.create_task(self._native.upkeep(), name="native API")
             group.create_task(self._reconciler.run(), name="reconciler")
             group.create_task(self._autoscaler.run(), name="autoscaler")
+            group.create_task(self._decisions.follow(self._membership), name="decisions")
             if self._tasks.there:
                 group.create_task(tell(self._fleet, self._tasks), name="people's slots")
                 used = spending.keep(self._account, self._tasks, self._autoscaler.used)

@@ -58,6 +58,7 @@ class Exposition(Collector):
         yield _gauge(names.IN_FLIGHT, [((w.name,), w.in_flight) for w in workers])
         busy = [((w.name,), w.in_flight + (members[w.name].executing if w.name in members else 0)) for w in workers]
         yield _gauge(names.WORKER_TASKS, busy)
+        yield _gauge(names.WORKER_PROCESSES, [((m.name,), m.processes) for m in members.values()])
         loaded = [
             ((w.name, model), model in w.loaded)
             for w, (_, is_up) in zip(workers, up, strict=True)

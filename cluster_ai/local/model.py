@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from cluster_ai.config.model import Processes
 from cluster_ai.settings import LimitSettings
 
 MODEL = "smollm2:135m"
@@ -39,6 +40,7 @@ class Options:
     traces: str | None = None
     scrape_interval: float = 5.0
     retention: float = 15 * 24 * 3600.0
+    processes: Processes | None = None  # None: one of each worker
 
 
 @dataclass(frozen=True, slots=True)

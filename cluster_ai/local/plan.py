@@ -13,6 +13,7 @@ from cluster_ai.errors import UnavailableError
 from cluster_ai.local.model import MODEL, Addresses, Component, Machine, OllamaModel, Options, Paths, Plan, Probe
 from cluster_ai.metrics.rules import rules
 from cluster_ai.placement.need import RAM_SHARE
+from cluster_ai.placement.shares import shares
 
 MIB = 1 << 20
 WORKERS = 2
@@ -63,32 +64,41 @@ def make(options: Options, machine: Machine, engine_ports: tuple[int, ...]) -> P
         dask=f"tls://127.0.0.1:{ports.dask}",
         dask_dashboard=f"http://127.0.0.1:{ports.dask_dashboard}",
     )
+    cpu, memory = max(1, machine.cores // len(names)), machine.memory_total // len(names)
+    found = shares(cpu, memory, options.processes.max if options.processes else 1)
     workers = tuple(
         settings.WorkerSettings(
             name=name,
             scheduler=addresses.dask,
             engine_url=engine,
-            cpu=max(1, machine.cores // len(names)),
-            memory=machine.memory_total // len(names),
+            cpu=cpu,
+            memory=memory,
             gpu=_cards(machine, index),
             models=(MODEL,),
             data=str(paths.local / "data"),
+            processes=settings.Processes(found.most, *found.others, contact="tls://127.0.0.1")
+            if found.most > 1
+            else None,
         )
         for index, (name, engine) in enumerate(zip(names, engines, strict=True))
     )
     socket = machine.sockets / f"tasks-{hashlib.sha256(str(options.root).encode()).hexdigest()[:12]}"
     components = [
-        _scheduler(paths, addresses, ports.dask, ports.dask_dashboard),
+        _scheduler(paths, addresses, options),
         *(_engine(paths, options, machine, index, w) for index, w in enumerate(workers)),
         _tasks(paths, socket),
         _gateway(paths, addresses, len(workers)),
-        *(_worker(paths, addresses, w, options.parallel) for w in workers),
+        *(_worker(paths, addresses, w, found.first, options.parallel) for w in workers),
     ]
     files = {
         "etc/gateway.json": settings.dump(_gateway_settings(options, addresses, workers, socket)),
-        "etc/tasks.json": settings.dump(_tasks_settings(addresses, workers, socket)),
+        "etc/tasks.json": settings.dump(_tasks_settings(addresses, workers, found.first, socket)),
         **{f"etc/{w.name}.json": settings.dump(w) for w in workers},
     }
+    if scale := options.processes:
+        hosts = tuple(settings.HostProcesses(name, found.most, *found.others) for name in names if found.most > 1)
+        told = settings.ProcessScale(scale.min, scale.cool_down, scale.dry_run, hosts)
+        files["etc/scheduler.json"] = settings.dump(settings.SchedulerSettings(told))
     if machine.prometheus:
         components.append(_prometheus(paths, options, machine.prometheus))
         files["etc/prometheus.yml"] = prometheus_yml(options)
@@ -159,9 +169,10 @@ def _gateway_settings(
 
 
 def _tasks_settings(
-    addresses: Addresses, workers: tuple[settings.WorkerSettings, ...], socket: Path
+    addresses: Addresses, workers: tuple[settings.WorkerSettings, ...], share: tuple[int, int], socket: Path
 ) -> settings.TasksSettings:
-    there = tuple(settings.TaskWorker(w.name, w.cpu, w.memory, w.gpu, w.models, data=True) for w in workers)
+    """share: cores and bytes of a worker's first process."""
+    there = tuple(settings.TaskWorker(w.name, *share, w.gpu, w.models, data=True) for w in workers)
     return settings.TasksSettings(scheduler=addresses.dask, socket=str(socket), workers=there)
 
 
@@ -176,23 +187,29 @@ def _tasks(paths: Paths, socket: Path) -> Component:
     )
 
 
-def _scheduler(paths: Paths, addresses: Addresses, port: int, dashboard: int) -> Component:
+def _scheduler(paths: Paths, addresses: Addresses, options: Options) -> Component:
+    port, dashboard = options.ports.dask, options.ports.dask_dashboard
     command = ["-m", "distributed.cli.dask_scheduler", "--protocol", "tls", "--host", "127.0.0.1", "--port", str(port)]
+    told = {"CLUSTER_AI_SCHEDULER_SETTINGS": str(paths.etc / "scheduler.json")} if options.processes else {}
     return Component(
         name="scheduler",
         argv=(sys.executable, *command, "--dashboard-address", f"127.0.0.1:{dashboard}", *_COUNTER),
-        env=python_env() | _dask_tls(paths.credentials),
+        env=python_env() | _dask_tls(paths.credentials) | told,
         probe=Probe(f"{addresses.dask_dashboard}/health"),
         deadline=_START,
         remedy="see the log lines above; `cluster-ai up` again when that is mended",
     )
 
 
-def _worker(paths: Paths, addresses: Addresses, worker: settings.WorkerSettings, slots: int) -> Component:
-    resources = f"GPU={worker.gpu},MEMORY={worker.memory},CPU={worker.cpu},ENGINE={slots}"
+def _worker(
+    paths: Paths, addresses: Addresses, worker: settings.WorkerSettings, share: tuple[int, int], slots: int
+) -> Component:
+    """share: cores and bytes of its first process, which may be the only one."""
+    cpu, memory = share
+    resources = f"GPU={worker.gpu},MEMORY={memory},CPU={cpu},ENGINE={slots}"
     command = (
         *(sys.executable, "-m", "distributed.cli.dask_worker", worker.scheduler, "--name", worker.name),
-        *("--host", "tls://127.0.0.1", "--nthreads", str(worker.cpu + slots), "--memory-limit", str(worker.memory)),
+        *("--host", "tls://127.0.0.1", "--nthreads", str(cpu + slots), "--memory-limit", str(memory)),
         *("--resources", resources, "--no-nanny"),
         *("--no-dashboard", "--dashboard-address", "127.0.0.1:0"),  # its HTTP server listens all the same
         *("--local-directory", str(paths.local / "dask"), "--preload", "cluster_ai.cluster.worker_plugin"),

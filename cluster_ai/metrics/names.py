@@ -270,6 +270,7 @@ MODEL_WANTED = Metric(
     "Replicas that the autoscaler wants in memory now; absent for models without `scale` in cluster.yaml.",
     ("model",),
 )
+WORKER_PROCESSES = Metric("worker_processes", "gauge", "Dask worker processes that the worker has.", ("worker",))
 MODEL_READY = Metric(
     "model_replicas_ready", "gauge", "Active workers that have a model of cluster.yaml in memory.", ("model",)
 )
@@ -317,4 +318,5 @@ METRICS = (
     MODEL_SHORT,
     MODEL_WANTED,
     MODEL_READY,
+    WORKER_PROCESSES,
 )

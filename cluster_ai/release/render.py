@@ -13,6 +13,7 @@ from cluster_ai.addresses import in_url
 from cluster_ai.config.model import Config, Host, Worker, hosts
 from cluster_ai.metrics.rules import rules
 from cluster_ai.placement.need import budget
+from cluster_ai.release import processes
 from cluster_ai.release.alertmanager import alertmanager
 from cluster_ai.release.catalog import catalog, context, options
 from cluster_ai.release.ports import ports
@@ -65,6 +66,8 @@ def render(
         text["etc/issuer.json"] = settings.dump(_issuer(config))
         text["etc/gateway.json"] = settings.dump(_gateway(config, placement, blobs))
         text["etc/tasks.json"] = settings.dump(_tasks(config, placement))
+        if scheduler := processes.of_scheduler(config):
+            text["etc/scheduler.json"] = settings.dump(scheduler)
         text["etc/prometheus.yml"] = prometheus(config)
         text["etc/rules.yml"] = rules()
         if config.monitoring.alerts.told:
@@ -172,7 +175,7 @@ def _tasks(config: Config, placement: Placement) -> settings.TasksSettings:
         socket=str(layout.TASKS_SOCKET),
         workers=tuple(
             settings.TaskWorker(
-                *(w.name, w.resources.cpu, w.resources.memory, w.resources.gpu, _names(placement, w)),
+                *(w.name, *processes.shares(config, w).first, w.resources.gpu, _names(placement, w)),
                 data=config.tasks.data is not None,
             )
             for w in config.workers
@@ -194,6 +197,7 @@ def _worker(config: Config, placement: Placement, worker: Worker) -> settings.Wo
         gpu=worker.resources.gpu,
         models=_names(placement, worker),
         data=config.tasks.data,
+        processes=processes.of_worker(config, worker),
     )
 
 

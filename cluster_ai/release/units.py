@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from cluster_ai import layout
 from cluster_ai.config.model import Config, Host, Worker
-from cluster_ai.release import timers
+from cluster_ai.release import processes, timers
 from cluster_ai.release.service import MIB, SANDBOX, Unit, any_address, service, url
 
 # What a component of the head host may use: bounds for a fault, far above what is seen.
@@ -65,6 +65,8 @@ def _target(wanted: tuple[str, ...]) -> Unit:
 
 
 def _scheduler(config: Config) -> Unit:
+    etc = ("etc/scheduler.json",) if config.scaling.processes else ()
+    told = {"CLUSTER_AI_SCHEDULER_SETTINGS": etc[0]} if etc else {}
     command = [
         *("python3", "-m", "distributed.cli.dask_scheduler", "--protocol", "tls"),
         *("--host", any_address(config.scheduler.host), "--port", str(config.scheduler.port)),
@@ -75,9 +77,9 @@ def _scheduler(config: Config) -> Unit:
         *("scheduler", "Dask scheduler", command),
         memory=HEAD_MEMORY["scheduler"],
         tls=True,
-        environment=_dask_comm(),
+        environment={**_dask_comm(), **told},
     )
-    return Unit(layout.SCHEDULER, text, parts=("app", "lib"))
+    return Unit(layout.SCHEDULER, text, etc, ("app", "lib"))
 
 
 def _issuer() -> Unit:
@@ -249,19 +251,15 @@ def _front(worker: Worker) -> Unit:
     return Unit(layout.FRONT, text, ("etc/nginx.conf",))
 
 
-def _threads(config: Config, worker: Worker) -> int:
-    """One for each of the engine's slots too: who waits for an answer takes no core. Resources bound the rest."""
-    return worker.resources.cpu + config.engine.parallel
-
-
 def _worker(config: Config, worker: Worker) -> Unit:
     resources, listen = worker.resources, any_address(worker.host)
+    cpu, memory = processes.shares(config, worker).first
+    threads = cpu + config.engine.parallel  # who waits for an answer takes no core; resources bound the rest
     port, nanny = layout.DASK_WORKER_PORTS[0], layout.DASK_NANNY_PORTS
     command = [
         *("python3", "-m", "distributed.cli.dask_worker", url("tls", config.scheduler.host, config.scheduler.port)),
-        *("--name", worker.name, "--nthreads", str(_threads(config, worker)), "--memory-limit", str(resources.memory)),
-        "--resources",
-        f"GPU={resources.gpu},MEMORY={resources.memory},CPU={resources.cpu},ENGINE={config.engine.parallel}",
+        *("--name", worker.name, "--nthreads", str(threads), "--memory-limit", str(memory)),
+        *("--resources", f"GPU={resources.gpu},MEMORY={memory},CPU={cpu},ENGINE={config.engine.parallel}"),
         *("--listen-address", url("tls", listen, port), "--contact-address", url("tls", worker.host, port)),
         *("--nanny-port", f"{nanny[0]}:{nanny[1]}", "--no-dashboard", "--dashboard-address", "127.0.0.1:0"),
         *(

@@ -21,7 +21,7 @@ from distributed.client import FutureCancelledError, FuturesCancelledError, wait
 from distributed.scheduler import KilledWorker
 from distributed.security import Security
 
-from cluster_ai.settings import TaskWorker
+from cluster_ai.settings import TaskWorker, worker_of
 from cluster_ai.tasks import placing, work
 from cluster_ai.tasks.journal import Journal, Outcome
 from cluster_ai.tasks.model import State, Task
@@ -77,7 +77,7 @@ class Dispatcher:
         self._fetching = asyncio.Semaphore(FETCHED)
         self._broken: sqlite3.Error | None = None  # while an outcome was to be kept
         self._faulted: Counter[str] = Counter()
-        self._there: dict[str, str] = {}  # worker -> its address
+        self._there: dict[str, frozenset[str]] = {}  # worker -> addresses of its processes
         self._threads = 0
         self._client: Client | None = None
         self._people: dict[str, int] = {}
@@ -216,7 +216,7 @@ class Dispatcher:
                 load[chosen] += 1
                 pins.append((task.id, chosen))
                 task, there = replace(task, worker=chosen), [chosen]
-            ready.append((task, frozenset(self._there[name] for name in there)))
+            ready.append((task, frozenset().union(*(self._there[name] for name in there))))
         if pins:
             await self.journal(self._journal.pin, pins)
         for task, places in ready:
@@ -235,7 +235,7 @@ class Dispatcher:
             "cpu": spec.cpu,
             "idempotent": spec.idempotent,
         }
-        anywhere = spec.idempotent and len(places) == len(self._there)
+        anywhere = spec.idempotent and places == frozenset().union(*self._there.values())
         future = client.submit(
             work.run,
             order,
@@ -306,7 +306,11 @@ class Dispatcher:
         """Who is there."""
         said = await client.scheduler.identity(n_workers=-1)
         workers = said["workers"]
-        self._there = {str(it["name"]): address for address, it in workers.items() if it.get("status") != "closed"}
+        there: dict[str, set[str]] = {}
+        for address, it in workers.items():
+            if it.get("status") != "closed":
+                there.setdefault(worker_of(str(it["name"])), set()).add(address)
+        self._there = {name: frozenset(addresses) for name, addresses in there.items()}
         self._threads = sum(int(it["nthreads"]) for it in workers.values())
         has = {str(it["name"]): it.get("resources") or {} for it in workers.values()}
         self.workers = tuple(
@@ -314,8 +318,7 @@ class Dispatcher:
             for told, now in zip(self._declared, self.workers, strict=True)
         )
         if self._held:
-            there = self._there.keys()
-            for task_id in [it for it, able in self._held.items() if not able.isdisjoint(there)]:
+            for task_id in [it for it, able in self._held.items() if not able.isdisjoint(self._there)]:
                 del self._held[task_id]
                 self._again[task_id] = None
 
@@ -325,11 +328,11 @@ class Dispatcher:
             if name in self._there:
                 with contextlib.suppress(Exception):  # a worker that is away runs nothing
                     async with asyncio.timeout(TICK):
-                        await client.run(work.give_way, count, workers=[self._there[name]], on_error="ignore")
+                        await client.run(work.give_way, count, workers=sorted(self._there[name]), on_error="ignore")
 
     async def _strayed(self) -> None:
         """Tasks that wait for workers which are gone, or which came back elsewhere: they are placed anew."""
-        addresses = frozenset(self._there.values())
+        addresses = frozenset().union(*self._there.values())
         for task_id, sent in list(self._sent.items()):
             if not sent.places & addresses and not sent.future.done():
                 del self._sent[task_id]

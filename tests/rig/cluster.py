@@ -210,8 +210,13 @@ def _dask_tls(keys: Path) -> Mapping[str, str]:
 
 
 @contextlib.contextmanager
-def scheduler(folder: Path, keys: Path, port: int) -> Iterator[Process]:
+def scheduler(folder: Path, keys: Path, port: int, told: settings.SchedulerSettings | None = None) -> Iterator[Process]:
+    """told: how it scales processes; None: it doesn't."""
     folder.mkdir(parents=True, exist_ok=True)
+    environment = dict(_dask_tls(keys))
+    if told is not None:
+        (folder / "scheduler.json").write_text(settings.dump(told))
+        environment["CLUSTER_AI_SCHEDULER_SETTINGS"] = str(folder / "scheduler.json")
     dashboard = free_port()
     command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "tls://127.0.0.1", "--port", str(port)]
     command += ["--dashboard-address", f"127.0.0.1:{dashboard}", "--preload", "cluster_ai.cluster.scheduler_plugin"]
@@ -219,7 +224,7 @@ def scheduler(folder: Path, keys: Path, port: int) -> Iterator[Process]:
     def ready() -> bool:
         return bool(fetch(f"http://127.0.0.1:{dashboard}/health", timeout=2))
 
-    with running(command, folder / "scheduler.log", environment=_dask_tls(keys), until_ready=ready) as process:
+    with running(command, folder / "scheduler.log", environment=environment, until_ready=ready) as process:
         yield process
 
 
@@ -232,8 +237,12 @@ def dask_worker(
     path = folder / "worker.json"
     path.write_text(settings.dump(told))
     command = [sys.executable, "-m", "distributed.cli.dask_worker", told.scheduler, "--name", told.name]
-    command += ["--host", "tls://127.0.0.1", "--nthreads", str(told.cpu + slots), "--no-nanny", "--no-dashboard"]
-    command += ["--resources", f"GPU={told.gpu},MEMORY={told.memory},CPU={told.cpu},ENGINE={slots}"]
+    others = told.processes
+    cpu = told.cpu - (others.most - 1) * others.cpu if others else told.cpu
+    memory = told.memory - (others.most - 1) * others.memory if others else told.memory
+    command += ["--host", "tls://127.0.0.1", "--nthreads", str(cpu + slots), "--no-nanny", "--no-dashboard"]
+    command += ["--memory-limit", str(memory)]
+    command += ["--resources", f"GPU={told.gpu},MEMORY={memory},CPU={cpu},ENGINE={slots}"]
     command += ["--local-directory", str(folder), "--preload", "cluster_ai.cluster.worker_plugin"]
     environment = {
         **_dask_tls(keys),

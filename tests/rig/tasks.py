@@ -83,15 +83,16 @@ class Site:
     def scheduler_url(self) -> str:
         return f"tls://127.0.0.1:{self.port}"
 
-    def scheduler(self) -> contextlib.AbstractContextManager[Process]:
-        return rig.scheduler(self.folder / "scheduler", self.keys, self.port)
+    def scheduler(self, told: settings.SchedulerSettings | None = None) -> contextlib.AbstractContextManager[Process]:
+        return rig.scheduler(self.folder / "scheduler", self.keys, self.port, told)
 
     def worker(
-        self, name: str, cpu: int = 1, memory: int = 2, slots: int = 1
+        self, name: str, cpu: int = 1, memory: int = 2, slots: int = 1, processes: settings.Processes | None = None
     ) -> contextlib.AbstractContextManager[Process]:
         """memory: GiB; slots: of its engine."""
+        size, data = memory * 1024**3, str(self.folder / "data")
         told = settings.WorkerSettings(
-            name, self.scheduler_url, self.engine, cpu, memory * 1024**3, 0, (rig.MODEL,), str(self.folder / "data")
+            *(name, self.scheduler_url, self.engine, cpu, size, 0, (rig.MODEL,), data, processes)
         )
         return rig.dask_worker(self.folder / name, self.keys, told, pythonpath=self.path, slots=slots)
 

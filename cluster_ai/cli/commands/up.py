@@ -99,6 +99,7 @@ def _options(ctx: typer.Context, given: Mapping[str, int]) -> Options:
             traces=config.monitoring.traces,
             scrape_interval=config.monitoring.scrape_interval,
             retention=config.monitoring.retention,
+            processes=config.scaling.processes,
         )
     return replace(options, ports=replace(options.ports, **given))
 

@@ -1,8 +1,8 @@
-"""How many replicas of a model there are, by what is asked of it."""
+"""What grows with what is asked: replicas of a model, Dask worker processes of a host."""
 
 from __future__ import annotations
 
-from cluster_ai.config.keys import Rules, integer, key
+from cluster_ai.config.keys import Rules, integer, key, section
 
 SCALE: Rules = key(
     "More replicas than `replicas` while there is much to do, and none in memory while there is nothing; the gateway "
@@ -48,5 +48,30 @@ SCALE: Rules = key(
             },
         ),
         "dry_run": key("Only tell what would be done.", type="boolean", default=False),
+    },
+)
+
+SCALING: Rules = section(
+    "What else grows with what is to be done (docs/scaling.md).",
+    {
+        "processes": key(
+            "More Dask worker processes on each host while tasks wait, within its `cpu` and `memory`, by Dask's "
+            "Adaptive. Each of `max` processes has an equal share of both, so a task can have no more than a share.",
+            "one on each host, which has all of it",
+            type="dict",
+            schema={
+                "max": integer(
+                    "Processes of a host at most; fewer where it hasn't a core and 512 MiB for each.",
+                    2,
+                    10,
+                    required=True,
+                ),
+                "min": integer("Processes of a host at least.", 1, 10, default=1),
+                "cool_down": key(
+                    "How long fewer must have had enough to do before there are fewer.", form="duration", default="1m"
+                ),
+                "dry_run": key("Only tell what would be done.", type="boolean", default=False),
+            },
+        ),
     },
 )

@@ -6,11 +6,13 @@ import asyncio
 from dataclasses import dataclass
 from typing import Literal
 
+from cluster_ai.cluster.membership import Membership
 from cluster_ai.gateway.api.http import Refusal
 from cluster_ai.gateway.api.native.kept.database import Database
 from cluster_ai.gateway.log import Log
 
 KEPT = 500
+EVERY = 2.0  # seconds between two looks at what the scheduler decided
 
 Kind = Literal["replicas", "processes", "power"]
 
@@ -41,6 +43,17 @@ class Decisions:
             await asyncio.to_thread(self._add, it)
         except Refusal as e:
             self._log.write("storage", error=e.message)
+
+    async def follow(self, membership: Membership) -> None:
+        """Keeps what the Dask scheduler decided; until it is cancelled."""
+        seen = max((it.at for it in await self.latest() if it.kind == "processes"), default=0.0)
+        while True:
+            view = membership.view
+            for it in view.decided if view is not None else ():
+                if it.at > seen:
+                    seen = it.at
+                    await self.add(Decided(it.at, "processes", it.name, it.before, it.after, it.reason, it.dry_run))
+            await asyncio.sleep(EVERY)
 
     async def latest(self) -> list[Decided]:
         """The newest first. Raises Refusal (503)."""

@@ -45,8 +45,10 @@ def test_what_is_no_report_is_none(value: Any) -> None:
 
 def test_processes_of_one_host_are_one_member() -> None:
     old = Report("w1", 0.5, 0.1, 4, 10, 20, 30, (), "", "", ())
-    members = parse_members(identity(worker("w1-0", 1, old), worker("w1-1", 2, REPORT)))
-    assert members == {"w1": Member("w1", "tls://h:1", "running", 3, REPORT)}
+    leaving = {**worker("w1#2", 1, old), "status": "closing_gracefully"}
+    for order in ((worker("w1", 2, REPORT), leaving), (leaving, worker("w1", 2, REPORT))):
+        at = f"tls://h:{order.index(leaving) ^ 1}"
+        assert parse_members(identity(*order)) == {"w1": Member("w1", at, "running", 3, REPORT, processes=2)}
 
 
 def test_a_worker_without_our_plugin_is_known_by_its_name() -> None:

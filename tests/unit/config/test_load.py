@@ -19,8 +19,10 @@ from cluster_ai.config.model import (
     Monitoring,
     Packages,
     Policy,
+    Processes,
     Rollout,
     Scale,
+    Scaling,
     Scheduler,
     Ssh,
     Window,
@@ -186,3 +188,9 @@ def test_how_a_model_is_scaled() -> None:
     window = Window((4, 5, 6, 0), 22 * 60 + 30, 6 * 60, 2)
     assert scale == Scale(2, None, None, 600.0, 7200.0, 1800.0, (window,), False)
     assert load_text(SEED, "cluster.yaml").models[0].scale is None
+
+
+def test_there_is_one_dask_process_on_a_host_until_more_are_asked_for() -> None:
+    assert load_text(SEED, "cluster.yaml").scaling == Scaling()
+    said = SEED + "  scaling: {processes: {max: 4}}\n"
+    assert load_text(said, "cluster.yaml").scaling == Scaling(Processes(1, 4, 60.0, False))

@@ -196,6 +196,7 @@ def test_what_is_no_mapping_is_told_how_to_begin(text: str) -> None:
             "found 2, allowed: at most 1, as max says",
         ),
         (changed("replicas: 2", "replicas: all\n      scale: {max: 2}"), "15:7", "stands beside replicas: all"),
+        (SEED + "  scaling: {processes: {max: 2, min: 3}}\n", "16:38", "found 3, allowed: at most 2, as max says"),
         (
             SEED + "  gateway: {port: 8786}\n",
             "16:19",

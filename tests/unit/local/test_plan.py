@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from cluster_ai import settings
+from cluster_ai.config.model import Processes
 from cluster_ai.errors import UnavailableError
 from cluster_ai.local import plan
 from cluster_ai.local.model import MODEL, Machine, Options, Plan, Ports
@@ -144,3 +145,19 @@ def test_prometheus_scrapes_gateway_scheduler_and_itself() -> None:
 def test_a_plan_reads_back_as_it_was_written(ollama: Path | None) -> None:
     made = make(replace(MACHINE, ollama=ollama))
     assert Plan.load(made.dump()) == made
+
+
+def test_a_worker_may_have_several_dask_processes_where_cluster_yaml_says_so(tmp_path: Path) -> None:
+    made = make(options=replace(OPTIONS, processes=Processes(1, 3, 60.0, False)))  # two cores and 8 GiB each
+    told = loaded(settings.SchedulerSettings, made.files["etc/scheduler.json"], tmp_path / "scheduler.json")
+    assert told.processes.hosts == tuple(
+        settings.HostProcesses(name, 2, 1, 4096 * MIB) for name in ("worker-1", "worker-2")
+    )
+    worker = loaded(settings.WorkerSettings, made.files["etc/worker-1.json"], tmp_path / "worker.json")
+    assert worker.processes == settings.Processes(2, 1, 4096 * MIB, "tls://127.0.0.1")
+    tasks = loaded(settings.TasksSettings, made.files["etc/tasks.json"], tmp_path / "tasks.json")
+    assert {(it.cpu, it.memory) for it in tasks.workers} == {(1, 4096 * MIB)}
+    components = {it.name: it for it in made.components}
+    assert f"GPU=0,MEMORY={4096 * MIB},CPU=1,ENGINE=2" in components["worker-1"].argv
+    assert components["scheduler"].env["CLUSTER_AI_SCHEDULER_SETTINGS"].endswith("etc/scheduler.json")
+    assert "CLUSTER_AI_SCHEDULER_SETTINGS" not in next(it for it in make().components if it.name == "scheduler").env
