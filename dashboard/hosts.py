@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dashboard import units
-from dashboard.prometheus import Prometheus, Sample, by_label
+from dashboard.prometheus import Sample, by_label
 
 CHECKS = 3 * 3600.0  # seconds within which a host must have checked itself; it does once an hour
 
@@ -52,20 +52,26 @@ class Host:
         return f"{what or 'not known'}, checked {units.duration(now - self.checked)} ago"
 
 
-def hosts(prometheus: Prometheus, window: str) -> tuple[Host, ...]:
-    """Every host that a node_exporter tells of; none where there is none."""
-    cpu, used, total, free, size = (
-        by_label(prometheus.instant(query), "host")
-        for query in (
-            HOST_CPU.format(window=window),
-            HOST_MEMORY_USED,
-            HOST_MEMORY_TOTAL,
-            HOST_DISK_FREE,
-            HOST_DISK_TOTAL,
-        )
+def queries(window: str) -> dict[str, str]:
+    """What `read` wants answered. window: that rates look back over."""
+    return {
+        "host_cpu": HOST_CPU.format(window=window),
+        "host_used": HOST_MEMORY_USED,
+        "host_total": HOST_MEMORY_TOTAL,
+        "host_free": HOST_DISK_FREE,
+        "host_size": HOST_DISK_TOTAL,
+        "host_drift": DRIFT,
+        "host_checked": CHECKED,
+        "host_awaited": AWAITED,
+    }
+
+
+def read(told: Mapping[str, list[Sample]]) -> tuple[Host, ...]:
+    """Every host that a node_exporter tells of; none where there is none. told: the answers to `queries`."""
+    cpu, used, total, free, size, checked, awaited = (
+        by_label(told[f"host_{key}"], "host") for key in ("cpu", "used", "total", "free", "size", "checked", "awaited")
     )
-    drift, checked = prometheus.instant(DRIFT), by_label(prometheus.instant(CHECKED), "host")
-    awaited = by_label(prometheus.instant(AWAITED), "host")
+    drift = told["host_drift"]
     return tuple(
         Host(
             name,

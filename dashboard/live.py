@@ -6,7 +6,7 @@ The last good value is kept, so that a page goes on showing something (and says 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Any, Generic, TypeVar
@@ -71,6 +71,10 @@ class Sources:
     def workers(self, seconds: int) -> Reading[queries.Workers]:
         return _remembering("workers", self.settings.prometheus_url, seconds)
 
+    def charts_of_workers(self, seconds: int, names: Sequence[str]) -> Reading[dict[str, pd.DataFrame]]:
+        """What these workers did; while Prometheus is away, perhaps of others."""
+        return _remembering("charts_of_workers", self.settings.prometheus_url, seconds, tuple(names))
+
     def models(self, seconds: int) -> Reading[queries.Models]:
         return _remembering("models", self.settings.prometheus_url, seconds)
 
@@ -101,9 +105,10 @@ class Sources:
         _told.clear()
 
 
-_ASK: dict[str, Callable[[prometheus.Prometheus, prometheus.Span], Any]] = {
+_ASK: dict[str, Callable[..., Any]] = {
     "overview": queries.overview,
     "workers": queries.workers,
+    "charts_of_workers": queries.charts_of_workers,
     "models": queries.models,
 }
 
@@ -127,11 +132,11 @@ def _scrape_interval(url: str) -> float:
     return _prometheus(url).scrape_interval()
 
 
-@st.cache_data(ttl=KEEP, show_spinner=False)
-def _read(what: str, url: str, seconds: int) -> Reading[Any]:
+@st.cache_data(ttl=KEEP, show_spinner=False, max_entries=200)
+def _read(what: str, url: str, seconds: int, asked: tuple[Any, ...]) -> Reading[Any]:
     try:
         span = prometheus.Span(seconds, _scrape_interval(url))
-        return Reading(_ASK[what](_prometheus(url), span), time.time(), None)
+        return Reading(_ASK[what](_prometheus(url), span, *asked), time.time(), None)
     except ClusterAIError as problem:
         return Reading(None, time.time(), problem)
 
@@ -151,8 +156,8 @@ def _measured(ask: Callable[..., T], url: str, between: tuple[int, int], *asked:
         return Reading(None, time.time(), problem)
 
 
-def _remembering(what: str, url: str, seconds: int) -> Reading[Any]:
-    reading = _read(what, url, seconds)
+def _remembering(what: str, url: str, seconds: int, *asked: Any) -> Reading[Any]:
+    reading = _read(what, url, seconds, asked)
     known = _last_good()
     if reading.problem is None:
         known[what, url, seconds] = reading

@@ -1,7 +1,8 @@
 """Prometheus, as the dashboard asks it: PromQL made here, answers parsed here; all pure but `Prometheus`.
 
 A rate looks back over `rate_window`, which must hold a few scrapes: that is why `Prometheus` is asked how often it
-scrapes, instead of believing a constant.
+scrapes, instead of believing a constant. What a page wants to know it asks at once: a query for each number and line
+would cost it a round trip each.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import requests
 from prometheus_api_client import PrometheusApiClientException, PrometheusConnect
@@ -23,13 +25,22 @@ from urllib3.util.retry import Retry
 from cluster_ai.errors import UnavailableError
 
 POINTS = 180  # a chart's points over its whole span, more than its pixels can tell apart
-TIMEOUT = 5  # seconds for one query
+TIMEOUT = 10  # seconds for all that a page asks at once
+_ASKED = "asked"  # the label that tells the answers of one query apart
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     labels: Mapping[str, str]
     value: float | None  # None: NaN or infinite, such as a quantile of nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Of a chart: what is asked, and how each series of the answer is called."""
+
+    query: str
+    name: Callable[[Mapping[str, str]], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +90,11 @@ def increase(metric: str, window: str, by: Sequence[str] = ()) -> str:
     return f"sum{_by(by)} (increase({metric}[{window}]))"
 
 
+def together(queries: Mapping[str, str]) -> str:
+    """One query that answers all of them; each of its series has the key of its own in the label _ASKED."""
+    return " or ".join(f'label_replace({query}, "{_ASKED}", "{key}", "", "")' for key, query in queries.items())
+
+
 def _by(labels: Sequence[str]) -> str:
     return f" by ({', '.join(labels)})" if labels else ""
 
@@ -105,20 +121,25 @@ def parse_alerts(alerts: Sequence[Mapping[str, Any]]) -> tuple[Firing, ...]:
 
 
 def parse_range(
-    result: Sequence[Mapping[str, Any]], grid: Sequence[int], name: Callable[[Mapping[str, str]], str]
+    result: Sequence[Mapping[str, Any]], grid: range, name: Callable[[Mapping[str, str]], str]
 ) -> pd.DataFrame:
     """Long form: time (UTC), series, value; every series on the whole grid, so that a gap is a gap."""
-    index = pd.DatetimeIndex(pd.to_datetime(list(grid), unit="s", utc=True), name="time")
-    frames = []
-    for series in sorted(result, key=lambda s: name(s["metric"])):
-        values = {int(at): number for at, text in series["values"] if (number := _number(text)) is not None}
-        column = [values.get(at, math.nan) for at in grid]
-        frames.append(pd.DataFrame({"time": index, "series": name(series["metric"]), "value": column}))
-    if not frames:
-        return pd.DataFrame(
-            {"time": index[:0], "series": pd.Series([], dtype="str"), "value": pd.Series([], dtype="float64")}
-        )
-    return pd.concat(frames, ignore_index=True)
+    index = pd.to_datetime(np.asarray(grid, dtype="int64"), unit="s", utc=True)
+    named = sorted(((name(series["metric"]), series["values"]) for series in result), key=lambda it: it[0])
+    values = np.full((len(named), len(grid)), math.nan)
+    for row, (_, points) in enumerate(named):
+        at, told = np.array(
+            points, dtype="float64"
+        ).T  # Prometheus writes numbers as Python reads them, NaN and Inf too
+        values[row, (at.astype("int64") - grid.start) // grid.step] = told
+    values[~np.isfinite(values)] = math.nan
+    return pd.DataFrame(
+        {
+            "time": index[np.tile(np.arange(len(grid)), len(named))],
+            "series": pd.Series(np.repeat([it for it, _ in named], len(grid)), dtype="str"),
+            "value": values.reshape(-1),
+        }
+    )
 
 
 def by_label(samples: Sequence[Sample], label: str) -> dict[str, float | None]:
@@ -160,11 +181,28 @@ class Prometheus:
         samples = self.instant(query, at)
         return samples[0].value if samples else None
 
-    def over(self, query: str, span: Span, name: Callable[[Mapping[str, str]], str]) -> pd.DataFrame:
+    def instants(self, queries: Mapping[str, str], at: float | None = None) -> dict[str, list[Sample]]:
+        """The answer to each of the queries, in one round trip."""
+        found: dict[str, list[Sample]] = {key: [] for key in queries}
+        for sample in self.instant(together(queries), at):
+            found[sample.labels[_ASKED]].append(sample)
+        return found
+
+    def charts(self, charts: Mapping[str, Sequence[Lines]], span: Span) -> dict[str, pd.DataFrame]:
+        """The lines of each chart, in one round trip."""
         grid = span.grid(self._clock())
         start, end = (datetime.fromtimestamp(at, UTC) for at in (grid[0], grid[-1]))
+        wanted = {f"{chart} {place}": it for chart, lines in charts.items() for place, it in enumerate(lines)}
+        answers: dict[str, list[Mapping[str, Any]]] = {key: [] for key in wanted}
         with self._translated():
-            return parse_range(self._client.custom_query_range(query, start, end, str(span.step)), grid, name)
+            query = together({key: it.query for key, it in wanted.items()})
+            for series in self._client.custom_query_range(query, start, end, str(span.step)):
+                answers[series["metric"][_ASKED]].append(series)
+            frames = {key: parse_range(answers[key], grid, it.name) for key, it in wanted.items()}
+        return {
+            chart: pd.concat([frames[f"{chart} {place}"] for place in range(len(lines))], ignore_index=True)
+            for chart, lines in charts.items()
+        }
 
     def firing(self) -> tuple[Firing, ...]:
         """Alerts that fire now, by name."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from dashboard.hosts import Host, hosts
-from dashboard.prometheus import Firing, Prometheus, Span, by_label, increase, quantile, total_rate
+from dashboard import hosts
+from dashboard.hosts import Host
+from dashboard.prometheus import Firing, Lines, Prometheus, Sample, Span, by_label, increase, quantile, total_rate
 
 TASKS, FAILED = (f'cluster_{name}_tasks_total{{kind="inference"}}' for name in ("total", "failed"))
 NEWEST = 'max(timestamp(up{job="gateway"} == 1))'
@@ -56,7 +59,6 @@ class Workers:
     newest: float | None
     workers: tuple[Worker, ...]
     hosts: tuple[Host, ...]
-    charts: Mapping[str, pd.DataFrame]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,92 +83,86 @@ class Models:
 
 def overview(prometheus: Prometheus, span: Span) -> Overview:
     w, whole = span.rate_window, f"{span.seconds}s"
-    up = by_label(prometheus.instant(UP), "worker")
-    one = {
-        key: prometheus.value(query)
-        for key, query in {
+    rate, response = total_rate("model_tokens_generated_total", w, ["model"]), "cluster_response_time_seconds"
+    told = prometheus.instants(
+        {
             "newest": NEWEST,
+            "up": UP,
+            "down": TARGETS_DOWN,
+            "rollout": ROLLOUT,
             "requests": total_rate(TASKS, w),
             "tokens": total_rate("model_tokens_generated_total", w),
-            "p50": quantile(0.5, "cluster_response_time_seconds", w),
-            "p95": quantile(0.95, "cluster_response_time_seconds", w),
+            "p50": quantile(0.5, response, w),
+            "p95": quantile(0.95, response, w),
             "finished": increase(TASKS, whole),
             "failed": increase(FAILED, whole),
             "energy": f"sum_over_time(sum(worker_gpu_power_watts)[{whole}:{span.step}s]) * {span.step} / 3.6e6",
             "failovers": increase("gateway_failovers_total", whole),
-        }.items()
-    }
-    down = prometheus.instant(TARGETS_DOWN)
+            **hosts.queries(w),
+        }
+    )
+    up = by_label(told["up"], "worker")
     return Overview(
-        newest=one["newest"],
+        newest=_value(told["newest"]),
         workers_up=sum(1 for value in up.values() if value),
         workers_down=tuple(sorted(name for name, value in up.items() if not value)),
         targets_down=tuple(
-            sorted(f"{s.labels.get('job', '?')} on {s.labels.get('host', s.labels.get('instance', '?'))}" for s in down)
+            sorted(
+                f"{s.labels.get('job', '?')} on {s.labels.get('host', s.labels.get('instance', '?'))}"
+                for s in told["down"]
+            )
         ),
-        requests=one["requests"],
-        tokens=one["tokens"],
-        p50=one["p50"],
-        p95=one["p95"],
-        finished=one["finished"] or 0.0,
-        failed=one["failed"] or 0.0,
-        failovers=one["failovers"] or 0.0,
-        energy=one["energy"],
+        requests=_value(told["requests"]),
+        tokens=_value(told["tokens"]),
+        p50=_value(told["p50"]),
+        p95=_value(told["p95"]),
+        finished=_value(told["finished"]) or 0.0,
+        failed=_value(told["failed"]) or 0.0,
+        failovers=_value(told["failovers"]) or 0.0,
+        energy=_value(told["energy"]),
         firing=prometheus.firing(),
-        hosts=hosts(prometheus, w),
-        rollout=next((s.labels["state"] for s in prometheus.instant(ROLLOUT)), None),
-        charts={
-            "requests": pd.concat(
-                [
-                    prometheus.over(total_rate(TASKS, w), span, lambda _: "all"),
-                    prometheus.over(total_rate(FAILED, w), span, lambda _: "failed"),
+        hosts=hosts.read(told),
+        rollout=next((s.labels["state"] for s in told["rollout"]), None),
+        charts=prometheus.charts(
+            {
+                "requests": [
+                    Lines(total_rate(TASKS, w), lambda _: "all"),
+                    Lines(total_rate(FAILED, w), lambda _: "failed"),
                 ],
-                ignore_index=True,
-            ),
-            "tokens": prometheus.over(
-                total_rate("model_tokens_generated_total", w, ["model"]), span, lambda m: m["model"]
-            ),
-            "response": pd.concat(
-                [
-                    prometheus.over(
-                        quantile(0.5, "cluster_response_time_seconds", w), span, lambda _: "half of the answers"
-                    ),
-                    prometheus.over(
-                        quantile(0.95, "cluster_response_time_seconds", w), span, lambda _: "95 % of the answers"
-                    ),
+                "tokens": [Lines(rate, _model)],
+                "response": [
+                    Lines(quantile(0.5, response, w), lambda _: "half of the answers"),
+                    Lines(quantile(0.95, response, w), lambda _: "95 % of the answers"),
                 ],
-                ignore_index=True,
-            ),
-            "in_flight": pd.concat(
-                [
-                    prometheus.over(f"sum (avg_over_time(gateway_in_flight[{w}]))", span, lambda _: "on a worker"),
-                    prometheus.over(f"sum (avg_over_time(gateway_queue_length[{w}]))", span, lambda _: "waiting"),
+                "in_flight": [
+                    Lines(f"sum (avg_over_time(gateway_in_flight[{w}]))", lambda _: "on a worker"),
+                    Lines(f"sum (avg_over_time(gateway_queue_length[{w}]))", lambda _: "waiting"),
                 ],
-                ignore_index=True,
-            ),
-        },
+            },
+            span,
+        ),
     )
 
 
 def workers(prometheus: Prometheus, span: Span) -> Workers:
     w = span.rate_window
-    tokens_rate = total_rate("model_tokens_generated_total", w, ["worker"])
-    up, cpu, memory, total, gpu, gpu_total, tasks, tokens = (
-        by_label(prometheus.instant(query), "worker")
-        for query in (
-            UP,
-            "max by (worker) (worker_cpu_usage)",
-            "max by (worker) (worker_memory_usage)",
-            "max by (worker) (worker_memory_capacity)",
-            "sum by (worker) (worker_gpu_memory)",
-            "sum by (worker) (worker_gpu_memory_capacity)",
-            "sum by (worker) (worker_active_tasks)",
-            tokens_rate,
-        )
-    )
-    loaded = [s.labels for s in prometheus.instant("worker_model_loaded == 1")]
+    numbers = {
+        "up": UP,
+        "cpu": "max by (worker) (worker_cpu_usage)",
+        "memory": "max by (worker) (worker_memory_usage)",
+        "total": "max by (worker) (worker_memory_capacity)",
+        "gpu": "sum by (worker) (worker_gpu_memory)",
+        "gpu_total": "sum by (worker) (worker_gpu_memory_capacity)",
+        "tasks": "sum by (worker) (worker_active_tasks)",
+        "tokens": total_rate("model_tokens_generated_total", w, ["worker"]),
+    }
+    told = prometheus.instants({"newest": NEWEST, "loaded": "worker_model_loaded == 1", **numbers, **hosts.queries(w)})
+    up, cpu, memory, total, gpu, gpu_total, tasks, tokens = (by_label(told[key], "worker") for key in numbers)
+    loaded: dict[str, list[str]] = {}
+    for sample in told["loaded"]:
+        loaded.setdefault(sample.labels["worker"], []).append(sample.labels["model"])
     return Workers(
-        newest=prometheus.value(NEWEST),
+        newest=_value(told["newest"]),
         workers=tuple(
             Worker(
                 name=name,
@@ -178,23 +174,37 @@ def workers(prometheus: Prometheus, span: Span) -> Workers:
                 gpu_memory_total=gpu_total.get(name),
                 tasks=tasks.get(name),
                 tokens=tokens.get(name),
-                loaded=tuple(sorted(m["model"] for m in loaded if m["worker"] == name)),
+                loaded=tuple(sorted(loaded.get(name, ()))),
             )
             for name in sorted({*up, *cpu})
         ),
-        hosts=hosts(prometheus, w),
-        charts={
-            key: prometheus.over(query, span, name)
-            for key, query, name in (
-                ("cpu", "max by (worker) (worker_cpu_usage)", _worker),
-                ("memory", "max by (worker) (worker_memory_usage)", _worker),
-                ("gpu_memory", "sum by (worker, gpu) (worker_gpu_memory)", _card),
-                ("heat", "max by (worker, gpu) (worker_gpu_temperature_celsius)", _card),
-                ("tasks", f"sum by (worker) (avg_over_time(worker_active_tasks[{w}]))", _worker),
-                ("tokens", tokens_rate, _worker),
-            )
-        },
+        hosts=hosts.read(told),
     )
+
+
+def charts_of_workers(prometheus: Prometheus, span: Span, names: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """Of these workers alone: hundreds would be fetched for nothing, since nobody can tell so many lines apart."""
+    w, of = span.rate_window, "{worker=~" + json.dumps("|".join(map(re.escape, names))) + "}"
+    return prometheus.charts(
+        {
+            "cpu": [Lines(f"max by (worker) (worker_cpu_usage{of})", _worker)],
+            "memory": [Lines(f"max by (worker) (worker_memory_usage{of})", _worker)],
+            "gpu_memory": [Lines(f"sum by (worker, gpu) (worker_gpu_memory{of})", _card)],
+            "heat": [Lines(f"max by (worker, gpu) (worker_gpu_temperature_celsius{of})", _card)],
+            "tasks": [Lines(f"sum by (worker) (avg_over_time(worker_active_tasks{of}[{w}]))", _worker)],
+            "tokens": [Lines(total_rate(f"model_tokens_generated_total{of}", w, ["worker"]), _worker)],
+        },
+        span,
+    )
+
+
+def _value(samples: Sequence[Sample]) -> float | None:
+    """Of an answer with at most one series."""
+    return samples[0].value if samples else None
+
+
+def _model(labels: Mapping[str, str]) -> str:
+    return labels.get("model", "?")
 
 
 def _worker(labels: Mapping[str, str]) -> str:
@@ -207,46 +217,43 @@ def _card(labels: Mapping[str, str]) -> str:
 
 def models(prometheus: Prometheus, span: Span) -> Models:
     w, whole = span.rate_window, f"{span.seconds}s"
-    inference = "model_inference_time_seconds"
-    requests_, tokens, generated, p50, p95, load, first, hits = (
-        by_label(prometheus.instant(query), "model")
-        for query in (
-            total_rate(f"{inference}_count", w, ["model"]),
-            total_rate("model_tokens_generated_total", w, ["model"]),
-            increase("model_tokens_generated_total", whole, ["model"]),
-            quantile(0.5, inference, whole, ["model"]),
-            quantile(0.95, inference, whole, ["model"]),
-            "sum by (model) (model_load_time_seconds_sum) / sum by (model) (model_load_time_seconds_count)",
-            quantile(0.95, "gateway_time_to_first_token_seconds", whole, ["model"]),
-            "avg by (model) (model_cache_hit_rate)",
-        )
-    )
+    inference, first = "model_inference_time_seconds", "gateway_time_to_first_token_seconds"
+    rate = total_rate("model_tokens_generated_total", w, ["model"])
+    numbers = {
+        "requests": total_rate(f"{inference}_count", w, ["model"]),
+        "tokens": rate,
+        "generated": increase("model_tokens_generated_total", whole, ["model"]),
+        "p50": quantile(0.5, inference, whole, ["model"]),
+        "p95": quantile(0.95, inference, whole, ["model"]),
+        "load": "sum by (model) (model_load_time_seconds_sum) / sum by (model) (model_load_time_seconds_count)",
+        "first": quantile(0.95, first, whole, ["model"]),
+        "hits": "avg by (model) (model_cache_hit_rate)",
+    }
+    told = prometheus.instants({"newest": NEWEST, **numbers})
+    requests, tokens, generated, p50, p95, load, begun, hits = (by_label(told[key], "model") for key in numbers)
     return Models(
-        newest=prometheus.value(NEWEST),
+        newest=_value(told["newest"]),
         models=tuple(
             Model(
                 name,
-                requests_.get(name),
+                requests.get(name),
                 tokens.get(name),
                 generated.get(name),
                 p50.get(name),
                 p95.get(name),
                 load.get(name),
-                first.get(name),
+                begun.get(name),
                 hits.get(name),
             )
-            for name in sorted({*requests_, *tokens})
+            for name in sorted({*requests, *tokens})
         ),
-        charts={
-            "tokens": prometheus.over(
-                total_rate("model_tokens_generated_total", w, ["model"]), span, lambda m: m["model"]
-            ),
-            "first_token": prometheus.over(
-                quantile(0.95, "gateway_time_to_first_token_seconds", w, ["model"]), span, lambda m: m["model"]
-            ),
-            "queue": prometheus.over(
-                f"sum by (model) (avg_over_time(gateway_queue_length[{w}]))", span, lambda m: m["model"]
-            ),
-            "inference": prometheus.over(quantile(0.95, inference, w, ["model"]), span, lambda m: m["model"]),
-        },
+        charts=prometheus.charts(
+            {
+                "tokens": [Lines(rate, _model)],
+                "first_token": [Lines(quantile(0.95, first, w, ["model"]), _model)],
+                "queue": [Lines(f"sum by (model) (avg_over_time(gateway_queue_length[{w}]))", _model)],
+                "inference": [Lines(quantile(0.95, inference, w, ["model"]), _model)],
+            },
+            span,
+        ),
     )

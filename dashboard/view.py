@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,6 +36,7 @@ _UNITS: dict[Unit, tuple[str, str, float]] = {
     "count": ("~r", ".2~r", 2),
 }
 CHART_HEIGHT = 180
+DATA = alt.NamedData("shown")  # of a chart
 # Vega writes hours as 11:55 before midnight and before noon; people of a cluster work by 23:55.
 _HOURS = "timeFormat(datum.value, hours(datum.value) + minutes(datum.value) == 0 ? '%b %d' : '%H:%M')"
 
@@ -161,7 +164,7 @@ def chart(title: str, label: str, frame: pd.DataFrame, unit: Unit, *, key: str, 
     """A card with one line a series over time, or a sentence where there is nothing to draw."""
     with card(title, label):
         if frame["value"].notna().any():
-            st.altair_chart(lines(frame, unit), width="stretch", height=CHART_HEIGHT, key=key)
+            drawing(_lines(tuple(sorted(frame["series"].unique())), unit), frame, CHART_HEIGHT, key=key)
         else:
             with st.container(
                 height=CHART_HEIGHT, border=False, horizontal_alignment="center", vertical_alignment="center"
@@ -169,16 +172,31 @@ def chart(title: str, label: str, frame: pd.DataFrame, unit: Unit, *, key: str, 
                 st.caption(nothing)
 
 
-def lines(frame: pd.DataFrame, unit: Unit) -> alt.LayerChart | alt.FacetChart:
-    """Depends on the series' names only: new values move the lines and do not draw the chart anew."""
+def described(chart: alt.LayerChart | alt.FacetChart) -> dict[str, Any]:
+    """What Altair makes of a chart of DATA; it takes a tenth of a second, so it is to be kept, for any other data."""
+    with alt.theme.enable("none"):
+        return dict(chart.to_dict())
+
+
+def drawing(described: dict[str, Any], frame: pd.DataFrame, height: int, *, key: str) -> None:
+    """A chart of this data, as `described` has it."""
+    spec = copy.deepcopy(described)  # which Streamlit changes
+    spec.setdefault("datasets", {})[DATA.name] = frame
+    st.vega_lite_chart(spec=spec, width="stretch", height=height, key=key)
+
+
+@functools.lru_cache(maxsize=500)
+def _lines(names: tuple[str, ...], unit: Unit) -> dict[str, Any]:
+    """One line a name. Made once: it depends on no value, so new values move the lines and draw no chart anew."""
     axis, exact, least = _UNITS[unit]
-    names = sorted(frame["series"].unique())
-    base = alt.Chart(frame).encode(
+    base = alt.Chart(DATA).encode(
         x=alt.X("time:T", title=None, axis=alt.Axis(grid=False, tickCount=6, labelOverlap=True, labelExpr=_HOURS)),
         y=alt.Y("value:Q", title=None, axis=alt.Axis(format=axis, tickCount=4), scale=alt.Scale(domainMin=0)),
         color=alt.Color("series:N", scale=alt.Scale(domain=names), legend=_legend(names), title=None),
     )
-    nearest = alt.selection_point(on="pointerover", nearest=True, fields=["time"], empty=False, clear="pointerout")
+    nearest = alt.selection_point(
+        "nearest", on="pointerover", nearest=True, fields=["time"], empty=False, clear="pointerout"
+    )
     points = (
         base.mark_point(size=40, filled=True)
         .encode(
@@ -191,10 +209,11 @@ def lines(frame: pd.DataFrame, unit: Unit) -> alt.LayerChart | alt.FacetChart:
         )
         .add_params(nearest)
     )
-    floor = alt.Chart(pd.DataFrame({"value": [0.0, float(least)]})).mark_point(opacity=0).encode(y="value:Q")
-    return alt.layer(floor, base.mark_line(strokeWidth=2, interpolate="monotone"), points).properties(
-        padding={"left": 0, "right": 8, "top": 4, "bottom": 0}
+    floor = (
+        alt.Chart(alt.InlineData([{"value": 0.0}, {"value": float(least)}])).mark_point(opacity=0).encode(y="value:Q")
     )
+    drawn = alt.layer(floor, base.mark_line(strokeWidth=2, interpolate="monotone"), points)
+    return described(drawn.properties(padding={"left": 0, "right": 8, "top": 4, "bottom": 0}))
 
 
 def _legend(names: Sequence[str]) -> alt.Legend | None:

@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from selenium import webdriver
+from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -34,8 +34,8 @@ HIGHEST = 1800  # pixels of a picture
 
 
 @contextmanager
-def chromium(*, dark: bool = False, width: int = 1440, height: int = 900) -> Iterator[WebDriver]:
-    """A browser with an empty profile, removed afterwards."""
+def chromium(*, dark: bool = False, width: int = 1440, height: int = 900, frames: bool = False) -> Iterator[WebDriver]:
+    """A browser with an empty profile, removed afterwards. frames: it keeps a log of what goes over the network."""
     profile = tempfile.mkdtemp(prefix="dashboard-chromium-")
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or shutil.which("chromium-browser") or "chromium"
@@ -52,7 +52,8 @@ def chromium(*, dark: bool = False, width: int = 1440, height: int = 900) -> Ite
         f"--window-size={width},{height}",
     ):
         options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    logs = {"browser": "ALL"} | ({"performance": "ALL"} if frames else {})
+    options.set_capability("goog:loggingPrefs", logs)
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
     try:
         driver.execute_cdp_cmd(

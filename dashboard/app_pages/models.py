@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -133,29 +135,33 @@ def _map(served: Served) -> None:
         if not rows:
             st.caption("No worker has a model: `cluster-ai status` says what does not run.")
             return
-        base = alt.Chart(pd.DataFrame(rows)).encode(
-            x=alt.X(
-                "worker:N",
-                title=None,
-                scale=alt.Scale(domain=[w.name for w in served.workers]),
-                axis=_axis(0 if len(served.workers) <= _UPRIGHT else -30, 120),
-            ),
-            y=alt.Y("model:N", title=None, scale=alt.Scale(domain=[m.name for m in served.models]), axis=_axis(0, 220)),
-            tooltip=[
-                alt.Tooltip("model:N", title="Model"),
-                alt.Tooltip("worker:N", title="Worker"),
-                alt.Tooltip("state:N", title="It is"),
-            ],
-        )
-        colour = alt.Color(
-            "state:N",
-            legend=None,
-            scale=alt.Scale(domain=list(_CELLS), range=[colour for _, colour in _CELLS.values()]),
-        )
-        drawn = base.mark_rect(cornerRadius=4, opacity=0.3).encode(color=colour) + base.mark_text(
-            fontSize=16, fontWeight="bold"
-        ).encode(text="sign:N", color=colour)
-        st.altair_chart(drawn, width="stretch", height=60 + 34 * len(served.models), key="placement")
+        spec = _squares(tuple(w.name for w in served.workers), tuple(m.name for m in served.models))
+        view.drawing(spec, pd.DataFrame(rows), 60 + 34 * len(served.models), key="placement")
+
+
+@functools.lru_cache(maxsize=50)
+def _squares(workers: tuple[str, ...], models: tuple[str, ...]) -> dict[str, Any]:
+    base = alt.Chart(view.DATA).encode(
+        x=alt.X(
+            "worker:N",
+            title=None,
+            scale=alt.Scale(domain=workers),
+            axis=_axis(0 if len(workers) <= _UPRIGHT else -30, 120),
+        ),
+        y=alt.Y("model:N", title=None, scale=alt.Scale(domain=models), axis=_axis(0, 220)),
+        tooltip=[
+            alt.Tooltip("model:N", title="Model"),
+            alt.Tooltip("worker:N", title="Worker"),
+            alt.Tooltip("state:N", title="It is"),
+        ],
+    )
+    colour = alt.Color(
+        "state:N",
+        legend=None,
+        scale=alt.Scale(domain=list(_CELLS), range=[colour for _, colour in _CELLS.values()]),
+    )
+    signs = base.mark_text(fontSize=16, fontWeight="bold").encode(text="sign:N", color=colour)
+    return view.described(base.mark_rect(cornerRadius=4, opacity=0.3).encode(color=colour) + signs)
 
 
 def _axis(angle: int, limit: int) -> alt.Axis:

@@ -41,7 +41,7 @@ def _now(sources: Sources, seconds: int, slot: DeltaGenerator) -> None:
     if now is None:
         return
     if now.workers:
-        _charts(now)
+        _charts(sources, seconds, now)
     if now.hosts:
         st.subheader("Hosts", anchor=False)
         _hosts(now.hosts)
@@ -154,7 +154,7 @@ def _bar(title: str, meaning: str | None = None) -> Any:
     return st.column_config.ProgressColumn(title, min_value=0, max_value=100, format="%.0f %%", help=meaning)
 
 
-def _charts(now: queries.Workers) -> None:
+def _charts(sources: Sources, seconds: int, now: queries.Workers) -> None:
     names = [w.name for w in now.workers]
     if len(names) > CHARTED:
         chosen = st.multiselect(
@@ -163,8 +163,12 @@ def _charts(now: queries.Workers) -> None:
     else:
         chosen = names
 
+    charts = sources.charts_of_workers(seconds, chosen).value  # why there are none is told at the top
+    if charts is None:
+        return
+
     def of(key: str, scale: float = 1.0) -> pd.DataFrame:
-        frame = now.charts[key]
+        frame = charts[key]
         worker = frame["series"].str.split(" card ").str[0]
         return frame[worker.isin(chosen)].assign(value=lambda f: f["value"] / scale)
 

@@ -115,6 +115,12 @@ class RealPrometheus:
         answer = requests.get(f"{self.url}/api/v1/query", params={"query": query}, timeout=5).json()["data"]["result"]
         return float(answer[0]["value"][1]) if answer else None
 
+    def asked(self) -> float:
+        """How many requests its API has answered."""
+        lines = requests.get(f"{self.url}/metrics", timeout=5).text.splitlines()
+        counts = (it for it in lines if it.startswith("prometheus_http_requests_total") and '"/api/v1/' in it)
+        return sum(float(it.rpartition(" ")[2]) for it in counts)
+
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[FakeGateway]:

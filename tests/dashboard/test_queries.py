@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,14 +13,14 @@ from hypothesis import strategies as st
 
 from cluster_ai.errors import UnavailableError
 from cluster_ai.metrics.names import HOST_METRICS, METRICS
-from dashboard import history, hosts, queries
-from dashboard.prometheus import POINTS, Prometheus, Span, duration, parse_instant, parse_range
+from dashboard import history, hosts, percentiles, queries
+from dashboard.prometheus import POINTS, Prometheus, Span, duration, parse_instant, parse_range, quantile
 from tests.dashboard.conftest import Node, RealPrometheus, free_port, wait_for
 from tests.dashboard.fake_gateway import FakeGateway
 
 
 def test_every_metric_that_is_asked_for_is_one_that_the_gateway_or_a_host_has() -> None:
-    source = "".join(Path(str(it.__file__)).read_text() for it in (queries, history, hosts))
+    source = "".join(Path(str(it.__file__)).read_text() for it in (queries, history, hosts, percentiles))
     asked = set(re.findall(r"\b(?:cluster|worker|model|gateway)_[a-z_]{3,}", source))
     asked |= {f"cluster_{kind}_tasks_total" for kind in ("total", "failed")}
     known = {m.name for m in (*METRICS, *HOST_METRICS)}
@@ -141,7 +143,7 @@ def test_the_drift_of_hosts_is_read_with_the_time_of_the_check(prometheus: RealP
     asked = Prometheus(prometheus.url)
 
     def seen() -> dict[str, hosts.Host]:
-        return {host.name: host for host in hosts.hosts(asked, "60s")}
+        return {host.name: host for host in hosts.read(asked.instants(hosts.queries("60s")))}
 
     wait_for(lambda: "near-host" in seen() and seen()["near-host"].drift == {"files": 2, "ports": 1}, "the drift")
     host = seen()["near-host"]
@@ -188,6 +190,55 @@ def test_the_past_of_a_real_prometheus(prometheus: RealPrometheus, model: str | 
     assert known == sorted(known)
     assert set(charts["response"]["series"]) == {f"{100 * q:.0f} % within" for q in history.PERCENTILES}
     assert charts["tokens"]["value"].max() > 0
+
+
+@pytest.mark.integration
+def test_each_page_asks_prometheus_a_handful_of_times_however_many_workers_and_models_there_are(
+    prometheus: RealPrometheus,
+) -> None:
+    asked, span = Prometheus(prometheus.url), Span(900, 1, time.time())
+    pages: dict[str, tuple[int, Callable[[], object]]] = {
+        "overview": (3, lambda: queries.overview(asked, span)),
+        "workers": (1, lambda: queries.workers(asked, span)),
+        "charts of workers": (1, lambda: queries.charts_of_workers(asked, span, [f"w-{n:03}" for n in range(8)])),
+        "models": (2, lambda: queries.models(asked, span)),
+        "performance": (2, lambda: history.performance(asked, span, None)),
+        "canary": (1, lambda: history.canary(asked, span, [f"w-{n:03}" for n in range(50)])),
+    }
+    for page, (most, draw) in pages.items():
+        before = prometheus.asked()
+        draw()
+        assert prometheus.asked() - before <= most, page
+
+
+@pytest.mark.integration
+def test_the_charts_of_workers_are_of_those_that_are_asked_for(prometheus: RealPrometheus) -> None:
+    charts = queries.charts_of_workers(Prometheus(prometheus.url), Span(900, 1), ["gpu-worker-01", "gpu.*"])
+    assert set(charts["cpu"]["series"]) == {"gpu-worker-01"}
+    assert set(charts["gpu_memory"]["series"]) == {"gpu-worker-01 card 0"}
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("q", history.PERCENTILES)
+def test_percentiles_are_those_that_prometheus_itself_tells(prometheus: RealPrometheus, q: float) -> None:
+    asked, at = Prometheus(prometheus.url), time.time()
+    histogram = "cluster_response_time_seconds"
+    (mine,) = percentiles.of([q], asked.instant(percentiles.buckets(histogram, "900s"), at))
+    assert mine == pytest.approx(asked.value(quantile(q, histogram, "900s"), at))
+
+
+@given(counts=st.lists(st.integers(0, 50), min_size=2, max_size=10), q=st.floats(0.01, 0.99))
+def test_a_percentile_lies_where_so_many_values_are_below(counts: list[int], q: float) -> None:
+    sums = list(itertools.accumulate(counts))
+    found = [(float(place), float(total)) for place, total in enumerate(sums[:-1], 1)] + [(math.inf, float(sums[-1]))]
+    value = percentiles.percentile(q, found)
+    if not sums[-1]:
+        assert value is None
+        return
+    assert value is not None
+    assert 0 <= value <= len(counts) - 1
+    above = next((total for bound, total in found if bound >= value), sums[-1])
+    assert above >= q * sums[-1] - 1e-9 or value == len(counts) - 1
 
 
 @pytest.mark.integration

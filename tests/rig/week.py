@@ -1,4 +1,4 @@
-"""A week of measurements in a real Prometheus, without waiting a week: promtool writes its blocks."""
+"""Measurements of the past in a real Prometheus, without waiting for them: promtool writes its blocks."""
 
 from __future__ import annotations
 
@@ -16,23 +16,28 @@ from tests.rig.processes import free_port, running
 
 STEP = 600  # seconds between two samples
 DAYS = 7
-Value = Callable[[float], float | None]  # seconds since the week's begin -> value; None: not measured
+Value = Callable[[float], float | None]  # seconds since the begin -> value; None: not measured
 
 
-def prometheus_of(folder: Path, series: Mapping[str, Value]) -> contextlib.AbstractContextManager[tuple[str, float]]:
-    """Its URL, and the week's end. series: name with labels, as OpenMetrics writes them (no spaces) -> what it was."""
-    end = time.time() // STEP * STEP
-    begin = end - DAYS * 86400
-    lines = []
-    for name, value in sorted(series.items()):
-        moments = (begin + n * STEP for n in range(DAYS * 86400 // STEP + 1))
-        lines += [f"{name} {found} {at:.0f}" for at in moments if (found := value(at - begin)) is not None]
-    (folder / "week.txt").write_text("\n".join([*lines, "# EOF", ""]))
+def blocks(folder: Path, series: Mapping[str, Value], begin: float, end: float, step: float) -> Path:
+    """A folder of Prometheus' data. series: name with labels, as OpenMetrics writes them (no spaces) -> what it was."""
+    moments = [begin + n * step for n in range(int((end - begin) // step) + 1)]
+    with (folder / "past.txt").open("w") as out:
+        for name, value in sorted(series.items()):
+            out.writelines(f"{name} {found} {at:.0f}\n" for at in moments if (found := value(at - begin)) is not None)
+        out.write("# EOF\n")
     subprocess.run(
-        ["promtool", "tsdb", "create-blocks-from", "openmetrics", folder / "week.txt", folder / "data"],
+        ["promtool", "tsdb", "create-blocks-from", "openmetrics", folder / "past.txt", folder / "data"],
         check=True,
         capture_output=True,
     )
+    return folder / "data"
+
+
+def prometheus_of(folder: Path, series: Mapping[str, Value]) -> contextlib.AbstractContextManager[tuple[str, float]]:
+    """Of one week: its URL, and the week's end."""
+    end = time.time() // STEP * STEP
+    blocks(folder, series, end - DAYS * 86400, end, STEP)
     return _served(folder, end)
 
 
