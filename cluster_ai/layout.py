@@ -19,6 +19,7 @@ INCOMING = STATE / "incoming"  # archives on their way in
 HOST_STAMP = STATE / "host-layer"  # digest of roles, variables and distribution that the host was converged to
 DRIFTED = "drift: "  # how the stamp begins instead, after the host's own check found that it isn't so any more
 ROLLOUTS = STATE / "rollouts"  # on the head: a copy of each rollout's record
+PLAN = STATE / "plan.json"  # on the head: the last plan that was published, in words
 PACKAGES = STATE / "packages"  # what the host layer installed: a name and a version a line
 VERIFIED = STATE / "verify.json"  # what the host's own check found, for people
 DRIFT = STATE / "drift"  # of that, what a push and a switch put right, one a line; absent where there is nothing

@@ -140,6 +140,7 @@ class GatewaySettings:
     traces: str | None = None  # base URL of an OTLP receiver; None: no tracing
     tasks: str | None = None  # path of the task manager's Unix socket; None: no tasks
     rollouts: str | None = None  # the folder of rollouts' records; None: there are none
+    plan: str | None = None  # file with the last plan that was published; None: there is none
     catalog: tuple[CatalogModel, ...] = ()
     kv_cache: Literal["f16", "q8_0", "q4_0"] = "f16"  # precision of the engines' caches
     blobs: str | None = None  # folder of GGUF files, each named by its SHA-256

@@ -202,6 +202,11 @@ export interface KeyRequest {
   days?: number | null;
 }
 
+export interface LastPlan {
+  /** null: nobody has left one. */
+  plan: PublishedPlan | null;
+}
+
 /** Seconds that half of the requests took at most, and so on; null where there were none. */
 export interface Latency {
   p50: number | null;
@@ -359,6 +364,19 @@ export interface PasswordRequest {
   new: string;
 }
 
+export interface PlannedHosts {
+  /** Those on which the same changes. */
+  hosts: string;
+  changes: string[];
+}
+
+export interface PlannedWave {
+  when: string;
+  hosts: string;
+  /** What is unavailable, and what is waited for. */
+  meanwhile: string[];
+}
+
 /** Of the OpenID provider; client_id: of programs that ask it on a person's own machine. */
 export interface ProviderInfo {
   issuer: string;
@@ -368,6 +386,25 @@ export interface ProviderInfo {
 export interface ProviderRequest {
   /** Of the OpenID provider, for a client of this cluster. */
   id_token: string;
+}
+
+export interface PublishedPlan {
+  made: string;
+  who: string;
+  /** SHA-256 of the cluster.yaml that it was made of. */
+  configuration: string;
+  /** That cluster.yaml. */
+  text: string;
+  /** The hosts that it is about; empty: all. */
+  limit: string[];
+  summary: string;
+  changes: string[];
+  waves: PlannedWave[];
+  hosts: PlannedHosts[];
+  /** Hosts that change, and are not told of one by one. */
+  left_out: number;
+  /** Hosts that could not be asked, and why. */
+  unreachable: string[];
 }
 
 export interface RefreshRequest {
@@ -1178,6 +1215,12 @@ export interface Operations {
     path: "/api/v1/rollouts/{id}/configuration";
     pathParameters: { id: string };
     reply: RolloutConfiguration;
+  };
+  /** What the last plan that was published would change, and when */
+  getPlan: {
+    method: "GET";
+    path: "/api/v1/plan";
+    reply: LastPlan;
   };
   /** Complete a prompt; the answer names the worker and how fast it was */
   generate: {

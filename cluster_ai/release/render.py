@@ -146,6 +146,7 @@ def _gateway(config: Config, placement: Placement, blobs: Mapping[str, str]) -> 
         models={model.name: context(config, model) for model in config.models},
         tasks=str(layout.TASKS_SOCKET),
         rollouts=str(layout.ROLLOUTS),
+        plan=str(layout.PLAN),
         context=config.gateway.context,
         limits=settings.LimitSettings(**dataclasses.asdict(config.gateway.limits)),
         traces=config.monitoring.traces,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from dashboard import acting, checking, rollouts, served, units, view
+from dashboard import plan as planned
 from dashboard.live import Sources
 from dashboard.rollouts import Brief
 
@@ -28,9 +29,11 @@ def draw(sources: Sources) -> None:
     if not history:
         remedy = "`cluster-ai apply` does; a cluster of `cluster-ai up` has none. A draft can be checked all the same."
         view.empty("No configuration has been rolled out.", remedy)
-    draft, past = st.tabs(["As applied, and a draft", "Who changed what"])
+    draft, plan, past = st.tabs(["As applied, and a draft", "The last plan", "Who changed what"])
     with draft:
         _draft(applied)
+    with plan:
+        _plan(sources, applied, found[0].started if found else 0.0)
     with past:
         _history(sources, history)
 
@@ -81,6 +84,42 @@ def _draft(applied: str) -> None:
         )
         st.caption("On a controller, beside its secrets: what it would do, then have it done.")
     st.code("cluster-ai validate && cluster-ai plan\ncluster-ai apply", language="bash")
+
+
+def _plan(sources: Sources, applied: str, rolled_out: float) -> None:
+    """rolled_out: when the last rollout began, seconds since 1970."""
+    last = view.told(sources, planned.read).value
+    if last is None:
+        return
+    plan = last.plan
+    if plan is None:
+        remedy = "`cluster-ai plan --publish` on a controller shows here what it finds."
+        view.empty("Nobody has published a plan.", remedy)
+        return
+    of = f", of {', '.join(plan.limit)} alone" if plan.limit else ""
+    st.caption(f"Made by {plan.who}, {view.moment(plan.made)}{of}.")
+    if rolled_out > plan.made:
+        st.warning(
+            f"A rollout has begun since, {view.moment(rolled_out)}: what follows may be done already.",
+            icon=":material/history:",
+        )
+    st.markdown("\n".join([f"**{plan.summary}**\n", *(f"- {change}" for change in plan.changes)]))
+    for sentence in plan.unreachable:
+        st.warning(f"It could not be asked: {sentence}.", icon=":material/cloud_off:")
+    if plan.waves:
+        with view.card("When, and what is unavailable meanwhile"):
+            told = [[f"- **{it.when}**: {it.hosts}", *(f"    - {note}" for note in it.meanwhile)] for it in plan.waves]
+            st.markdown("\n".join(line for lines in told for line in lines))
+    if plan.hosts:
+        with st.expander("Host by host"):
+            for hosts, changes in plan.hosts:
+                st.markdown("\n".join([f"**{hosts}**\n", *(f"- {change}" for change in changes)]))
+            if plan.left_out:
+                st.caption(f"And {units.counted(plan.left_out, 'more host')}.")
+    difference = checking.difference(applied, plan.text, ("applied", "planned")) if applied else ""
+    if difference:
+        with st.expander("cluster.yaml against what was applied"):
+            st.code(difference, language="diff")
 
 
 def _history(sources: Sources, history: Sequence[Brief]) -> None:

@@ -125,6 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
             known: dict[str, dict[str, Any]] = {
                 "/api/v1/rollouts": {"rollouts": self.gateway.rollouts},
                 **{f"/api/v1/rollouts/{it['id']}": it for it in self.gateway.rollouts},
+                "/api/v1/plan": {"plan": None},
                 "/api/v1/tasks": {"tasks": []},
                 "/api/v1/templates": {"templates": []},
                 "/v1/batches": {"data": []},

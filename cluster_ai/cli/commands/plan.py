@@ -27,6 +27,9 @@ def command(
             "--out", metavar="FILE", help="Keep the plan there too: `apply FILE` does exactly this, or nothing."
         ),
     ] = None,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Leave it on the head host, where the dashboard shows it.")
+    ] = False,
     strategy: Strategy = None,
     max_unavailable: MaxUnavailable = None,
     canary: Canary = None,
@@ -35,6 +38,8 @@ def command(
     ask_sudo_password: AskPassword = False,
 ) -> None:
     """Show what apply would change, per component, host and file, and when; nothing is changed by this.
+
+    With --publish, the head host keeps it in words, with cluster.yaml, for operators who look at the dashboard.
 
     Exit code 0: nothing to do. 2: changes are pending. 3: a host could not be asked; the others are shown.
     """
@@ -71,6 +76,11 @@ def command(
     if not as_json:
         for error in plan.errors:
             say(error)
+    if publish:
+        from cluster_ai.cli.publishing import words
+        from cluster_ai.rollout import planned, records
+
+        planned.publish(records.head_of(session.scope), words(plan, session.scope.config, names(limit)))
     if plan.errors:
         raise typer.Exit(ExitCode.HOST)
     if plan.changes:

@@ -164,6 +164,7 @@ ROUTES: Mapping[tuple[str, str], Need] = {
     ("GET", f"{_V1}/rollouts"): Need("see", "rollouts"),
     ("GET", _V1 + "/rollouts/{id}"): Need("see", "rollouts"),
     ("GET", _V1 + "/rollouts/{id}/configuration"): Need("see", "configuration"),
+    ("GET", f"{_V1}/plan"): Need("see", "configuration"),
     ("GET", f"{_V1}/keys"): Need("manage", "keys"),
     ("POST", f"{_V1}/keys"): _KEYS,
     ("DELETE", _V1 + "/keys/{name}"): _KEYS,

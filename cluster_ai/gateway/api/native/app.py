@@ -16,6 +16,7 @@ from cluster_ai.gateway.api.native import (
     cluster,
     keys,
     models,
+    plan,
     rollouts,
     sessions,
     tasks,
@@ -42,6 +43,7 @@ ROUTES: tuple[Routes, ...] = (
     users.routes,
     audit.routes,
     rollouts.routes,
+    plan.routes,
 )
 NOUNS = frozenset(
     (
@@ -59,6 +61,7 @@ NOUNS = frozenset(
         "tasks",
         "cluster",
         "rollouts",
+        "plan",
         "openapi.json",
     )
 )  # what may follow PREFIX, for the metric's label
