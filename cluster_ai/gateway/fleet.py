@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Protocol
 
 from yarl import URL
 
 from cluster_ai.engine.client import EngineState, LoadedModel, PresentModel, canonical
 from cluster_ai.gateway.api.http import Refusal
 from cluster_ai.gateway.failover.breaker import CLOSED, room
+from cluster_ai.gateway.failover.flapping import Flapping
 from cluster_ai.gateway.failover.pace import Pace
 from cluster_ai.gateway.failover.processor import Speed, fallen
+from cluster_ai.gateway.flight import Flight
 from cluster_ai.gateway.metering import TIMED, Usage
 from cluster_ai.settings import GatewaySettings, Upstream
 
@@ -72,57 +73,6 @@ class Cordon:
         return datetime.fromtimestamp(self.since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-class Flight:
-    """A request on its way to, or streaming from, a worker; the checks can abort it when its worker is lost.
-
-    The relay counts pieces and says when it waits for one; the rest is the watch's (failover/watch.py).
-    """
-
-    __slots__ = (
-        "_task",
-        "idle",
-        "last_byte",
-        "lost",
-        "model",
-        "pieces",
-        "response",
-        "seen",
-        "size",
-        "streams",
-        "waiting",
-    )
-
-    def __init__(
-        self, task: asyncio.Task[object], now: float, model: str = "", size: int = 0, *, streams: bool = False
-    ) -> None:
-        """size: bytes of the request."""
-        self._task, self.model, self.size, self.streams = task, model, size, streams
-        self.response: Closable | None = None  # once it has begun
-        self.pieces = 0
-        self.waiting = True
-        self.seen = 0  # pieces, when it was last looked at
-        self.idle = 0.0  # seconds that it waits, as far as was seen
-        self.last_byte = now
-        self.lost = ""  # why it was aborted
-
-    def abort(self, reason: str) -> None:
-        """What waits for the answer's beginning is cancelled; an answer's connection is closed, which its reader sees.
-
-        So that a task which is just sending to its client isn't disturbed in that.
-        """
-        if self.lost:
-            return
-        self.lost = reason
-        if self.response is None:
-            self._task.cancel()
-        else:
-            self.response.close()
-
-
-class Closable(Protocol):
-    def close(self) -> object: ...
-
-
 class Worker:
     """One worker at run time; only Fleet and the relay change it."""
 
@@ -145,6 +95,9 @@ class Worker:
         self.speeds = dict(self.stated)  # by model: tokens per second of one answer, from then on a moving average
         self.on_cards = frozenset(canonical(m) for m in upstream.on_gpu)
         self.breaker = CLOSED
+        self.flapping = Flapping()
+        self.kept_out = ""  # why it should get nothing, though it answers
+        self.spared = False  # others have all its models
         self.back: float | None = None  # since when, while it is taken in gently
         self.flaws: dict[str, str] = {}  # by model: why others answer for it, as long as there are others
         self.card_speeds: dict[str, Speed] = {}
@@ -174,7 +127,7 @@ class Worker:
     def state(self) -> State:
         if self.health.answered is None:
             return State.JOINING
-        if not self.health.answered:
+        if not self.health.answered or (self.kept_out and self.spared):
             return State.DOWN
         return State.DRAINING if self.cordon or self.leaving else State.ACTIVE
 
@@ -187,10 +140,12 @@ class Worker:
             case State.DRAINING:
                 return str(self.cordon) if self.cordon else "its Dask worker is closing"
             case _:
-                why = self.health.reason or "not checked yet"
+                why = self.kept_out or self.health.reason or "not checked yet"
                 return f"{why}; {self.cordon}" if self.cordon else why
 
     def _doubts(self) -> Iterator[str]:
+        if self.kept_out:
+            yield f"{self.kept_out}, but for what nobody else has"
         if self.breaker.opened is not None:
             yield f"requests fail there: {self.breaker.reason}"
         yield from (f"{model} {flaw}" for model, flaw in sorted(self.flaws.items()))
@@ -220,7 +175,8 @@ class Worker:
 class Fleet:
     """All workers, and for each model who can answer now."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    def __init__(self, settings: GatewaySettings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self.workers = {u.name: Worker(u) for u in settings.upstreams}
         self.contexts = {canonical(name): size for name, size in settings.models.items()}
         self._placed = frozenset(self.contexts).union(*(w.placed for w in self.workers.values()))
@@ -351,20 +307,31 @@ class Fleet:
         return sorted(self._placed.union(*(w.present for w in self.workers.values())))
 
     def answered(self, worker: Worker, engine: EngineState) -> None:
+        now = self._clock()
         if worker.health.answered is False:  # back from the dead: what failed before says nothing of it now
             worker.breaker = CLOSED
-            self._take_in(worker, time.monotonic())
+            self._take_in(worker, now)
             worker.lacks = worker.loaded
+            worker.flapping = worker.flapping.came(now)
+            worker.kept_out = _kept_out(worker.flapping, now)
+        elif worker.kept_out and not worker.flapping.left(now):
+            worker.kept_out = ""
+            self._take_in(worker, now)
         worker.health = worker.health.succeeded()
         worker.engine = engine
         worker.present = {m.name: m for m in engine.present}
         worker.loaded = frozenset(m.name for m in engine.loaded)
         if worker.on_cards:
-            self._judge(worker, time.monotonic())
+            self._judge(worker, now)
         self._index()
 
     def failed(self, worker: Worker, reason: str, now: float, *, certain: bool) -> None:
+        answered = worker.health.answered
         worker.health = worker.health.failed(reason, now, certain=certain)
+        if not worker.health.answered:
+            worker.kept_out = ""
+            if answered and worker.cordon is None and not worker.leaving:  # nobody meant it to go
+                worker.flapping = worker.flapping.went(now)
         self._index()
 
     def cordon(self, worker: Worker, cordon: Cordon | None) -> None:
@@ -382,6 +349,9 @@ class Fleet:
             self._index()
 
     def _index(self) -> None:
+        steady = {model for w in self.active() if not w.kept_out for model in w.present}
+        for worker in self.workers.values():
+            worker.spared = worker.present.keys() <= steady
         self._find_able()
         self.changed()
 
@@ -390,6 +360,20 @@ class Fleet:
         for worker in self.active():
             for model in worker.present:
                 able.setdefault(model, []).append(worker)
-        self._able = {
-            model: tuple([w for w in workers if model not in w.flaws] or workers) for model, workers in able.items()
-        }
+        self._able = {model: _best(model, workers) for model, workers in able.items()}
+
+
+def _best(model: str, workers: list[Worker]) -> tuple[Worker, ...]:
+    """Who comes and goes, or has fallen back to the CPU, is asked where nobody else can be: some answer is better than
+    none."""
+    steady = [w for w in workers if not w.kept_out] or workers
+    return tuple([w for w in steady if model not in w.flaws] or steady)
+
+
+def _kept_out(flapping: Flapping, now: float) -> str:
+    """In words, with the time of day; empty where it isn't kept out."""
+    left = flapping.left(now)
+    if not left:
+        return ""
+    until = datetime.fromtimestamp(time.time() + left, UTC).strftime("%H:%M:%SZ")
+    return f"answers again, but went down {flapping.times} times in a row; kept out for {left:.0f} s, until {until}"

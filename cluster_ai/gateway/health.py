@@ -73,12 +73,12 @@ class HealthWatch:
                 self._fleet.answered(worker, await client.state())
             except EngineError as e:
                 self._fleet.failed(worker, e.reason, time.monotonic(), certain=e.alive)
-                if not e.alive and worker.state is State.DOWN:
+                if not e.alive and worker.health.answered is False:
                     _abort_silent(worker)
             except Exception as e:  # a fault of ours in reading an answer must not end the checks
                 self._fleet.failed(worker, f"its answer can't be read: {e!r}", time.monotonic(), certain=True)
             self._looked[worker.name].set()
-            now = (worker.state, worker.reason if worker.state is State.ACTIVE else "")
+            now = (worker.state, worker.reason if worker.state is State.ACTIVE else worker.kept_out)
             if now != told:
                 told = now
                 self._log.write("worker", worker=worker.name, state=worker.state.value, reason=worker.reason)

@@ -19,7 +19,8 @@ from cluster_ai.gateway.calls import Call
 from cluster_ai.gateway.failover.elsewhere import BROKEN, Elsewhere
 from cluster_ai.gateway.failover.forms import FORMS
 from cluster_ai.gateway.failover.lost import LostError
-from cluster_ai.gateway.fleet import Fleet, Flight, Worker
+from cluster_ai.gateway.fleet import Fleet, Worker
+from cluster_ai.gateway.flight import Flight
 from cluster_ai.gateway.reply import Reply, worded
 from cluster_ai.gateway.tracing import attempted, failed
 from cluster_ai.gateway.wire import Response, UnreachableError, Wire

@@ -16,7 +16,8 @@ from cluster_ai.gateway.failover.lost import LostError
 from cluster_ai.gateway.failover.onward import Onward
 from cluster_ai.gateway.failover.said import UnresumableError
 from cluster_ai.gateway.failover.seam import ERROR, Seam, gives_up
-from cluster_ai.gateway.fleet import Flight, Worker
+from cluster_ai.gateway.fleet import Worker
+from cluster_ai.gateway.flight import Flight
 from cluster_ai.gateway.wire import Response, UnreachableError
 
 ANSWER_LIMIT = 128 * 1024 * 1024  # bytes of an answer in one piece

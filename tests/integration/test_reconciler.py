@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster_ai.gateway.failover import flapping
 from cluster_ai.gateway.models import reconciler
 from cluster_ai.placement import repair
 from cluster_ai.settings import Upstream
@@ -118,3 +119,31 @@ async def test_an_engine_that_was_away_gets_back_what_it_had_in_memory(tmp_path:
             assert [it["reason"] for it in site.log(do="load", worker="one", done=True)] == [
                 "it was in memory before the engine was away"
             ]
+
+
+async def test_an_engine_that_comes_and_goes_is_kept_out_and_told_of_while_another_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flapping, "FIRST", 4.0)
+    monkeypatch.setattr(reconciler, "GRACE", 600.0)
+    port = free_port()
+    with contextlib.ExitStack() as engines:
+        two, _ = engines.enter_context(rig.ollama_engine(tmp_path / "two"))
+        one, process = engines.enter_context(rig.ollama_engine(tmp_path / "one", port=port))
+        async with gateway(tmp_path, upstream("one", one, MODEL), upstream("two", two, MODEL)) as site:
+            for fall in range(1, flapping.FREE + 2):
+                await until(lambda: is_(site, "one", "present"), 60)
+                process.stop(kill=True)
+                await until(lambda: is_(site, "one", "missing"), 60)
+                _, process = engines.enter_context(rig.ollama_engine(tmp_path / "one", port=port))
+                asked = await site.ask(
+                    "POST", "/api/generate", model=MODEL, prompt="Hi", options={"num_predict": 1}, stream=False
+                )
+                assert asked["done"], fall
+
+            async def kept_out() -> bool:
+                return any("kept out for 4 s" in it["reason"] for it in site.log("worker", worker="one", state="down"))
+
+            await until(kept_out, 60)
+            await until(lambda: is_(site, "one", "present"), 60)
+            assert site.log("worker", worker="one")[-1]["state"] == "active"

@@ -19,7 +19,8 @@ from cluster_ai.gateway.failover.lost import LostError
 from cluster_ai.gateway.failover.onward import Before, Onward
 from cluster_ai.gateway.failover.question import Facts, Question, facts, question
 from cluster_ai.gateway.failover.said import Said, UnresumableError, doubtful
-from cluster_ai.gateway.fleet import Fleet, Flight, Worker
+from cluster_ai.gateway.fleet import Fleet, Worker
+from cluster_ai.gateway.flight import Flight
 
 HEADERS = {"content-type": "application/json"}
 BROKEN = (aiohttp.ClientError, OSError, TimeoutError)

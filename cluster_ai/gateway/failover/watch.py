@@ -6,7 +6,8 @@ import asyncio
 import time
 
 from cluster_ai.gateway.failover.pace import PATIENCE, Pace
-from cluster_ai.gateway.fleet import Fleet, Flight, Worker
+from cluster_ai.gateway.fleet import Fleet, Worker
+from cluster_ai.gateway.flight import Flight
 from cluster_ai.gateway.log import Log
 
 TICK = 0.5  # seconds

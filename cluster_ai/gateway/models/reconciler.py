@@ -143,7 +143,8 @@ class Reconciler:
     def _lost(self, monotonic: float, now: float) -> Iterator[tuple[str, str]]:
         for worker in self._fleet.workers.values():
             since, cordon = worker.health.failing_since, worker.cordon
-            if worker.state is State.DOWN and since is not None and monotonic - since >= GRACE:
+            gone = since is not None and monotonic - since >= GRACE
+            if worker.kept_out or (worker.state is State.DOWN and gone):
                 yield worker.name, worker.reason
             elif cordon is not None and cordon.drained and now - cordon.since >= GRACE:
                 yield worker.name, str(cordon)

@@ -10,7 +10,8 @@ from dataclasses import replace
 from cluster_ai.engine.client import EngineState, parse_loaded, parse_present
 from cluster_ai.gateway.failover import breaker, pace, processor
 from cluster_ai.gateway.failover.watch import TICK, StallWatch
-from cluster_ai.gateway.fleet import Fleet, Flight, State, Worker
+from cluster_ai.gateway.fleet import Fleet, State, Worker
+from cluster_ai.gateway.flight import Flight
 from cluster_ai.gateway.log import Log
 from cluster_ai.gateway.metering import Usage
 from cluster_ai.settings import GatewaySettings, Upstream
