@@ -5,7 +5,7 @@
 # make chaos            a batch on lab hosts whose power is cut, who are parted and killed: each prompt answered once (root)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up down lab lab-down check format test test-unit bench-apply bench-plan bench-routing bench-distribution bench-gateway bench-dashboard bench-scaling bench-tasks rollout-test chaos docs lock clean apt-test
+.PHONY: help up down lab lab-down check format test test-unit bench-apply bench-plan bench-routing bench-distribution bench-gateway bench-dashboard bench-models bench-scaling bench-tasks rollout-test chaos docs lock clean apt-test
 
 PYTHON ?= python3
 VENV := .venv
@@ -118,6 +118,9 @@ bench-gateway: apt-test $(VENV)/.dev
 
 bench-distribution: apt-test $(VENV)/.dev $(OLLAMA)
 	$(BIN)/python benchmarks/bench_distribution.py
+
+bench-models: apt-test $(VENV)/.dev $(OLLAMA)
+	$(BIN)/python benchmarks/bench_models.py
 
 bench-routing: apt-test $(VENV)/.dev $(OLLAMA)
 	$(BIN)/python benchmarks/bench_routing.py

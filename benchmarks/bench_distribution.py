@@ -113,21 +113,22 @@ def alone(config: Config, to: Sequence[HostTarget]) -> None:
         list(pool.map(lambda it: pushed(config, [it]), to))
 
 
-def clean() -> None:
-    for host in WORKERS:
-        lab("exec", host, "--", "sh", "-c", CLEAN)
-
-
 def first_release(config: Config, to: Sequence[HostTarget], rounds: int) -> dict[str, Sent]:
     ways: dict[str, Callable[[], None]] = {
         "one host": lambda: pushed(config, to[:1]),
         "host to host": lambda: pushed(config, to),
         "all from the controller": lambda: alone(config, to),
     }
+    return medians(ways, CLEAN, rounds)
+
+
+def medians(ways: Mapping[str, Callable[[], None]], cleaning: str, rounds: int) -> dict[str, Sent]:
+    """Of each way, the median round; before each the hosts are cleaned by that command."""
     taken: dict[str, list[Sent]] = {way: [] for way in ways}
     for _ in range(rounds):
         for way, action in ways.items():
-            clean()
+            for host in WORKERS:
+                lab("exec", host, "--", "sh", "-c", cleaning)
             taken[way].append(sent(action))
             print(f"bench: {way}: {taken[way][-1]}", flush=True)
     return {

@@ -1,14 +1,13 @@
-"""`make bench-tasks`: tiny tasks through the journal and Dask against Dask alone, and batches against the engine alone.
+"""`make bench-tasks`: tiny tasks through the journal and Dask against Dask alone.
 
-The tiny task is a real one, an inference, at an engine that answers at once; Dask alone is given the same function.
-Each pair takes turns, so that whatever else the machine does befalls both.
+A tiny task is a real one, an inference, at an engine that answers at once; Dask alone is given the same function. Both
+take turns, so that whatever else the machine does befalls both. Batches are `make bench-models`'.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import platform
 import signal
@@ -18,7 +17,6 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
@@ -34,12 +32,11 @@ from benchmarks.page import put
 from cluster_ai import layout
 from cluster_ai.tasks import work
 from tests.rig import cluster as rig
-from tests.rig.batches import CHAT, Served
 from tests.rig.processes import free_port, running, until
 from tests.rig.tasks import Site, site
 
 TASKS, ROUNDS, BULK = 100_000, 3, 5_000
-SLOTS, PROMPTS, TOKENS = 4, 160, 48
+SLOTS = 4
 _ENGINE = """
 import asyncio, sys
 BODY = b'{"response":"ok","done":true}'
@@ -147,83 +144,21 @@ def tiny_tasks(folder: Path, count: int, rounds: int) -> str:
     )
 
 
-def question(number: int) -> dict[str, Any]:
-    return {
-        "model": rig.MODEL,
-        "messages": [{"role": "user", "content": f"Write a long story about the number {number}."}],
-        **{"max_tokens": TOKENS, "temperature": 0, "seed": number},
-    }
-
-
-def engine_alone(url: str, first: int, count: int) -> float:
-    """Tokens in a second, with as many at a time as it has slots."""
-
-    def one(number: int) -> int:
-        headers = {"content-type": "application/json"}
-        asked = urllib.request.Request(f"{url}{CHAT}", json.dumps(question(number)).encode(), headers)  # noqa: S310
-        return int(json.loads(rig.fetch(asked, timeout=600)[1])["usage"]["completion_tokens"])
-
-    began = time.monotonic()
-    with ThreadPoolExecutor(SLOTS) as pool:
-        tokens = sum(pool.map(one, range(first, first + count)))
-    return tokens / (time.monotonic() - began)
-
-
-def batch(served: Served, first: int, count: int) -> float:
-    """Tokens in a second, from the upload to the output file."""
-    began = time.monotonic()
-    lines = [
-        {"custom_id": str(n), "method": "POST", "url": CHAT, "body": question(n)} for n in range(first, first + count)
-    ]
-    asked = {"endpoint": CHAT, "completion_window": "24h", "input_file_id": served.upload(*lines)}
-    made = served.ask("/v1/batches", asked)["id"]
-    until(lambda: served.ask(f"/v1/batches/{made}")["status"] == "completed", within=3600)
-    answers = served.lines(served.ask(f"/v1/batches/{made}")["output_file_id"])
-    assert [it["custom_id"] for it in answers] == [str(n) for n in range(first, first + count)]
-    seconds = time.monotonic() - began
-    return float(sum(it["response"]["body"]["usage"]["completion_tokens"] for it in answers)) / seconds
-
-
-def batches(folder: Path, count: int, rounds: int) -> str:
-    alone, ours = list[float](), list[float]()
-    with (
-        rig.ollama_engine(folder / "ollama", parallel=SLOTS) as (url, _),
-        site(folder / "site", url) as there,
-    ):
-        served = Served(there, slots=SLOTS)
-        with served.parts():
-            engine_alone(url, 0, SLOTS)
-            for number in range(rounds):
-                first = 1000 * (number + 1)
-                alone.append(engine_alone(url, first, count))
-                ours.append(batch(served, first, count))
-                print(f"bench: round {number + 1}: engine {alone[-1]:.1f}, batch {ours[-1]:.1f} tokens/s", flush=True)
-    ratio = median(o / a for o, a in zip(ours, alone, strict=True))
-    return (
-        f"| | tokens/s |\n|---|---|\n| the engine alone, {SLOTS} requests at a time | {median(alone):.0f} |\n"
-        f"| a batch | {median(ours):.0f} |\n| ratio, median of {rounds} rounds | {ratio:.2f} |"
-    )
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", type=int, default=TASKS, help="in all rounds together")
-    parser.add_argument("--prompts", type=int, default=PROMPTS)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     told = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # engines must not outlive it
     with tempfile.TemporaryDirectory(prefix="bench-tasks-") as name:
-        first = tiny_tasks(Path(name) / "tiny", told.tasks // told.rounds, told.rounds)
-        second = batches(Path(name) / "batches", told.prompts, told.rounds)
+        table = tiny_tasks(Path(name) / "tiny", told.tasks // told.rounds, told.rounds)
     intro = (
         f"Measured by `make bench-tasks` on {time.strftime('%Y-%m-%d')}: {os.cpu_count()} cores for all, Linux"
-        f" {platform.release()}. Tiny tasks: {told.tasks:,} in all rounds together, submitted {BULK:,} at a time; each"
-        " is an inference at an engine that answers at once, and Dask alone is given the same function in the same"
-        " portions, without a journal. Batches: Ollama 0.17.4 with SmolLM2-135M on one thread,"
-        f" {told.prompts} prompts in a round, {TOKENS} tokens each, from the upload to the output file, against the"
-        " same prompts put to the engine directly. What is compared takes turns."
+        f" {platform.release()}. {told.tasks:,} tasks in all rounds together, submitted {BULK:,} at a time; each is an"
+        " inference at an engine that answers at once, and Dask alone is given the same function in the same portions,"
+        " without a journal. Both take turns."
     )
-    put("tasks", "Tasks", "\n\n".join((intro, first, second)))
+    put("tasks", "Tasks", f"{intro}\n\n{table}")
 
 
 if __name__ == "__main__":
