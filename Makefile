@@ -5,7 +5,7 @@
 # make chaos            a batch on lab hosts whose power is cut, who are parted and killed: each prompt answered once (root)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help up down lab lab-down check format test test-unit bench-apply bench-plan bench-routing bench-distribution bench-gateway bench-dashboard bench-models bench-scaling bench-tasks rollout-test chaos docs lock clean apt-test
+.PHONY: help up down lab lab-down check format test test-unit bench-apply bench-plan bench-routing bench-distribution bench-gateway bench-dashboard bench-models bench-scaling bench-tasks rollout-test chaos docs lock clean apt-test open-webui
 
 PYTHON ?= python3
 VENV := .venv
@@ -104,6 +104,16 @@ test: apt-test $(VENV)/.dev $(OLLAMA) $(CLIENTS)/.lock
 
 test-unit: $(VENV)/.dev
 	$(BIN)/pytest tests/unit
+
+# Open WebUI, for `cluster-ai up` and tests/integration/test_open_webui.py: 0.6 GB, so only where somebody asks for it.
+OPEN_WEBUI := .cluster-ai/open-webui
+open-webui: $(OPEN_WEBUI)/.lock
+
+$(OPEN_WEBUI)/.lock: requirements/open-webui.lock
+	@echo "installing Open WebUI (once)"
+	@rm -rf $(OPEN_WEBUI) && $(PYTHON) -m venv $(OPEN_WEBUI)
+	@$(OPEN_WEBUI)/bin/pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r $<
+	@touch $@
 
 # --- benchmarks and documentation ----------------------------------------------------------------------------------------------------
 

@@ -28,6 +28,8 @@ CREDENTIALS = PurePosixPath("/etc/cluster-ai")  # 0600; passed to units by LoadC
 GATEWAY_TOKEN, ISSUING_CERT, ISSUING_KEY = "gateway.token", "issuing.pem", "issuing.key"
 ALERTS_TOKEN, ALERTS_PASSWORD = "alerts-webhook.token", "alerts-mail.password"  # Alertmanager's; may be empty
 OIDC_SECRET = "oidc.secret"  # noqa: S105 (its name): the dashboard's, at the provider that security.oidc names
+# Open WebUI's at the gateway, which has it too; and what it signs its sessions with. Empty where there is none.
+OPEN_WEBUI_KEY, OPEN_WEBUI_SECRET = "open-webui.key", "open-webui.secret"
 PUBLIC_CERT, PUBLIC_KEY = "public.pem", "public.key"  # of gateway and dashboard, where cluster.yaml names a certificate
 # What is renewed while units run isn't passed so, since they would keep what they were started with: a link to a folder
 # with these files, 0640 for group cluster-ai, set anew in one step. HOSTS: names of the hosts whose certificates count.
@@ -43,7 +45,7 @@ TARGET = "cluster-ai.target"
 SWITCHING = "cluster-ai-switch.service"  # transient: a switch under way
 VERIFY, VERIFY_TIMER = "cluster-ai-verify.service", "cluster-ai-verify.timer"
 RENEW, RENEW_TIMER = "cluster-ai-renew.service", "cluster-ai-renew.timer"
-SCHEDULER, ISSUER, TASKS, GATEWAY_SOCKET, GATEWAY_HOLDER, GATEWAY, PROMETHEUS, ALERTMANAGER, DASHBOARD = (
+SCHEDULER, ISSUER, TASKS, GATEWAY_SOCKET, GATEWAY_HOLDER, GATEWAY, PROMETHEUS, ALERTMANAGER, DASHBOARD, OPEN_WEBUI = (
     "cluster-ai-scheduler.service",
     "cluster-ai-issuer.service",
     "cluster-ai-tasks.service",
@@ -53,9 +55,13 @@ SCHEDULER, ISSUER, TASKS, GATEWAY_SOCKET, GATEWAY_HOLDER, GATEWAY, PROMETHEUS, A
     "cluster-ai-prometheus.service",
     "cluster-ai-alertmanager.service",
     "cluster-ai-dashboard.service",
+    "cluster-ai-open-webui.service",
 )
 ENGINE, FRONT, WORKER = "cluster-ai-engine.service", "cluster-ai-front.service", "cluster-ai-worker.service"
-HEAD_UNITS = (SCHEDULER, ISSUER, TASKS, GATEWAY_SOCKET, GATEWAY_HOLDER, GATEWAY, PROMETHEUS, ALERTMANAGER, DASHBOARD)
+HEAD_UNITS = (
+    *(SCHEDULER, ISSUER, TASKS, GATEWAY_SOCKET, GATEWAY_HOLDER, GATEWAY),
+    *(PROMETHEUS, ALERTMANAGER, DASHBOARD, OPEN_WEBUI),
+)
 WORKER_UNITS = (ENGINE, FRONT, WORKER)
 
 # One system user a component; the base role makes them.
@@ -67,6 +73,7 @@ USERS = (
     "cluster-ai-prometheus",
     "cluster-ai-alertmanager",
     "cluster-ai-dashboard",
+    "cluster-ai-open-webui",
     "cluster-ai-engine",
     "cluster-ai-front",
     "cluster-ai-worker",

@@ -256,6 +256,7 @@ class HostSettings:
     gateway_url: str | None  # on the head host
     prometheus_url: str | None  # on the head host
     dashboard_url: str | None  # on the head host
+    open_webui_url: str | None  # on the head host
     engine: str | None  # on workers: its version, as the configuration says it
     engine_url: str | None  # on workers
     models: tuple[PlacedModel, ...]  # on workers
@@ -301,6 +302,30 @@ class DashboardSettings:
     gateway_url: str
     prometheus_url: str
     dask_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenWebuiOidc:
+    """redirect: where the provider sends a browser back to. users, admins: values of the claim that give these roles
+    there; every administrator is one of the users, too.
+    """
+
+    issuer: str
+    client: str
+    redirect: str
+    role_claim: str
+    users: tuple[str, ...]
+    admins: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenWebuiSettings:
+    address: str  # where it listens
+    port: int
+    shows: Shown | None
+    url: str  # where people reach it
+    gateway_url: str
+    oidc: OpenWebuiOidc | None
 
 
 def dump(settings: Any) -> str:

@@ -6,16 +6,15 @@ over a context that looks for another one at each new connection.
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
-import socket
 import sys
 from pathlib import Path
 from typing import Any
 
 from cluster_ai import layout, settings
-from cluster_ai.errors import ClusterAIError, ConfigError, ExitCode, UnavailableError
+from cluster_ai.errors import ClusterAIError, ConfigError, ExitCode
+from cluster_ai.listening import listen
 from cluster_ai.tls.public import public
 
 # Of Streamlit. It takes itself to be under development outside of a folder named site-packages.
@@ -37,7 +36,7 @@ def main() -> int:
             # Streamlit then marks most of its cookies: to be sent over TLS alone.
             os.environ["STREAMLIT_SERVER_SSL_CERT_FILE"] = str(context.cert)
         sign_in = _sign_in(told.oidc) if told.oidc else None
-        listener = _listening(told.address, told.port)
+        listener = listen(told.address, told.port, "interface.dashboard_port")
     except ClusterAIError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
@@ -56,24 +55,6 @@ def main() -> int:
     server = uvicorn.Server(uvicorn.Config(app, access_log=False, ws="websockets-sansio", **secure))
     server.run(sockets=[listener])
     return ExitCode.OK if server.started else ExitCode.UNAVAILABLE
-
-
-def _listening(address: str, port: int) -> socket.socket:
-    """At `::` for IPv4 too, as far as this machine has both. Raises UnavailableError."""
-    six = ":" in address
-    family = socket.AF_INET6 if six else socket.AF_INET
-    try:
-        return socket.create_server((address, port), family=family, dualstack_ipv6=six and socket.has_dualstack_ipv6())
-    except OSError as error:
-        remedies = {
-            errno.EADDRINUSE: "see what holds it with `ss -ltnp`, or set interface.dashboard_port",
-            errno.EACCES: "set interface.dashboard_port to one above 1023: the others are root's",
-        }
-        raise UnavailableError(
-            f"can't listen there: {error.strerror}",
-            where=f"{address}:{port}",
-            remedy=remedies.get(error.errno or 0, "see this host's addresses with `ip address`"),
-        ) from error
 
 
 def _sign_in(oidc: settings.DashboardOidc) -> dict[str, Any]:

@@ -13,6 +13,7 @@ lock head --group head --constraint requirements/dev.lock ${1:-}
 lock worker --group worker --constraint requirements/dev.lock ${1:-}
 lock local pyproject.toml --group local --constraint requirements/dev.lock ${1:-}
 lock clients requirements/clients.in ${1:-}
+lock open-webui requirements/open-webui.in --config-file requirements/open-webui.toml ${1:-}
 # For benchmarks/bench_gateway.py: whom the gateway is measured beside. It wants other versions than we, so it has an environment of its own.
 echo 'litellm[proxy]' | lock litellm ${1:-} -
 # For lab/build_ollama.sh: Go where the machine's is too old, and a header of Ollama's that Go's module zips leave out.

@@ -48,9 +48,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "scaling": set(),
     "gateway": {"settings", "cluster", "engine", "metrics", "audit", "placement", "scaling"},
     "tasks": {"settings", "engine"},
+    "openwebui": {"settings"},
     "local": {"config", "placement", "settings", "security", "engine", "metrics"},
 }
-ANYWHERE = ("addresses", "errors", "layout", "runtime", "sizes", "tls")
+ANYWHERE = ("addresses", "errors", "layout", "listening", "runtime", "sizes", "tls")
 ON_HOSTS = (
     "addresses",
     *(
@@ -66,6 +67,8 @@ ON_HOSTS = (
         "layout",
         "errors",
         "metrics",
+        "openwebui",
+        "listening",
     ),
     "tls",
 )
@@ -120,7 +123,7 @@ def test_nothing_imports_the_cli_or_the_dashboard() -> None:
 def test_the_dashboard_knows_only_settings_and_errors_of_ours() -> None:
     for path in (ROOT / "dashboard").rglob("*.py"):
         names = {m.group(1) for m in (re.match(r"cluster_ai\.(\w+)", n) for n in imports(path)) if m}
-        assert names <= {"settings", "errors", "layout", "tls"}, path
+        assert names <= {"settings", "errors", "layout", "listening", "tls"}, path
 
 
 @pytest.mark.parametrize("package", ON_HOSTS)

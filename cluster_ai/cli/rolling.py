@@ -83,6 +83,8 @@ def print_report(config: Config, report: Report) -> None:
         print(f"Gateway:   {config.gateway_url}  (token: cluster-ai status --token)")
         if config.interface.dashboard:
             print(f"Dashboard: {config.dashboard_url}")
+        if config.interface.open_webui:
+            print(f"Chat:      {config.open_webui_url}")
 
 
 def report_json(report: Report | None) -> dict[str, Any]:

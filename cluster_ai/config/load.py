@@ -134,7 +134,7 @@ def _build(data: dict[str, Any], path: Path) -> Config:
             traces=monitoring.get("traces"),
             alerts=_alerts(monitoring["alerts"]),
         ),
-        interface=Interface(cluster["interface"]["dashboard"], cluster["interface"]["dashboard_port"]),
+        interface=Interface(**cluster["interface"]),
         packages=Packages(packages["source"], packages.get("mirror")),
         firewall=Firewall(firewall["manage"], tuple(_opening(text) for text in firewall["allow"])),
         security=Security(

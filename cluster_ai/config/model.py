@@ -209,6 +209,8 @@ class Monitoring:
 class Interface:
     dashboard: bool
     dashboard_port: int
+    open_webui: bool
+    open_webui_port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +296,10 @@ class Config:
     @property
     def dashboard_url(self) -> str:
         return self._public(self.interface.dashboard_port)
+
+    @property
+    def open_webui_url(self) -> str:
+        return self._public(self.interface.open_webui_port)
 
     def _public(self, port: int) -> str:
         scheme = "https" if self.security.tls.enabled else "http"

@@ -242,6 +242,8 @@ def _ports(config: Config, document: Document) -> Iterator[ConfigError]:
     }
     if config.interface.dashboard:
         chosen["cluster", "interface", "dashboard_port"] = config.interface.dashboard_port
+    if config.interface.open_webui:
+        chosen["cluster", "interface", "open_webui_port"] = config.interface.open_webui_port
     taken = {22 if config.ssh.port is None else config.ssh.port: "sshd", layout.NODE_EXPORTER_PORT: "node_exporter"}
     taken |= {layout.ISSUER_PORT: "the renewal of certificates", layout.PEER_PORT: "files of releases"}
     if config.security.tls.enabled:

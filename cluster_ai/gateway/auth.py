@@ -17,7 +17,7 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 
 from cluster_ai.addresses import is_address, is_loopback
-from cluster_ai.gateway.admission.users import TOKEN_USER, User, anonymous
+from cluster_ai.gateway.admission.users import OPEN_WEBUI_USER, TOKEN_USER, User, anonymous
 from cluster_ai.gateway.api.http import Header, Refusal, Scope
 from cluster_ai.gateway.identity.acting import HEADER
 from cluster_ai.gateway.identity.roles import ACT_FOR_OTHERS
@@ -99,11 +99,14 @@ class Guard:
         names: Iterable[str] = (),
         key_of: Callable[[bytes], User | None] = lambda secret: None,
         person_of: Callable[[bytes, bytes], User] | None = None,
+        open_webui: str = "",
     ) -> None:
         """key_of: whose key or token it is, if anyone's; raises Refusal where it can say why not. person_of: for whom
-        a service asks, by what it says and its key; likewise.
+        a service asks, by what it says and its key; likewise. open_webui: the key of the cluster's own; empty: there is
+        none.
         """
-        self._token, self._key_of, self._person_of = token.encode(), key_of, person_of
+        self._token, self._open_webui = token.encode(), open_webui.encode()
+        self._key_of, self._person_of = key_of, person_of
         self._networks = tuple(ipaddress.ip_network(n, strict=False) for n in trusted_networks)
         own = {socket.gethostname().lower(), "localhost", *(n.lower() for n in names)}
         self._names = frozenset(own | {n.split(".")[0] for n in own if not is_address(n)})
@@ -117,6 +120,8 @@ class Guard:
                 secret = given.strip()
                 if self._token and hmac.compare_digest(secret, self._token):
                     return TOKEN_USER
+                if self._open_webui and hmac.compare_digest(secret, self._open_webui):
+                    return self._for_whom(OPEN_WEBUI_USER, asked, secret)
                 user = self._key_of(secret)
                 if user is not None:
                     return self._for_whom(user, asked, secret)

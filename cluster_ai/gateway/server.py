@@ -58,14 +58,14 @@ _FIRST_SOCKET = 3  # sd_listen_fds(3)
 class Credentials:
     token: str
     tls: Tls | None
+    open_webui: str = ""  # the key of the one that the cluster runs itself
 
 
 def read_credentials(settings: GatewaySettings, directory: Path | None, secure_directory: Path | None) -> Credentials:
     """secure_directory: where the certificate is. Raises ConfigError where something is missing that is needed."""
-    token = ""
     found = directory / layout.GATEWAY_TOKEN if directory is not None else None
-    if found is not None and found.is_file():
-        token = found.read_text().strip()
+    token = _line(found)
+    open_webui = _line(directory / layout.OPEN_WEBUI_KEY if directory is not None else None)
     if not token and not settings.trusted_networks:
         raise ConfigError(
             "there is no token, and no trusted network: nobody could ask anything",
@@ -74,7 +74,7 @@ def read_credentials(settings: GatewaySettings, directory: Path | None, secure_d
         )
     secure = settings.scheduler.startswith("tls://") or any(u.url.startswith("https://") for u in settings.upstreams)
     if not secure:
-        return Credentials(token, None)
+        return Credentials(token, None, open_webui)
     files = [(secure_directory or Path()) / name for name in (layout.CA_CERT, layout.CERT, layout.KEY)]
     missing = [str(f) for f in files if not f.is_file()]
     if missing:
@@ -83,7 +83,11 @@ def read_credentials(settings: GatewaySettings, directory: Path | None, secure_d
             where=f"${layout.TLS_VARIABLE}",
             remedy="`cluster-ai apply` puts them there",
         )
-    return Credentials(token, Tls(*files))
+    return Credentials(token, Tls(*files), open_webui)
+
+
+def _line(file: Path | None) -> str:
+    return file.read_text().strip() if file is not None and file.is_file() else ""
 
 
 def client_context(files: Tls) -> ssl.SSLContext:
@@ -250,7 +254,14 @@ async def serve(
         traces = tracing(settings.traces, settings.cluster)
         blobs = Blobs(state / "blobs" if state is not None else None)
         people = People(logins.store, books.keys)
-        guard = Guard(credentials.token, settings.trusted_networks, [settings.host], logins.user, people.person)
+        guard = Guard(
+            credentials.token,
+            settings.trusted_networks,
+            [settings.host],
+            logins.user,
+            people.person,
+            credentials.open_webui,
+        )
         app = Gateway(
             Surroundings(
                 settings=settings,

@@ -59,6 +59,7 @@ class Gate:
         for name, url, path in (
             ("Prometheus", self.told.prometheus_url, "/-/ready"),
             ("dashboard", self.told.dashboard_url, "/_stcore/health"),
+            ("Open WebUI", self.told.open_webui_url, "/health"),
         ):
             if url and not failures:
                 failures += http_health(name, url.rstrip("/") + path)

@@ -26,6 +26,7 @@ def look(environment: Mapping[str, str]) -> Machine:
         model=_smollm2(),
         llama=importlib.util.find_spec("xllamacpp") is not None,
         dashboard=_dashboard(),
+        open_webui=_open_webui(environment),
         sockets=runtime.folder(),
     )
 
@@ -73,3 +74,10 @@ def _smollm2() -> Path | None:
 def _dashboard() -> Path | None:
     folder = Path(cluster_ai.__file__).resolve().parents[1] / "dashboard"
     return folder if (folder / "app.py").is_file() else None
+
+
+def _open_webui(environment: Mapping[str, str]) -> Path | None:
+    """What `make open-webui` made, or another that is named."""
+    made = Path(cluster_ai.__file__).resolve().parents[1] / ".cluster-ai/open-webui/bin/python"
+    python = Path(environment.get("CLUSTER_AI_OPEN_WEBUI") or made)
+    return python if os.access(python, os.X_OK) else None

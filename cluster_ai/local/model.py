@@ -23,6 +23,7 @@ class Ports:
     dask: int = 8786
     dask_dashboard: int = 8787
     prometheus: int = 9090
+    open_webui: int = 8502
     engines: int = 11440  # the first of those that engines and workers use inside; the next free ones are taken
 
 
@@ -33,6 +34,7 @@ class Options:
     cluster: str = "local"
     policy: Literal["affinity", "least_loaded", "resource_aware", "round_robin"] = "affinity"
     dashboard: bool = True
+    open_webui: bool = False
     parallel: int = 2
     context: int = 4096
     too_long: Literal["truncate", "refuse"] = "truncate"
@@ -56,6 +58,7 @@ class Machine:
     model: Path | None  # SmolLM2's GGUF file
     llama: bool  # whether llama.cpp's wheel is installed
     dashboard: Path | None  # the folder with app.py
+    open_webui: Path | None  # the Python that has its packages
     sockets: Path  # a folder of this user's, with a short path
 
 
@@ -93,6 +96,7 @@ class Addresses:
     gateway: str
     dashboard: str | None
     prometheus: str | None
+    open_webui: str | None
     dask: str
     dask_dashboard: str
 

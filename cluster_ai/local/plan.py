@@ -61,6 +61,7 @@ def make(options: Options, machine: Machine, engine_ports: tuple[int, ...]) -> P
         gateway=f"http://127.0.0.1:{ports.gateway}",
         dashboard=f"http://127.0.0.1:{ports.dashboard}" if options.dashboard and machine.dashboard else None,
         prometheus=f"http://127.0.0.1:{ports.prometheus}" if machine.prometheus else None,
+        open_webui=f"http://127.0.0.1:{ports.open_webui}" if options.open_webui and machine.open_webui else None,
         dask=f"tls://127.0.0.1:{ports.dask}",
         dask_dashboard=f"http://127.0.0.1:{ports.dask_dashboard}",
     )
@@ -117,6 +118,18 @@ def make(options: Options, machine: Machine, engine_ports: tuple[int, ...]) -> P
                 dask_url=addresses.dask_dashboard,
             )
         )
+    if addresses.open_webui and machine.open_webui:
+        components.append(_open_webui(paths, addresses.open_webui, machine.open_webui))
+        files["etc/open-webui.json"] = settings.dump(
+            settings.OpenWebuiSettings(
+                address="127.0.0.1",
+                port=ports.open_webui,
+                shows=None,
+                url=addresses.open_webui,
+                gateway_url=addresses.gateway,
+                oidc=None,
+            )
+        )
     engine = "ollama" if machine.ollama else "embedded"
     lacks = _lacks(options, machine, len(names))
     return Plan(str(options.root), addresses, names, engine, tuple(components), files, lacks)
@@ -136,6 +149,8 @@ def _lacks(options: Options, machine: Machine, workers: int) -> tuple[str, ...]:
         found.append(
             "no dashboard: it is in the source repository, not in the Python package; run `make up` in a checkout"
         )
+    if options.open_webui and machine.open_webui is None:
+        found.append("no Open WebUI: `make open-webui` in a checkout installs its packages, 0.6 GB")
     return tuple(found)
 
 
@@ -334,6 +349,19 @@ def _dashboard(paths: Paths, url: str) -> Component:
         probe=Probe(f"{url}/_stcore/health"),
         deadline=_START,
         remedy="see the log lines above; a file for --config with `interface: {dashboard: false}` goes without it",
+    )
+
+
+def _open_webui(paths: Paths, url: str, python: Path) -> Component:
+    """Its first start makes its database."""
+    return Component(
+        name="open-webui",
+        argv=(str(python), "-m", "cluster_ai.openwebui", str(paths.etc / "open-webui.json")),
+        env=python_env()
+        | {"CREDENTIALS_DIRECTORY": str(paths.credentials), "STATE_DIRECTORY": str(paths.local / "open-webui")},
+        probe=Probe(f"{url}/health"),
+        deadline=_LOAD,
+        remedy="see the log lines above; without `open_webui: true` in the file for --config it goes without it",
     )
 
 

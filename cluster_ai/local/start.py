@@ -82,12 +82,14 @@ def _prepare(paths: Paths, options: Options, environment: Mapping[str, str]) -> 
     }
     if options.dashboard and here.dashboard:
         named["dashboard"] = (wanted.dashboard, "--dashboard-port")
+    if options.open_webui and here.open_webui:
+        named["Open WebUI"] = (wanted.open_webui, "--open-webui-port")
     if here.prometheus:
         named["Prometheus"] = (wanted.prometheus, "--prometheus-port")
     ports.require_free(named)
     taken = (port for port, _ in named.values())
     made = plan.make(options, here, ports.next_free(wanted.engines, plan.worker_count(here), taken))
-    own = (paths.local / name for name in ("ollama", "gateway", "data"))
+    own = (paths.local / name for name in ("ollama", "gateway", "data", "open-webui"))
     for folder in (paths.etc, paths.logs, paths.credentials, *own):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name, text in {**made.files, "etc/plan.json": made.dump()}.items():
@@ -102,6 +104,9 @@ def _credentials(folder: Path, cluster: str) -> None:
     """A CA that signs one certificate, for this machine alone, and is forgotten; made anew before it ends."""
     from cluster_ai.security import ca
 
+    for name in (layout.OPEN_WEBUI_KEY, layout.OPEN_WEBUI_SECRET):
+        if not (folder / name).exists():
+            _write(folder / name, secrets.token_hex(32).encode())
     with contextlib.suppress(OSError, ValueError):
         if ca.expiry((folder / layout.CERT).read_bytes()) - datetime.now(UTC) > _RENEW:
             return
@@ -114,10 +119,13 @@ def _credentials(folder: Path, cluster: str) -> None:
         layout.CERT: pair.cert,  # last: its being there says that all are
     }
     for name, content in files.items():
-        path = folder / name
-        path.unlink(missing_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(content)
+        _write(folder / name, content)
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
 
 
 def _start(paths: Paths, made: Plan, lock: int, report: Report, signals: _Signals) -> Started:

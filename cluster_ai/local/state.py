@@ -31,6 +31,7 @@ class State:
     gateway: str
     dashboard: str | None
     prometheus: str | None
+    open_webui: str | None
     dask: str
     dask_dashboard: str
     token: None
@@ -52,6 +53,7 @@ def of(plan: Plan, pid: int, phase: Literal["starting", "up"]) -> State:
         gateway=a.gateway,
         dashboard=a.dashboard,
         prometheus=a.prometheus,
+        open_webui=a.open_webui,
         dask=a.dask,
         dask_dashboard=a.dask_dashboard,
         token=None,

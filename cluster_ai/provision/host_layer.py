@@ -130,9 +130,11 @@ def _services(config: Config) -> list[dict[str, Any]]:
         return {"name": name, "ports": text, "hosts": where, "from": source}
 
     dashboard = [service("dashboard", config.interface.dashboard_port, ["head"], "anyone")]
+    open_webui = [service("Open WebUI", config.interface.open_webui_port, ["head"], "anyone")]
     return [
         service("gateway", config.gateway.port, ["head"], "anyone"),
         *(dashboard if config.interface.dashboard else []),
+        *(open_webui if config.interface.open_webui else []),
         service("Dask scheduler", config.scheduler.port, ["head"], "cluster"),
         service("renewal of certificates", layout.ISSUER_PORT, ["head"], "cluster"),
         service("engine front", layout.FRONT_PORT, ["worker"], "head"),

@@ -70,6 +70,8 @@ class _Builder:
             self.config, self.placement, host, wanted, {name: blob.sha256 for name, blob in self.blobs.items()}
         )
         built = {"app": self.app, "lib": self._lib(host, facts), "host": _host_part(rendered, self.store)}
+        if "head" in host.roles and self.config.interface.open_webui:
+            built["open-webui"] = parts.open_webui(host, facts, self.store, self.progress)
         if host.worker is not None:
             built["engine"] = self._engine(facts)
         placed = {p.model for p in self.placement.on(host.worker.name)} if host.worker else set()

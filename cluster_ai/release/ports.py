@@ -23,6 +23,8 @@ def ports(config: Config, host: Host) -> dict[int, str]:
             needed[config.monitoring.alerts.port] = layout.ALERTMANAGER
         if config.interface.dashboard:
             needed[config.interface.dashboard_port] = layout.DASHBOARD
+        if config.interface.open_webui:
+            needed[config.interface.open_webui_port] = layout.OPEN_WEBUI
     if host.worker is not None:
         needed |= {
             layout.ENGINE_PORT: layout.ENGINE,

@@ -32,8 +32,9 @@ releases=${root%/*}
 
 # The packages, by preference where they were unpacked: the same files as in here, but by a name that the next release
 # has too, and with it their bytecode, which Python keeps by path. Else every release would begin with compiling them.
-lib=${releases%/*}/parts/$(sed -n 's/.*"lib":"\\([0-9a-f]\\{64\\}\\)".*/\\1/p' manifest.json)/lib
-[ -d "$lib" ] || lib=$root/lib
+name=${CLUSTER_AI_LIB:-lib}
+lib=${releases%/*}/parts/$(sed -n 's/.*"'"$name"'":"\\([0-9a-f]\\{64\\}\\)".*/\\1/p' manifest.json)/$name
+[ -d "$lib" ] || lib=$root/$name
 export PYTHONPATH="$root/app:$lib" PYTHONNOUSERSITE=1 PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1
 
 # Bytecode goes to the unit's cache, or where the caller says; never into a release.
@@ -74,6 +75,8 @@ def render(
             text["etc/alertmanager.yml"] = alertmanager(config)
         if config.interface.dashboard:
             text["etc/dashboard.json"] = settings.dump(_dashboard(config))
+        if config.interface.open_webui:
+            text["etc/open-webui.json"] = settings.dump(_open_webui(config))
     if host.worker is not None:
         text["etc/worker.json"] = settings.dump(_worker(config, placement, host.worker))
         text["etc/nginx.conf"] = nginx(config, host.worker)
@@ -94,7 +97,7 @@ def _host(
     head = "head" in host.roles
     names = [unit.name for unit in wanted]
     listeners = {layout.NODE_EXPORTER_PORT: layout.NODE_EXPORTER, **ports(config, host)}
-    dashboard = head and config.interface.dashboard
+    dashboard, open_webui = (head and it for it in (config.interface.dashboard, config.interface.open_webui))
     scheme = "https" if config.security.tls.enabled else "http"
     models = {model.name: model for model in config.models}
     placed = placement.on(host.worker.name) if host.worker else ()
@@ -107,6 +110,7 @@ def _host(
         gateway_url=url("http", "127.0.0.1", gateway_port(config)) if head else None,
         prometheus_url=url("http", "127.0.0.1", config.monitoring.port) if head else None,
         dashboard_url=url(scheme, "127.0.0.1", config.interface.dashboard_port) if dashboard else None,
+        open_webui_url=url(scheme, "127.0.0.1", config.interface.open_webui_port) if open_webui else None,
         engine=config.engine.version if host.worker else None,
         engine_url=url("http", "127.0.0.1", layout.ENGINE_PORT) if host.worker else None,
         models=tuple(
@@ -215,6 +219,27 @@ def _dashboard(config: Config) -> settings.DashboardSettings:
         gateway_url=url("http", "127.0.0.1", gateway_port(config)),
         prometheus_url=url("http", "127.0.0.1", config.monitoring.port),
         dask_url=url("http", "127.0.0.1", config.scheduler.dashboard_port),
+    )
+
+
+def _open_webui(config: Config) -> settings.OpenWebuiSettings:
+    oidc = config.security.oidc
+    return settings.OpenWebuiSettings(
+        address=any_address(config.scheduler.host),
+        port=config.interface.open_webui_port,
+        shows=_shows(config),
+        url=config.open_webui_url,
+        gateway_url=url("http", "127.0.0.1", gateway_port(config)),
+        oidc=settings.OpenWebuiOidc(
+            issuer=oidc.issuer,
+            client=oidc.client_id,
+            redirect=f"{config.open_webui_url}/oauth/oidc/callback",
+            role_claim=oidc.role_claim,
+            users=tuple(dict.fromkeys(it for role in ("user", "operator", "admin") for it in oidc.roles[role])),
+            admins=oidc.roles["admin"],
+        )
+        if oidc
+        else None,
     )
 
 

@@ -33,7 +33,12 @@ dpkg-query --show --showformat='${db:Status-Abbrev}\\t${Package}\\t${Version}\\t
 def of(store: Store, digest: str, manifest: Mapping[str, Any], installed: str = "") -> str:
     """JSON, indented. installed: what INSTALLED said on the host; empty: only what is of the release."""
     parts = manifest["parts"]
-    packages = json.loads(store.member(parts["lib"], wheels.LIST))
+    packages = [
+        wheel
+        for part in ("lib", "open-webui")
+        if part in parts
+        for wheel in json.loads(store.member(parts[part], f"{part}/{wheels.LIST}"))
+    ]
     host = json.loads(store.member(parts["host"], "etc/host.json"))
     release = Component(
         name=f"cluster-ai-release-{manifest['host']}",

@@ -10,6 +10,7 @@ from cluster_ai import layout
 from cluster_ai.addresses import in_url
 
 LAUNCH = str(layout.CURRENT / "bin/launch")
+LIB_VARIABLE = "CLUSTER_AI_LIB"  # tells bin/launch which part has a unit's packages, where that isn't "lib"
 MIB = 1 << 20
 
 SANDBOX = """\

@@ -8,7 +8,7 @@ from __future__ import annotations
 from cluster_ai import layout
 from cluster_ai.config.model import Config, Host, Worker
 from cluster_ai.release import processes, timers
-from cluster_ai.release.service import MIB, SANDBOX, Unit, any_address, service, url
+from cluster_ai.release.service import LIB_VARIABLE, MIB, SANDBOX, Unit, any_address, service, url
 
 # What a component of the head host may use: bounds for a fault, far above what is seen.
 HEAD_MEMORY = {
@@ -18,6 +18,7 @@ HEAD_MEMORY = {
     "prometheus": 4096 * MIB,
     "alertmanager": 512 * MIB,
     "dashboard": 2048 * MIB,
+    "open-webui": 4096 * MIB,
 }
 
 
@@ -47,6 +48,7 @@ def units(config: Config, host: Host) -> tuple[Unit, ...]:
         found += [_gateway_socket(config), _gateway_holder(), _gateway(config), _prometheus(config)]
         found += [_alertmanager(config)] if config.monitoring.alerts.told else []
         found += [_dashboard(config)] if config.interface.dashboard else []
+        found += [_open_webui(config)] if config.interface.open_webui else []
     if host.worker is not None:
         found += [_engine(config, host.worker), _front(host.worker), _worker(config, host.worker)]
     found += [timers.verify(), timers.verify_timer(), timers.renew(), timers.renew_timer()]
@@ -146,7 +148,10 @@ def _gateway(config: Config) -> Unit:
         memory=HEAD_MEMORY["gateway"],
         weight=400,
         tls=True,
-        credentials=(layout.GATEWAY_TOKEN, *_shown(config)),
+        credentials=(
+            *(layout.GATEWAY_TOKEN, *_shown(config)),
+            *((layout.OPEN_WEBUI_KEY,) if config.interface.open_webui else ()),
+        ),
         after=f"network.target {layout.GATEWAY_SOCKET} {layout.GATEWAY_HOLDER}",
         unit=f"Requires={layout.GATEWAY_SOCKET}\n",
         kind="notify",
@@ -213,6 +218,22 @@ def _dashboard(config: Config) -> Unit:
         code_writing=True,
     )
     return Unit(layout.DASHBOARD, text, ("etc/dashboard.json",), ("app", "lib"))
+
+
+def _open_webui(config: Config) -> Unit:
+    tls = config.security.tls
+    text = service(
+        *("open-webui", "Open WebUI", ["python3", "-m", "cluster_ai.openwebui", "etc/open-webui.json"]),
+        memory=HEAD_MEMORY["open-webui"],
+        weight=50,
+        tls=tls.enabled and tls.certificate is None,
+        credentials=(
+            *(layout.OPEN_WEBUI_KEY, layout.OPEN_WEBUI_SECRET, *_shown(config)),
+            *((layout.OIDC_SECRET,) if config.security.oidc else ()),
+        ),
+        environment={LIB_VARIABLE: "open-webui"},
+    )
+    return Unit(layout.OPEN_WEBUI, text, ("etc/open-webui.json",), ("app", "open-webui"))
 
 
 def _engine(config: Config, worker: Worker) -> Unit:

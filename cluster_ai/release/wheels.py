@@ -1,4 +1,5 @@
-"""The part "lib": the packages of a hashed lock file, for a Python and an architecture that need not be this machine's.
+"""The parts "lib" and "open-webui": the packages of a hashed lock file, for a Python and an architecture that need not
+be this machine's.
 
 pip fetches and checks wheels for a foreign platform, but reads a lock's environment markers for the interpreter that it
 runs in: markers are therefore decided here, and pip gets what is left. Wheels go straight into the archive.
@@ -28,7 +29,7 @@ from cluster_ai.release.model import HostFacts
 from cluster_ai.release.store import Store, canonical
 
 LAYOUT = 3  # to be raised when what is kept of a wheel changes: parts are then built anew
-LIST = "lib/wheels.json"  # in the part: which wheels it was made of, for the release's bill of materials
+LIST = "wheels.json"  # in the part: which wheels it was made of, for the release's bill of materials
 GLIBC = range(28, 4, -1)  # manylinux_2_x that is asked for: no more than any supported distribution has
 
 # Not needed to run: tests, sources and headers of extensions, type stubs, source maps, bytecode; and of Arrow, which is
@@ -150,10 +151,10 @@ def place(name: str) -> str | None:
 
 
 class Wheels:
-    """The members of the part, to be read while this is open."""
+    """The members of the part, to be read while this is open. folder: theirs in the release."""
 
-    def __init__(self, lock: Path, facts: HostFacts, store: Store) -> None:
-        self._lock, self._facts, self._store = lock, facts, store
+    def __init__(self, lock: Path, facts: HostFacts, store: Store, folder: str = "lib") -> None:
+        self._lock, self._facts, self._store, self._in = lock, facts, store, folder
 
     def __enter__(self) -> Iterator[Member]:
         self._store.root.mkdir(parents=True, exist_ok=True)
@@ -166,7 +167,7 @@ class Wheels:
         except BaseException:
             self.__exit__()
             raise
-        return chain([of_bytes(LIST, listed)], *map(members, self._open))
+        return chain([of_bytes(f"{self._in}/{LIST}", listed)], *(members(wheel, self._in) for wheel in self._open))
 
     def __exit__(self, *_: object) -> None:
         for wheel in self._open:
@@ -185,11 +186,13 @@ def told(path: Path, wheel: zipfile.ZipFile) -> dict[str, str]:
     return found
 
 
-def members(wheel: zipfile.ZipFile) -> Iterator[Member]:
+def members(wheel: zipfile.ZipFile, folder: str = "lib") -> Iterator[Member]:
     for info in wheel.infolist():
         path = None if info.is_dir() else place(info.filename)
         if path is not None:
-            yield Member(f"lib/{path}", info.file_size, _opener(wheel, info), bool(info.external_attr >> 16 & 0o111))
+            yield Member(
+                f"{folder}/{path}", info.file_size, _opener(wheel, info), bool(info.external_attr >> 16 & 0o111)
+            )
 
 
 def _opener(wheel: zipfile.ZipFile, info: zipfile.ZipInfo):  # type: ignore[no-untyped-def]

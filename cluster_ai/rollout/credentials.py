@@ -20,6 +20,8 @@ ON_HEAD = (
     layout.OIDC_SECRET,
     layout.ALERTS_TOKEN,
     layout.ALERTS_PASSWORD,
+    layout.OPEN_WEBUI_KEY,
+    layout.OPEN_WEBUI_SECRET,
 )
 
 
@@ -50,7 +52,7 @@ def _sealed(config: Config) -> str:
     tls = config.security.tls
     public = tls.certificate.read_bytes() if tls.enabled and tls.certificate else b""
     secrets = (config.path.resolve().parent / "secrets.yaml").read_bytes()
-    asked = (config.security.oidc, config.monitoring.alerts, config.interface.dashboard, config.scheduler.host)
+    asked = (config.security.oidc, config.monitoring.alerts, config.interface, config.scheduler.host)
     told = (repr(it).encode() for it in asked)
     return " ".join(hashlib.sha256(it).hexdigest() for it in (secrets, public, *told))
 

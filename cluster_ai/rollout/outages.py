@@ -17,6 +17,7 @@ NOTICED = {
     layout.PROMETHEUS: "Prometheus restarts: some seconds of metrics are missing",
     layout.ALERTMANAGER: "Alertmanager restarts: who is told of alerts is told some seconds later",
     layout.DASHBOARD: "the dashboard restarts: its page is away for some seconds",
+    layout.OPEN_WEBUI: "Open WebUI restarts: its page is away for half a minute",
 }
 
 

@@ -27,14 +27,18 @@ HANDED = {
     layout.ALERTS_TOKEN: "the token of the alerts' webhook",
     layout.ALERTS_PASSWORD: "the password of the alerts' mail",
     layout.OIDC_SECRET: "the dashboard's secret at the OpenID provider",
+    layout.OPEN_WEBUI_KEY: "Open WebUI's key for the gateway",
+    layout.OPEN_WEBUI_SECRET: "what Open WebUI signs its sessions with",
 }
 HANDED_TO = {
     layout.GATEWAY_TOKEN: (layout.GATEWAY, layout.PROMETHEUS),
     layout.ISSUING_CERT: (layout.ISSUER,),
-    layout.PUBLIC_CERT: (layout.GATEWAY, layout.DASHBOARD),
+    layout.PUBLIC_CERT: (layout.GATEWAY, layout.DASHBOARD, layout.OPEN_WEBUI),
     layout.ALERTS_TOKEN: (layout.ALERTMANAGER,),
     layout.ALERTS_PASSWORD: (layout.ALERTMANAGER,),
-    layout.OIDC_SECRET: (layout.DASHBOARD,),
+    layout.OIDC_SECRET: (layout.DASHBOARD, layout.OPEN_WEBUI),
+    layout.OPEN_WEBUI_KEY: (layout.GATEWAY, layout.OPEN_WEBUI),
+    layout.OPEN_WEBUI_SECRET: (layout.OPEN_WEBUI,),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cluster_ai.security.ca import Pair
 
 TOKEN = "gateway_token"  # noqa: S105 (its name in the vault)
+OPEN_WEBUI = ("open_webui_key", "open_webui_secret")  # for the gateway, and for its sessions
 # Names in the vault. The root's key may be taken out and kept elsewhere: it is needed to make an issuing CA.
 ROOT_CERT, ROOT_KEY, ISSUING_CERT, ISSUING_KEY = "root_cert", "root_key", "issuing_cert", "issuing_key"
 TRUSTED = "trusted_certs"  # roots that are trusted beside ours: the one before, and the one to come
@@ -39,7 +40,8 @@ def load_or_create(config: Config) -> Secrets:
     """Open the vault, and put into it what it lacks. Roots' certificates, no secret, are in .cluster-ai/ca.pem too."""
     folder = config.path.resolve().parent
     vault = Vault.of(config)
-    new = vault.change(lambda found: completed(found, config.name, str(vault.path)))
+    also = OPEN_WEBUI if config.interface.open_webui else ()
+    new = vault.change(lambda found: completed(found, config.name, str(vault.path), also))
     trust = trusted(new)
     public = folder / ".cluster-ai" / layout.CA_CERT
     if not public.exists() or public.read_bytes() != trust:
@@ -53,8 +55,11 @@ def load_or_create(config: Config) -> Secrets:
     return Secrets(trust, issuing, renews, new[TOKEN], new)
 
 
-def completed(found: Mapping[str, str], cluster: str, where: str) -> dict[str, str]:
-    """A vault's content with what it lacks. An issuing CA in the last third of its life is made anew."""
+def completed(found: Mapping[str, str], cluster: str, where: str, also: Sequence[str] = ()) -> dict[str, str]:
+    """A vault's content with what it lacks. An issuing CA in the last third of its life is made anew.
+
+    also: names of random texts that it must have besides.
+    """
     for cert, key in _PAIRS:
         missing = cert if key in found and cert not in found else ""
         if cert in found and key not in found and key != ROOT_KEY:
@@ -69,7 +74,8 @@ def completed(found: Mapping[str, str], cluster: str, where: str) -> dict[str, s
         new |= {ROOT_CERT: root.cert.decode(), ROOT_KEY: root.key.decode()}
     if OLD_CERT not in new and issuing_due(new):
         new |= issuing(new, cluster, where)
-    new.setdefault(TOKEN, secrets.token_hex(32))
+    for name in (TOKEN, *also):
+        new.setdefault(name, secrets.token_hex(32))
     return new
 
 
@@ -130,6 +136,7 @@ def for_head(secrets: Secrets, config: Config) -> dict[str, bytes]:
     from cluster_ai.security.given import given
 
     theirs = given(config, secrets.vault)
+    key, sessions = ((secrets.vault[it] if config.interface.open_webui else "").encode() for it in OPEN_WEBUI)
     return {
         layout.GATEWAY_TOKEN: secrets.gateway_token.encode() + b"\n",
         layout.ISSUING_CERT: secrets.issuing.cert if secrets.renews else b"",
@@ -137,6 +144,8 @@ def for_head(secrets: Secrets, config: Config) -> dict[str, bytes]:
         layout.ALERTS_TOKEN: theirs.alerts_token.encode(),
         layout.ALERTS_PASSWORD: theirs.alerts_password.encode(),
         layout.OIDC_SECRET: theirs.oidc_secret.encode(),
+        layout.OPEN_WEBUI_KEY: key,
+        layout.OPEN_WEBUI_SECRET: sessions,
         layout.PUBLIC_CERT: theirs.public.cert if theirs.public else b"",
         layout.PUBLIC_KEY: theirs.public.key if theirs.public else b"",
     }

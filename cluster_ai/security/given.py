@@ -53,7 +53,7 @@ def _mail_password(config: Config, found: Mapping[str, str], where: str) -> str:
 
 def _oidc_secret(config: Config, found: Mapping[str, str], where: str) -> str:
     oidc = config.security.oidc
-    if oidc is None or not config.interface.dashboard:
+    if oidc is None or not (config.interface.dashboard or config.interface.open_webui):
         return ""
     return _needed(found, OIDC_SECRET, f"the dashboard's at {oidc.issuer}", where).strip()
 

@@ -31,7 +31,7 @@ def make(engine: str, folder: Path, file: Path, quantize: str | None) -> list[st
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     shutil.copy(file, folder / sha256)
     placed = (PlacedModel("small", "cpu", sha256, {}, quantize),)
-    told = HostSettings("h", ("worker",), (), (), "", None, None, None, None, engine, placed)
+    told = HostSettings("h", ("worker",), (), (), "", None, None, None, None, None, engine, placed)
     return models.make(told, record=folder / "models.json", blobs=folder)
 
 

@@ -25,6 +25,7 @@ def command(
     dask_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Of the scheduler. Default 8786.")] = None,
     dask_dashboard_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default 8787.")] = None,
     prometheus_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default 9090.")] = None,
+    open_webui_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default 8502.")] = None,
     engine_port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="The first; the next free ones are used. Default 11440.")
     ] = None,
@@ -44,6 +45,7 @@ def command(
         "dask": dask_port,
         "dask_dashboard": dask_dashboard_port,
         "prometheus": prometheus_port,
+        "open_webui": open_webui_port,
         "engines": engine_port,
     }
     given = {name: port for name, port in asked.items() if port is not None}
@@ -88,10 +90,12 @@ def _options(ctx: typer.Context, given: Mapping[str, int]) -> Options:
                 dask=config.scheduler.port,
                 dask_dashboard=config.scheduler.dashboard_port,
                 prometheus=config.monitoring.port,
+                open_webui=config.interface.open_webui_port,
             ),
             cluster=config.name,
             policy=config.gateway.policy,
             dashboard=config.interface.dashboard,
+            open_webui=config.interface.open_webui,
             parallel=config.engine.parallel,
             context=config.engine.context_length,
             too_long=config.gateway.context,
@@ -115,6 +119,7 @@ def _summary(started: Started, seconds: float, config: str) -> list[str]:
     addresses = (
         ("gateway", state.gateway),
         ("dashboard", state.dashboard),
+        ("chat", state.open_webui),
         ("Prometheus", state.prometheus),
         ("Dask", f"{state.dask_dashboard} (scheduler {state.dask})"),
     )

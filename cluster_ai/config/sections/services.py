@@ -144,5 +144,12 @@ INTERFACE: Rules = section(
     {
         "dashboard": key("Whether the dashboard runs.", type="boolean", default=True),
         "dashboard_port": port("Port of the dashboard.", 8501),
+        "open_webui": key(
+            "Whether [Open WebUI](open-webui.md) runs: a chat page with accounts, made by others, under their licence. "
+            "Its packages are a part of the head host's release.",
+            type="boolean",
+            default=False,
+        ),
+        "open_webui_port": port("Port of Open WebUI.", 8502),
     },
 )

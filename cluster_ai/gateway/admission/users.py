@@ -49,10 +49,11 @@ class User:
             raise Refusal(403, "model_not_allowed", text)
 
 
-ANONYMOUS, TOKEN = "anonymous", "token"
+ANONYMOUS, TOKEN, OPEN_WEBUI = "anonymous", "token", "open-webui"
 RESERVED = frozenset((ANONYMOUS, TOKEN))  # no key is named so
 NOBODY = User(ANONYMOUS, role="viewer")  # before it is known who asks
 TOKEN_USER = User(TOKEN, role="admin")  # has the cluster's own token
+OPEN_WEBUI_USER = User(OPEN_WEBUI, role="service")  # the one that the cluster runs itself
 
 
 def anonymous(address: str) -> User:

@@ -75,7 +75,7 @@ def test_what_the_seed_leaves_out_has_its_default() -> None:
         gate_timeout=120.0,
     )
     assert config.monitoring == Monitoring(9090, 5.0, 15 * 86400.0, None, Alerts(9093, None, None))
-    assert config.interface == Interface(True, 8501)
+    assert config.interface == Interface(True, 8501, False, 8502)
     assert config.packages == Packages("distribution", None)
     assert config.firewall == Firewall(True, ())
 

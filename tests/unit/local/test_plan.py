@@ -25,6 +25,7 @@ MACHINE = Machine(
     model=Path("/lib/smollm2.gguf"),
     llama=True,
     dashboard=Path("/src/dashboard"),
+    open_webui=None,
 )
 
 

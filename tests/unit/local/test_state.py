@@ -16,6 +16,7 @@ STATE = state.State(
     gateway="http://127.0.0.1:1",
     dashboard=None,
     prometheus=None,
+    open_webui=None,
     dask="tls://127.0.0.1:2",
     dask_dashboard="http://127.0.0.1:3",
     token=None,

@@ -111,7 +111,10 @@ def test_hosts_get_what_their_roles_need(cluster: Cluster) -> None:
     found = releases(cluster.config())
     assert list(found) == ["a", "b", "c"]  # the head, which is a worker too, first
     everywhere = {layout.VERIFY, layout.VERIFY_TIMER, layout.RENEW, layout.RENEW_TIMER, layout.TARGET}
-    assert set(units(found["a"])) == {*layout.HEAD_UNITS, *layout.WORKER_UNITS, *everywhere} - {layout.ALERTMANAGER}
+    assert set(units(found["a"])) == {*layout.HEAD_UNITS, *layout.WORKER_UNITS, *everywhere} - {
+        layout.ALERTMANAGER,
+        layout.OPEN_WEBUI,
+    }
     assert set(units(found["b"])) == {*layout.WORKER_UNITS, *everywhere}
     lib = {host: next(part.sha256 for part in release.parts if part.name == "lib") for host, release in found.items()}
     assert lib["b"] == lib["c"] != lib["a"]

@@ -26,6 +26,7 @@ cluster:
     - {name: 'both', host: 'h', resources: {cpu: 1, memory: '4GB', gpu: 1}}
     - {name: 'plain', resources: {cpu: 1, memory: '4GB'}}
   monitoring: {alerts: {webhook: 'http://chat.test/x'}}
+  interface: {open_webui: true}
 """
 
 
@@ -61,7 +62,7 @@ def test_no_unit_is_more_exposed_than_we_promise_or_says_why(tmp_path: Path) -> 
 
 
 def test_only_what_must_be_root_is_root() -> None:
-    root = {name for _, name, text in texts() if not re.search(r"^User=cluster-ai-\w+$", text, re.MULTILINE)}
+    root = {name for _, name, text in texts() if not re.search(r"^User=cluster-ai-[a-z-]+$", text, re.MULTILINE)}
     assert root == {layout.VERIFY, layout.RENEW, layout.GUARD, "cluster-ai-firewall.service"}
 
 

@@ -64,7 +64,14 @@ def test_the_token_and_the_issuing_ca_go_to_the_head_and_the_roots_key_nowhere(c
     head, worker = (for_host(secrets, config, host) for host in hosts(config))
     assert set(worker) == {"tls/ca.pem", "tls/cert.pem", "tls/key.pem", "tls/hosts"}
     ours = ("gateway.token", "issuing.pem", "issuing.key", "public.pem", "public.key", "oidc.secret")
-    assert set(head) == {*worker, *ours, "alerts-webhook.token", "alerts-mail.password"}
+    assert set(head) == {
+        *worker,
+        *ours,
+        "alerts-webhook.token",
+        "alerts-mail.password",
+        "open-webui.key",
+        "open-webui.secret",
+    }
     assert head["gateway.token"] == f"{secrets.gateway_token}\n".encode()
     assert worker["tls/hosts"].decode().split() == ["10.9.9.1", "b"]
     root = Vault(tmp_path).read()["root_key"].encode()
