@@ -73,6 +73,10 @@ class HostError(ClusterAIError):
     exit_code = ExitCode.HOST
 
 
+class HostAwayError(HostError):
+    """Nothing answers where a host should be; where is its name."""
+
+
 class HostKeyError(HostError):
     """A host's SSH key is another one than is known (changed), or none is known."""
 

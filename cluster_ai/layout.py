@@ -45,6 +45,8 @@ TARGET = "cluster-ai.target"
 SWITCHING = "cluster-ai-switch.service"  # transient: a switch under way
 VERIFY, VERIFY_TIMER = "cluster-ai-verify.service", "cluster-ai-verify.timer"
 RENEW, RENEW_TIMER = "cluster-ai-renew.service", "cluster-ai-renew.timer"
+SLEEP, SLEEP_PATH = "cluster-ai-sleep.service", "cluster-ai-sleep.path"  # of standby hosts
+SLEEP_MARK = "sleep"  # in the worker's state: the path unit looks for it
 SCHEDULER, ISSUER, TASKS, GATEWAY_SOCKET, GATEWAY_HOLDER, GATEWAY, PROMETHEUS, ALERTMANAGER, DASHBOARD, OPEN_WEBUI = (
     "cluster-ai-scheduler.service",
     "cluster-ai-issuer.service",
@@ -98,6 +100,6 @@ DASK_NANNY_PORTS = (8800, 8809)
 
 
 def triggered(units: Collection[str]) -> frozenset[str]:
-    """Those services of `units` that a timer among them starts: they needn't be active."""
-    timers = {name.removesuffix(".timer") for name in units if name.endswith(".timer")}
-    return frozenset(name for name in units if name.endswith(".service") and name.removesuffix(".service") in timers)
+    """Those services of `units` that a timer or a path among them starts: they needn't be active."""
+    starters = {name.rpartition(".")[0] for name in units if name.endswith((".timer", ".path"))}
+    return frozenset(name for name in units if name.endswith(".service") and name.removesuffix(".service") in starters)

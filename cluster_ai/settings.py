@@ -29,6 +29,20 @@ class PlacedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class StandbySettings:
+    """A host that sleeps while it isn't needed. mac: of the card that wakes it, else wake: a command on the head host.
+
+    broadcast: where the magic packet goes; None: to all networks of the head host. idle: seconds.
+    """
+
+    mac: str | None
+    wake: tuple[str, ...]
+    broadcast: str | None
+    idle: float
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Upstream:
     """A worker as the gateway reaches it."""
 
@@ -41,6 +55,7 @@ class Upstream:
     on_gpu: tuple[str, ...] = ()  # those of models that were placed on its cards
     gpu_room: int = 0  # bytes of its cards that models may take
     ram_room: int | None = None  # and of its RAM; None: not said
+    standby: StandbySettings | None = None  # None: it never sleeps
     speeds: dict[str, float] = field(default_factory=dict)  # as cluster.yaml has them: model -> tokens per second
 
 
@@ -217,6 +232,7 @@ class WorkerSettings:
     models: tuple[str, ...]
     data: str | None  # the folder that data_processing tasks read; None: there is none
     processes: Processes | None = None  # None: there is one
+    standby: bool = False  # the head host may send this one to sleep
 
 
 @dataclass(frozen=True, slots=True)

@@ -758,7 +758,7 @@ export interface WhoAmI {
 /** cpu is a share of 0 to 1, memory is bytes; null where the last heartbeat is missing or too old. */
 export interface WorkerInfo {
   name: string;
-  /** joining, active, draining or down. */
+  /** joining, active, draining, down, or asleep: a standby host. */
   state: string;
   /** Why it isn't active. */
   reason: string | null;

@@ -101,7 +101,9 @@ def summary(plan: Plan) -> str:
 
 
 def _unknown(plan: Plan) -> str:
-    return f"; {_hosts(len(plan.errors))} could not be asked" if plan.errors else ""
+    unknown = f"; {_hosts(len(plan.errors))} could not be asked" if plan.errors else ""
+    left = f"; {', '.join(plan.asleep)} on standby, left as is: apply again while awake" if plan.asleep else ""
+    return unknown + left
 
 
 def _hosts(count: int) -> str:
@@ -232,6 +234,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
             for index, wave in enumerate(plan.waves)
         ],
         "errors": [error_json(error) for error in plan.errors],
+        "asleep": list(plan.asleep),
     }
 
 

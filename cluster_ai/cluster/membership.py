@@ -81,6 +81,7 @@ class View:
     at: float
     cordoned: Mapping[str, Left] = field(default_factory=dict)
     decided: tuple[Resized, ...] = ()  # the latest, the oldest first
+    waiting: int = 0  # tasks that no worker has room for now
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,23 +172,32 @@ class Membership:
 
         Over a connection of its own, within TIMEOUT seconds. Raises UnavailableError.
         """
-        try:
-            async with asyncio.timeout(TIMEOUT):
-                comm = await connect(self._address, timeout=TIMEOUT, **self._args)
-                try:
-                    said = await send_recv(comm, op=report.CORDON, cordoned=dict(names), serializers=_PLAIN)
-                finally:
-                    comm.abort()
-        except TimeoutError:
-            raise UnavailableError("the scheduler doesn't answer", where=self._address) from None
-        except Exception as e:  # Dask's comms raise many kinds
-            raise UnavailableError(f"the scheduler is away: {e}", where=self._address) from e
+        said = await self._once(self._address, "the scheduler", op=report.CORDON, cordoned=dict(names))
         if not isinstance(said, Mapping):
             raise UnavailableError("the scheduler is an older one, which can't be told", where=self._address)
         left = parse_left(said)
         if self._view is not None:
             self._view = replace(self._view, cordoned=left)
         return left
+
+    async def sleep(self, address: str) -> None:
+        """The standby host at this address of its Dask worker goes to sleep. As cordon; raises UnavailableError."""
+        if await self._once(address, "its Dask worker", op=report.SLEEP) is not True:
+            raise UnavailableError("its release knows of no sleep: `cluster-ai apply`", where=address)
+
+    async def _once(self, address: str, who: str, **message: Any) -> Any:
+        """What it answers. Raises UnavailableError."""
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                comm = await connect(address, timeout=TIMEOUT, **self._args)
+                try:
+                    return await send_recv(comm, serializers=_PLAIN, **message)
+                finally:
+                    comm.abort()
+        except TimeoutError:
+            raise UnavailableError(f"{who} doesn't answer", where=address) from None
+        except Exception as e:  # Dask's comms raise many kinds
+            raise UnavailableError(f"{who} is away: {e}", where=address) from e
 
     async def _watch(self) -> None:
         wait = 1.0
@@ -217,7 +227,8 @@ class Membership:
                 left = parse_left(said["cordoned"] if isinstance(said, dict) and "cordoned" in said else None)
                 decided = parse_decided(said.get("decided") if isinstance(said, dict) else None)
                 members = MappingProxyType(parse_members(identity))
-                self._view = View(members, tasks, time.monotonic(), left, decided)
+                waiting = int(said.get("waiting", 0)) if isinstance(said, dict) else 0
+                self._view = View(members, tasks, time.monotonic(), left, decided, waiting)
                 self.reason = ""
                 self._on_change(self._view, "")
                 await asyncio.sleep(INTERVAL)

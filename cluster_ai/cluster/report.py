@@ -10,6 +10,7 @@ from typing import Any
 METRIC = "cluster_ai"  # key in Dask's worker metrics
 TASKS = "cluster_ai_tasks"  # the scheduler's handler that tells how many tasks ended, and what cordoned workers hold
 CORDON = "cluster_ai_cordon"  # its handler that is told which workers are cordoned
+SLEEP = "cluster_ai_sleep"  # the handler of a standby host's first worker process that lets the host sleep
 PROCESSES = "cluster_ai_processes"  # the handler of a host's first worker process that begins others
 
 

@@ -46,7 +46,8 @@ def dask_setup(scheduler: Any) -> None:
     counter, cordons = TaskCounter(), Cordons(scheduler)
     scheduler.add_plugin(counter)
     scheduler.add_plugin(cordons)
-    scheduler.add_plugin(Spreading(scheduler))
+    spreading = Spreading(scheduler)
+    scheduler.add_plugin(spreading)
     adapting: Adapting | None = None
     if SETTINGS in os.environ:
         told = settings.load(settings.SchedulerSettings, Path(os.environ[SETTINGS]))
@@ -55,7 +56,8 @@ def dask_setup(scheduler: Any) -> None:
 
     def tasks() -> dict[str, Any]:
         decided = list(adapting.decided) if adapting is not None else []
-        return {**counter.counts(), "cordoned": cordons.left(), "decided": decided}
+        waiting = spreading.waiting + len(scheduler.unrunnable)
+        return {**counter.counts(), "cordoned": cordons.left(), "decided": decided, "waiting": waiting}
 
     scheduler.handlers[TASKS] = tasks
     scheduler.handlers[CORDON] = cordons.cordon

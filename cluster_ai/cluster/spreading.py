@@ -26,6 +26,7 @@ class Spreading(SchedulerPlugin):  # type: ignore[misc]  # distributed has no ty
     def __init__(self, scheduler: Any) -> None:
         self._scheduler = scheduler
         self._sweeper: asyncio.Task[None] | None = None
+        self.waiting = 0  # tasks that no worker has room for, as of the last sweep; those for the engine don't count
 
     def add_worker(self, scheduler: Any, worker: str) -> None:
         if self._sweeper is None or self._sweeper.done():
@@ -48,6 +49,7 @@ class Spreading(SchedulerPlugin):  # type: ignore[misc]  # distributed has no ty
         running = list(self._scheduler.running)
         free = {ws: left(ws) for ws in running}
         stuck: set[tuple[frozenset[Any], ...]] = set()  # kinds of need for which nobody is free, nor gets free now
+        waiting = 0
         for victim in running:
             short = {name for name, amount in free[victim].items() if amount < 0}
             if not short:
@@ -60,14 +62,17 @@ class Spreading(SchedulerPlugin):  # type: ignore[misc]  # distributed has no ty
                     frozenset(it or ()) for it in (needs.items(), ts.worker_restrictions, ts.host_restrictions)
                 )
                 if kind in stuck:
+                    waiting += "ENGINE" not in needs
                     continue
                 valid = self._scheduler.valid_workers(ts) or ()
                 thief = next((ws for ws in valid if ws is not victim and fits(needs, free.get(ws, {}))), None)
                 if thief is None:
                     stuck.add(kind)
+                    waiting += "ENGINE" not in needs
                     continue
                 take(free[thief], needs)
                 self._scheduler.extensions["stealing"].move_task_request(ts, victim, thief)
+        self.waiting = waiting
 
 
 def left(ws: Any) -> dict[str, float]:

@@ -129,12 +129,20 @@ def bound(state: Any, name: str, most: float) -> None:
         state.total_resources[name] = state.available_resources[name] = most
 
 
+def sleep() -> bool:
+    """Called by Dask, from the gateway. Only leaves a mark: a unit of systemd's looks for it and does what it says."""
+    (Path(os.environ["STATE_DIRECTORY"]) / layout.SLEEP_MARK).touch()
+    return True
+
+
 async def dask_setup(worker: Any) -> None:
     """Called by Dask in the worker's process, before it registers."""
     told = settings.load(settings.WorkerSettings, Path(os.environ[SETTINGS]))
     limits = detect()
     for name, most in (("CPU", max(int(limits.cpus), 1)), ("MEMORY", limits.memory)):
         bound(worker.state, name, most)
+    if told.standby and str(worker.name) == told.name:
+        worker.handlers[report.SLEEP] = sleep
     if told.processes is not None and str(worker.name) == told.name:
         folder = Path(worker.local_directory).parents[1]  # Dask makes two of its own in the one that it was given
         preloads = [it.name for it in worker.preloads if it.name != __name__]

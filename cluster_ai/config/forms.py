@@ -39,6 +39,15 @@ def _parsed(parse: Callable[[str], float], accepts: str, pattern: str, *, zero: 
     return Form(accepts, test, {"type": "string", "pattern": pattern})
 
 
+def _is_command(value: Any) -> bool:
+    import shlex
+
+    try:
+        return isinstance(value, str) and bool(shlex.split(value))
+    except ValueError:
+        return False
+
+
 def _is_network(value: Any) -> bool:
     import ipaddress
 
@@ -105,6 +114,10 @@ FORMS: dict[str, Form] = {
         "a host name or an IP address, without user and port",
         _is_host,
         {"type": "string", "pattern": f"^(?:{_HOST}|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*)$", "maxLength": 253},
+    ),
+    "command": Form("a command, with every quote closed", _is_command, {"type": "string", "minLength": 1}),
+    "mac": _text(
+        r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}", "the address of a network card, such as '52:54:00:12:34:56'"
     ),
     "folder": _text(
         r"/(?!(home|root|run|tmp|var/tmp|etc|proc|sys|dev|opt/cluster-ai|var/lib/cluster-ai)(/|$))(?!.*\.\.)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from cluster_ai.config.model import (
     Scheduler,
     Security,
     Ssh,
+    Standby,
     Tasks,
     Tls,
     Window,
@@ -163,7 +165,16 @@ def _worker(worker: dict[str, Any]) -> Worker:
         ),
         labels=worker["labels"],
         speeds=worker["speeds"],
+        standby=_standby(worker.get("standby")),
     )
+
+
+def _standby(said: dict[str, Any] | None) -> Standby | None:
+    if said is None:
+        return None
+    wake = tuple(shlex.split(said.get("wake", "")))
+    idle = units.parse_duration(said["idle"])
+    return Standby(said.get("mac"), wake, said.get("broadcast"), said["sleep"], idle, said["dry_run"])
 
 
 def _model(model: dict[str, Any], folder: Path) -> Model:

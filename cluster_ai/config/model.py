@@ -14,6 +14,7 @@ from cluster_ai.addresses import in_url
 
 Role = Literal["head", "worker"]
 Strategy = Literal["rolling", "canary", "blue-green"]
+Sleep = Literal["suspend", "poweroff"]
 Quantization = Literal["q4_K_M", "q8_0"]
 
 
@@ -35,12 +36,25 @@ class Scheduler:
 
 
 @dataclass(frozen=True, slots=True)
+class Standby:
+    """A worker that sleeps while it isn't needed. wake: a command on the head host, where there is no mac."""
+
+    mac: str | None
+    wake: tuple[str, ...]
+    broadcast: str | None  # None: the networks of the head host
+    sleep: Sleep
+    idle: float  # seconds
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Worker:
     name: str
     host: str  # defaults to name
     resources: Resources
     labels: Mapping[str, str]
     speeds: Mapping[str, float] = field(default_factory=dict)  # model -> tokens per second of one answer, as measured
+    standby: Standby | None = None  # None: it never sleeps
 
 
 @dataclass(frozen=True, slots=True)

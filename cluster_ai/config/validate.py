@@ -130,11 +130,14 @@ def cross_check(config: Config, document: Document) -> Iterator[ConfigError]:
     yield from _body(config, document)
     yield from _rollout(config, document)
     yield from _oidc(config, document)
+    yield from _standby(config, document)
     cluster: KeyPath = ("cluster",)
     for index, model in enumerate(config.models):
-        if model.replicas != "all" and model.replicas > len(config.workers):
+        steady = sum(worker.standby is None for worker in config.workers)
+        if model.replicas != "all" and model.replicas > steady:
             at = (*cluster, "models", index, "replicas")
-            what = f"{key_path(at)}: found {model.replicas}, allowed: at most {len(config.workers)}, one on each worker"
+            never = " that never sleeps" if steady < len(config.workers) else ""
+            what = f"{key_path(at)}: found {model.replicas}, allowed: at most {steady}, one on each worker{never}"
             yield ConfigError(
                 what, where=document.where(at), remedy="write replicas: all for every worker, or add workers"
             )
@@ -173,6 +176,23 @@ def cross_check(config: Config, document: Document) -> Iterator[ConfigError]:
             where=document.where(at, key=True),
             remedy="name the file or address with engine.source, or leave sha256 out",
         )
+
+
+def _standby(config: Config, document: Document) -> Iterator[ConfigError]:
+    for index, worker in enumerate(config.workers):
+        at: KeyPath = ("cluster", "workers", index, "standby")
+        if worker.standby is None:
+            continue
+        where = document.where(at, key=True)
+        if worker.standby.mac is None and not worker.standby.wake:
+            what = f"{key_path(at)}: nothing would wake it"
+            yield ConfigError(what, where=where, remedy="name its mac, or a command with wake")
+        if worker.host == config.scheduler.host:
+            what = f"{key_path(at)}: it is the head host, which wakes others"
+            yield ConfigError(what, where=where, remedy="leave standby out")
+    if all(worker.standby is not None for worker in config.workers):
+        what = "cluster.workers: all of them may sleep, and models are placed on those that never do"
+        yield ConfigError(what, where=document.where(("cluster", "workers"), key=True), remedy="leave one awake")
 
 
 def _scale(config: Config, document: Document, index: int, model: Model) -> Iterator[ConfigError]:

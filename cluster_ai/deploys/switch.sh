@@ -95,12 +95,15 @@ units_of() { # DIGEST
     cut -d' ' -f1 "$ROOT/releases/$1/units.txt"
 }
 
-running_of() { # DIGEST: those that run all the time, so neither the target, nor a service that a timer starts
+running_of() { # DIGEST: those that run all the time, so neither the target, nor a service that a timer or a path starts
     for unit in $(units_of "$1"); do
         case "$unit" in
         *.target) ;;
         *@.service) instance "$unit" "$1" ;;
-        *.service) [ -e "$ROOT/releases/$1/units/${unit%.service}.timer" ] || echo "$unit" ;;
+        *.service)
+            starter="$ROOT/releases/$1/units/${unit%.service}"
+            [ -e "$starter.timer" ] || [ -e "$starter.path" ] || echo "$unit"
+            ;;
         *) echo "$unit" ;;
         esac
     done
@@ -257,7 +260,7 @@ start_units() { # DIGEST
     for unit in $(units_of "$1"); do
         case "$unit" in
         *.target) systemctl start --no-block "$unit" ;;
-        *.timer) systemctl restart "$unit" ;; # what it starts is soon done again, for what runs now
+        *.timer | *.path) systemctl restart "$unit" ;; # what it starts is soon done again, for what runs now
         esac
     done
     rm -f "$STATE/drift" # which the host's own check had found; it is put right

@@ -57,6 +57,7 @@ from cluster_ai.gateway.models.memory import Memory
 from cluster_ai.gateway.models.reconciler import Reconciler
 from cluster_ai.gateway.models.registry import Registry
 from cluster_ai.gateway.models.stand_ins import StandIns
+from cluster_ai.gateway.models.standby import Sleepers, Standby
 from cluster_ai.gateway.relay import Failover, LostError, Relay
 from cluster_ai.gateway.routing import Handler, Table
 from cluster_ai.gateway.surroundings import Surroundings
@@ -102,8 +103,12 @@ class Gateway:
         history = History(around.client, settings.prometheus)
         self._decisions = decisions = Decisions(around.database, around.log)
         self._membership = around.membership
+        self._standby = Standby(
+            *(fleet, around.cordons, around.membership, around.tasks, stand_ins, self._reconciler),
+            *(decisions, Sleepers(around.database), around.log),
+        )
         self._autoscaler = Autoscaler(
-            *(fleet, gate, known, stand_ins, self._reconciler, history, decisions),
+            *(fleet, gate, known, stand_ins, self._reconciler, history, decisions, self._standby),
             *(meter, self._registry, around.log),
         )
         self._native = NativeApi(
@@ -222,6 +227,7 @@ class Gateway:
             group.create_task(self._native.upkeep(), name="native API")
             group.create_task(self._reconciler.run(), name="reconciler")
             group.create_task(self._autoscaler.run(), name="autoscaler")
+            group.create_task(self._standby.run(), name="standby")
             group.create_task(self._decisions.follow(self._membership), name="decisions")
             if self._tasks.there:
                 group.create_task(tell(self._fleet, self._tasks), name="people's slots")

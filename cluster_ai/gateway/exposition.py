@@ -51,7 +51,9 @@ class Exposition(Collector):
         yield _counter(names.FAILED_TASKS, failed)
 
     def _workers(self, view: View | None) -> Iterator[Family]:
-        workers = self._fleet.workers.values()
+        every = self._fleet.workers.values()
+        yield _gauge(names.WORKER_ASLEEP, [((w.name,), w.asleep) for w in every if w.upstream.standby])
+        workers = [w for w in every if w.state is not State.ASLEEP]
         members = view.members if view is not None else {}
         up = [((w.name,), w.state in (State.ACTIVE, State.DRAINING)) for w in workers]
         yield _gauge(names.WORKER_UP, up)

@@ -32,6 +32,7 @@ class State(StrEnum):
     ACTIVE = "active"
     DRAINING = "draining"  # finishes what it has, gets nothing new
     DOWN = "down"
+    ASLEEP = "asleep"  # a standby host that was sent to sleep
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ class Worker:
         self.loaded: frozenset[str] = frozenset()
         self.cordon: Cordon | None = None
         self.leaving = False  # Dask is closing it gracefully
+        self.asleep = False  # it was sent to sleep; only models/standby.py changes it
         self.flights: set[Flight] = set()
         self.suspect = asyncio.Event()  # a request met a fault: check now
         self.used: dict[str, float] = {}  # by model: when it last answered, seconds since 1970
@@ -114,6 +116,8 @@ class Worker:
 
     def returns(self, now: float) -> bool:
         """Whether it is likely to get requests again in a moment, though it gets none now. now: monotonic."""
+        if self.asleep:
+            return False
         if self.cordon is not None:
             return self.cordon.drained and time.time() - self.cordon.since < SWITCH
         lost = self.health.failing_since
@@ -127,6 +131,8 @@ class Worker:
     def state(self) -> State:
         if self.health.answered is None:
             return State.JOINING
+        if not self.health.answered and self.asleep:
+            return State.ASLEEP
         if not self.health.answered or (self.kept_out and self.spared):
             return State.DOWN
         return State.DRAINING if self.cordon or self.leaving else State.ACTIVE
@@ -139,6 +145,8 @@ class Worker:
                 return "; ".join(self._doubts())
             case State.DRAINING:
                 return str(self.cordon) if self.cordon else "its Dask worker is closing"
+            case State.ASLEEP:
+                return "on standby, until it is needed"
             case _:
                 why = self.kept_out or self.health.reason or "not checked yet"
                 return f"{why}; {self.cordon}" if self.cordon else why

@@ -81,7 +81,7 @@ ALERTS = (
     Alert(
         "HostDown",
         "warning",
-        'up{job="node"} == 0',
+        'up{job="node"} == 0 unless on (worker) worker_asleep == 1',
         "2m",
         "Host {{ $labels.host }} can't be read",
         "Prometheus can't reach the node_exporter of this host: it is off, or its network or firewall is in the way.",

@@ -270,6 +270,9 @@ MODEL_WANTED = Metric(
     "Replicas that the autoscaler wants in memory now; absent for models without `scale` in cluster.yaml.",
     ("model",),
 )
+WORKER_ASLEEP = Metric(
+    "worker_asleep", "gauge", "1 while a standby host was sent to sleep; only of standby hosts.", ("worker",)
+)
 WORKER_PROCESSES = Metric("worker_processes", "gauge", "Dask worker processes that the worker has.", ("worker",))
 MODEL_READY = Metric(
     "model_replicas_ready", "gauge", "Active workers that have a model of cluster.yaml in memory.", ("model",)
@@ -319,4 +322,5 @@ METRICS = (
     MODEL_WANTED,
     MODEL_READY,
     WORKER_PROCESSES,
+    WORKER_ASLEEP,
 )

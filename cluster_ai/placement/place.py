@@ -9,7 +9,7 @@ leads nowhere, a bounded search looks for another before it gives up.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cluster_ai.config.model import Config, Model, Worker
 from cluster_ai.errors import ErrorGroup, PlacementError
@@ -95,7 +95,10 @@ class _Space:
 
 
 def place(config: Config) -> Placement:
-    """Raises PlacementError, or ErrorGroup where several models by themselves can't be placed."""
+    """On workers that never sleep. Raises PlacementError, or ErrorGroup where several models by themselves can't be
+    placed.
+    """
+    config = replace(config, workers=tuple(worker for worker in config.workers if worker.standby is None))
     measured = {worker.name: worker.speeds for worker in config.workers}
     items = sorted(
         (

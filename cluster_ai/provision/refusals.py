@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cluster_ai.errors import HostError, HostKeyError
+from cluster_ai.errors import HostAwayError, HostError, HostKeyError
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class _Fault:
     what: str
     remedy: str
     quote: bool = field(default=False)  # add the message's own line
+    away: bool = field(default=False)  # the host may be off
 
 
 _SSH_FAULTS = (
@@ -67,11 +68,13 @@ _SSH_FAULTS = (
         ("No route to host", "Network is unreachable"),
         "can't be reached",
         "see that it is up, and on a network that this machine reaches",
+        away=True,
     ),
     _Fault(
         ("timed out", "Timeout, server"),
         "doesn't answer",
         "see that it is up, and that no firewall drops the SSH port",
+        away=True,
     ),
     _Fault(
         ("Connection closed", "Connection reset", "kex_exchange_identification", "Broken pipe"),
@@ -158,7 +161,8 @@ def _fault(faults: Sequence[_Fault], reply: Reply) -> HostError | None:
         line = next((ln for ln in reply.stderr.splitlines() if any(sign in ln for sign in fault.signs)), None)
         if line is not None:
             what = f"{fault.what} ({line.strip()})" if fault.quote else fault.what
-            return HostError(what, where=reply.host, remedy=fault.remedy.format(address=reply.host))
+            kind = HostAwayError if fault.away else HostError
+            return kind(what, where=reply.host, remedy=fault.remedy.format(address=reply.host))
     return None
 
 

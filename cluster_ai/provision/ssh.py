@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from cluster_ai.errors import HostError
+from cluster_ai.errors import HostAwayError, HostError
 from cluster_ai.provision.refusals import Reply, refused
 
 TIMEOUT = 30.0  # seconds for one script, connecting included
@@ -240,7 +240,7 @@ def calls(hosts: Mapping[str, tuple[str, ...]], script: str, *, as_root: bool = 
 
 
 def _silent(host: str, seconds: float) -> HostError:
-    return HostError(
+    return HostAwayError(
         f"gave no answer in {seconds:.0f} s",
         where=host,
         remedy="see that it is up and not overloaded: cluster-ai doctor " + host,

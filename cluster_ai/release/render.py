@@ -143,6 +143,7 @@ def _gateway(config: Config, placement: Placement, blobs: Mapping[str, str]) -> 
                 on_gpu=tuple(p.model for p in placement.on(worker.name) if p.processor == "gpu"),
                 gpu_room=budget(worker.resources).gpu,
                 ram_room=budget(worker.resources).ram,
+                standby=_standby(worker),
                 speeds=dict(worker.speeds),
             )
             for worker in config.workers
@@ -188,6 +189,11 @@ def _tasks(config: Config, placement: Placement) -> settings.TasksSettings:
     )
 
 
+def _standby(worker: Worker) -> settings.StandbySettings | None:
+    it = worker.standby
+    return settings.StandbySettings(it.mac, it.wake, it.broadcast, it.idle, it.dry_run) if it else None
+
+
 def _names(placement: Placement, worker: Worker) -> tuple[str, ...]:
     return tuple(placed.model for placed in placement.on(worker.name))
 
@@ -203,6 +209,7 @@ def _worker(config: Config, placement: Placement, worker: Worker) -> settings.Wo
         models=_names(placement, worker),
         data=config.tasks.data,
         processes=processes.of_worker(config, worker),
+        standby=worker.standby is not None,
     )
 
 

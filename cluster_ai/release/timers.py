@@ -45,11 +45,15 @@ def renew() -> Unit:
     return Unit(layout.RENEW, text)
 
 
-def renew_timer() -> Unit:
-    """Often against half a certificate's life: a head host that is away for days costs nobody a certificate."""
+def renew_timer(*, sleeps: bool) -> Unit:
+    """Often against half a certificate's life: a head host that is away for days costs nobody a certificate.
+
+    sleeps: the host may be suspended, which the other clocks don't count.
+    """
+    calendar = "OnCalendar=00/6:00\n" if sleeps else ""
     text = (
         f"[Unit]\nDescription=Cluster AI: renew this host's certificate in time\nPartOf={layout.TARGET}\n\n"
-        "[Timer]\nOnBootSec=2min\nOnUnitActiveSec=6h\nRandomizedDelaySec=20min\nAccuracySec=1min\n\n"
+        f"[Timer]\nOnBootSec=2min\nOnUnitActiveSec=6h\n{calendar}RandomizedDelaySec=20min\nAccuracySec=1min\n\n"
         f"[Install]\nWantedBy={layout.TARGET}\n"
     )
     return Unit(layout.RENEW_TIMER, text, launched=False)

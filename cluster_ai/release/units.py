@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from cluster_ai import layout
 from cluster_ai.config.model import Config, Host, Worker
-from cluster_ai.release import processes, timers
+from cluster_ai.release import processes, sleeping, timers
 from cluster_ai.release.service import LIB_VARIABLE, MIB, SANDBOX, Unit, any_address, service, url
 
 # What a component of the head host may use: bounds for a fault, far above what is seen.
@@ -51,7 +51,10 @@ def units(config: Config, host: Host) -> tuple[Unit, ...]:
         found += [_open_webui(config)] if config.interface.open_webui else []
     if host.worker is not None:
         found += [_engine(config, host.worker), _front(host.worker), _worker(config, host.worker)]
-    found += [timers.verify(), timers.verify_timer(), timers.renew(), timers.renew_timer()]
+    sleeps = host.worker is not None and host.worker.standby is not None
+    if host.worker is not None and host.worker.standby is not None:
+        found += [sleeping.sleep(host.worker.standby.sleep), sleeping.sleep_path()]
+    found += [timers.verify(), timers.verify_timer(), timers.renew(), timers.renew_timer(sleeps=sleeps)]
     names = [unit.name for unit in found]
     wanted = (name for name in names if name not in layout.triggered(names) and "@" not in name)
     return (*found, _target(tuple(wanted)))

@@ -155,6 +155,7 @@ class Plan:
     waves: tuple[Wave, ...]
     errors: tuple[HostError, ...]  # hosts of which nothing is known
     unavailable: Mapping[int, tuple[str, ...]] = field(default_factory=dict)  # number of a wave -> models missed
+    asleep: tuple[str, ...] = ()  # standby hosts that are left as they are
 
     @property
     def changes(self) -> bool:
@@ -199,15 +200,16 @@ def plan_cluster(
     head: str,
     groups: Sequence[Group],
     placed: Mapping[str, Iterable[str]],
+    asleep: tuple[str, ...] = (),
 ) -> Plan:
     """groups: how workers change. placed: the workers of each model."""
     plans, failed = tuple(hosts), tuple(errors)
     new = frozenset(host.host for host in plans if host.release_from is None)
-    down = frozenset(error.where for error in failed)
+    down = frozenset((*(error.where for error in failed), *asleep))
     serving = Serving.of(placed, {host.host: _moves(host, placed) for host in plans}, new=new, down=down)
     changing = [host.host for host in plans if host.release_changes]
     waves = order(changing, head=head, new=new, groups=groups, serving=serving, down=down)
-    return Plan(cluster, plans, waves, failed, unavailable(waves, serving))
+    return Plan(cluster, plans, waves, failed, unavailable(waves, serving), asleep)
 
 
 def _moves(host: HostPlan, placed: Mapping[str, Iterable[str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:

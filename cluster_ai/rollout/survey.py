@@ -7,14 +7,14 @@ import io
 import json
 import tarfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cluster_ai import layout
 from cluster_ai.config.groups import policies
 from cluster_ai.config.model import Host
-from cluster_ai.errors import HostError
+from cluster_ai.errors import HostAwayError, HostError
 from cluster_ai.provision import ssh
 from cluster_ai.provision.refusals import Reply
 from cluster_ai.release.model import HostFacts, Release
@@ -55,7 +55,8 @@ def take(
 
     config = scope.config
     answers = {host: usable(answer) if isinstance(answer, Observed) else answer for host, answer in seen.items()}
-    errors = [answer for answer in answers.values() if isinstance(answer, HostError)]
+    asleep = sleeping(scope.hosts, answers)
+    errors = [answer for host, answer in answers.items() if isinstance(answer, HostError) and host not in asleep]
     observed = {host: answer for host, answer in answers.items() if isinstance(answer, Observed)}
     store = Store.of(config)
     facts = {host: HostFacts(it.distribution, it.python or "", it.arch) for host, it in observed.items()}
@@ -84,6 +85,7 @@ def take(
         head=scope.head.name,
         groups=policies(config),
         placed=placement.workers(),
+        asleep=asleep,
     )
     return Survey(plan, observed, releases, stamps)
 
@@ -97,6 +99,12 @@ def again(scope: Scope, placement: Placement, found: Survey, since: float, *, co
     if since < (head.clock if head else time.time() - ssh.TIMEOUT):
         return found
     return take(scope, placement, scope.probe().results(), converge=converge)
+
+
+def sleeping(among: Iterable[Host], seen: Mapping[str, Observed | HostError]) -> tuple[str, ...]:
+    """Standby hosts that don't answer: that is no error of theirs."""
+    standby = [host.name for host in among if host.worker is not None and host.worker.standby is not None]
+    return tuple(name for name in standby if isinstance(seen.get(name), HostAwayError))
 
 
 def usable(seen: Observed) -> Observed | HostError:

@@ -90,6 +90,11 @@ class Dispatcher:
         async with self._writing:
             return await asyncio.to_thread(call, *arguments, **named)
 
+    @property
+    def held(self) -> int:
+        """Tasks that only workers could run which aren't there."""
+        return len(self._held)
+
     def wake(self) -> None:
         """There is something new in the journal."""
         self._wake.set()

@@ -111,7 +111,9 @@ class Service:
     async def _counts(self, request: Request) -> JSONResponse:
         counts: dict[State, int] = await self._dispatcher.journal(self._journal.counts)
         told = {state.value: count for state, count in counts.items()}
-        return JSONResponse({"counts": told, "scheduler": self._dispatcher.reason or None})
+        return JSONResponse(
+            {"counts": told, "scheduler": self._dispatcher.reason or None, "held": self._dispatcher.held}
+        )
 
     async def _spent_after(self, request: Request) -> JSONResponse:
         """What engines did for tasks that ended after ?after=, a number of this list; up to there it is forgotten."""

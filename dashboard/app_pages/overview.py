@@ -15,6 +15,7 @@ _STATES = {  # a worker's state -> colour and sign of its tile
     "joining": ("blue", "hourglass_top"),
     "draining": ("orange", "pause_circle"),
     "down": ("red", "cancel"),
+    "asleep": ("gray", "bedtime"),
 }
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import aiohttp
 
+from cluster_ai.cluster.membership import Tls
 from cluster_ai.gateway.log import Log
 from cluster_ai.gateway.server import Credentials, serve
 from cluster_ai.settings import CatalogModel, GatewaySettings, ScaleSettings, Upstream
@@ -68,7 +69,12 @@ async def until(condition: Callable[[], Awaitable[bool]], within: float = 30) ->
 
 @contextlib.asynccontextmanager
 async def gateway(
-    folder: Path, *upstreams: Upstream, lease: Path | None = None, scale: ScaleSettings | None = None
+    folder: Path,
+    *upstreams: Upstream,
+    lease: Path | None = None,
+    scale: ScaleSettings | None = None,
+    scheduler: str = "tcp://127.0.0.1:9",
+    tls: Tls | None = None,
 ) -> AsyncIterator[Site]:
     text, started = io.StringIO(), asyncio.Event()
     told = GatewaySettings(
@@ -77,7 +83,7 @@ async def gateway(
         port=0,
         policy="affinity",
         trusted_networks=(),
-        scheduler="tcp://127.0.0.1:9",
+        scheduler=scheduler,
         upstreams=upstreams,
         models={MODEL: rig.CONTEXT},
         catalog=(catalog(folder / "blobs", scale),),
@@ -89,7 +95,7 @@ async def gateway(
     state = folder / "state"
     state.mkdir(exist_ok=True)
     handler = signal.signal(signal.SIGTERM, lambda *_: None)  # the gateway raises it anew at its end
-    running = asyncio.create_task(serve(told, Credentials(TOKEN, None), [listener], state, Log(text), started.set))
+    running = asyncio.create_task(serve(told, Credentials(TOKEN, tls), [listener], state, Log(text), started.set))
     try:
         async with (
             asyncio.timeout(60),

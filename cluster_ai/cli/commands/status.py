@@ -37,6 +37,7 @@ def command(
         print(credentials.token(config))
         return
     from cluster_ai.rollout.scope import Scope
+    from cluster_ai.rollout.survey import sleeping
 
     scope = Scope(config, (), password)
     probe = scope.probe()
@@ -45,17 +46,19 @@ def command(
         seen = probe.results()
     finally:
         probe.cancel()
+    asleep = sleeping(scope.hosts, seen)
+    away = [it for host, it in seen.items() if isinstance(it, HostError) and host not in asleep]
     if as_json:
         import json
 
         print(json.dumps(_json(scope, seen, gateway, wrong), indent=2))
     else:
         _print(scope, seen, gateway)
-        for error in (*(it for it in seen.values() if isinstance(it, HostError)), *([wrong] if wrong else [])):
+        for error in (*away, *([wrong] if wrong else [])):
             say(error)
     if wrong:
         raise typer.Exit(ExitCode.UNAVAILABLE)
-    if any(isinstance(it, HostError) for it in seen.values()):
+    if away:
         raise typer.Exit(ExitCode.HOST)
 
 
@@ -96,8 +99,12 @@ def row(host: str, roles: str, seen: Observed | HostError, now: float) -> dict[s
 
 
 def _print(scope: Scope, seen: Mapping[str, Observed | HostError], gateway: dict[str, Any] | None) -> None:
+    from cluster_ai.rollout.survey import sleeping
+
     now = time.time()
     rows = [row(host.name, ", ".join(sorted(host.roles)), seen[host.name], now) for host in scope.hosts]
+    for name in sleeping(scope.hosts, seen):
+        next(it for it in rows if it["host"] == name)["units"] = "on standby"
     table("Hosts", rows)
     if gateway is None:
         return

@@ -13,10 +13,46 @@ RESOURCES: Rules = {
     "gpu_memory": key("Memory of all its cards together.", form="size", absent="8 GB for each card is assumed"),
 }
 
+STANDBY: Rules = {
+    "mac": key(
+        "Address of the network card that wakes it by Wake-on-LAN; its firmware must allow that.",
+        form="mac",
+        absent="`wake` wakes it",
+        excludes="wake",
+    ),
+    "wake": key(
+        "Command on the head host that wakes it, such as `ipmitool -H 10.0.4.121 -U wake -f /etc/ipmi.pw chassis power "
+        "on`. It is run without a shell, as the user cluster-ai-gateway.",
+        form="command",
+        absent="`mac` wakes it",
+        excludes="mac",
+    ),
+    "broadcast": key(
+        "Address that the magic packet is sent to, for a host on another network.",
+        form="host",
+        absent="the broadcast address of each of the head host's networks",
+    ),
+    "sleep": key(
+        "How it sleeps: what systemd calls `suspend` or `poweroff`.",
+        type="string",
+        allowed=["suspend", "poweroff"],
+        default="suspend",
+    ),
+    "idle": key("How long it must have had nothing to do before it sleeps.", form="duration", default="15m"),
+    "dry_run": key("Only tell what would be done.", type="boolean", default=False),
+}
+
 WORKER: Rules = {
     "name": key("What the worker is called in every list, plan and metric. Unique.", form="name", required=True),
     "host": key("Name or address that SSH and the cluster reach it by.", form="host", absent="the worker's `name`"),
     "resources": key("What the machine has.", type="dict", required=True, schema=RESOURCES),
+    "standby": key(
+        "It sleeps until replicas that the autoscaler wants, or tasks, have no room elsewhere; when idle it sleeps "
+        "again (docs/scaling.md). No model is placed there.",
+        "it never sleeps",
+        type="dict",
+        schema=STANDBY,
+    ),
     "labels": key(
         "Free marks, such as `room: '2.04'`; each becomes a group `<key>_<value>` for Ansible and pyinfra.",
         type="dict",

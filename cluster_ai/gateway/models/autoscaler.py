@@ -26,6 +26,7 @@ from cluster_ai.gateway.models.history import History
 from cluster_ai.gateway.models.reconciler import Reconciler
 from cluster_ai.gateway.models.registry import Registry
 from cluster_ai.gateway.models.stand_ins import StandIns
+from cluster_ai.gateway.models.standby import Standby
 from cluster_ai.metrics import names
 from cluster_ai.placement.repair import LOAD, Do, StandIn, Step
 from cluster_ai.placement.room import Processor, Wanted, choices
@@ -56,6 +57,7 @@ class Autoscaler:
         reconciler: Reconciler,
         history: History,
         decisions: Decisions,
+        standby: Standby,
         meter: Meter,
         metrics: CollectorRegistry,
         log: Log,
@@ -63,7 +65,7 @@ class Autoscaler:
     ) -> None:
         self._fleet, self._gate, self._registry, self._stand_ins = fleet, gate, registry, stand_ins
         self._reconciler, self._history, self._decisions, self._meter = reconciler, history, decisions, meter
-        self._metrics, self._log, self._now = metrics, log, now
+        self._standby, self._metrics, self._log, self._now = standby, metrics, log, now
         begun = time.monotonic()
         scaled = ((name, it.scale) for name, it in registry.named.items() if it.scale is not None)
         self._models = {name: _Model(told, Scaler(policy_of(told)), begun) for name, told in scaled}
@@ -171,6 +173,8 @@ class Autoscaler:
             self._begin("load", name, worker, reason, self._instead_of(name, worker))
         others = [it for it in self._registry.seats() if it.worker not in replicas | failing | {w.name for w in cold}]
         fitting = choices(Wanted(name, wanted.need, named.replicas), others)
+        if more > len(cold) + len(fitting):
+            self._standby.want(wanted.need.memory, f"{name}: {reason}; no worker that is awake has room")
         for seat, processor in fitting[: max(0, more - len(cold))]:
             do: Do = "load" if name in seat.present else "fetch"
             self._reconciler.begin(Step(do, name, seat.worker, processor, reason, LOAD))

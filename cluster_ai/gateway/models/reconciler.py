@@ -115,6 +115,10 @@ class Reconciler:
         begun = (step for step, _ in self._under_way.values())
         return {step.worker for step in begun if step.model == model and step.do in ("load", "fetch")}
 
+    def works_on(self, worker: str) -> bool:
+        """Whether a step is under way there."""
+        return any(name == worker for _, name in self._under_way)
+
     def failing(self, model: str) -> set[str]:
         """Workers on which a step for it isn't tried again yet."""
         return {worker for name, worker in self._failed if name == model and self._waits((name, worker))}

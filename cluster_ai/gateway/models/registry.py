@@ -80,7 +80,7 @@ class Registry:
         if stand_in is not None:
             lost = stand_in.instead_of
             why = "added by the autoscaler" if lost == LOAD else f"stands in for {lost}"
-        if worker.state in (State.DOWN, State.JOINING):
+        if worker.state in (State.DOWN, State.JOINING, State.ASLEEP):
             return Copy(worker.name, "missing", f"the worker is {worker.state.value}: {worker.reason}")
         if worker.state is State.DRAINING:
             why = "; ".join(filter(None, (why, f"the worker is {worker.reason}")))

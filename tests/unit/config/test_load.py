@@ -25,6 +25,7 @@ from cluster_ai.config.model import (
     Scaling,
     Scheduler,
     Ssh,
+    Standby,
     Window,
 )
 from cluster_ai.errors import ConfigError
@@ -194,3 +195,17 @@ def test_there_is_one_dask_process_on_a_host_until_more_are_asked_for() -> None:
     assert load_text(SEED, "cluster.yaml").scaling == Scaling()
     said = SEED + "  scaling: {processes: {max: 4}}\n"
     assert load_text(said, "cluster.yaml").scaling == Scaling(Processes(1, 4, 60.0, False))
+
+
+def test_a_worker_never_sleeps_unless_it_says_how_it_is_woken() -> None:
+    assert load_text(SEED, "cluster.yaml").workers[1].standby is None
+    seed = SEED.replace("replicas: 2", "replicas: 1")
+    for said, standby in (
+        ("{mac: '52:54:00:12:34:56'}", Standby("52:54:00:12:34:56", (), None, "suspend", 900.0, False)),
+        (
+            "{wake: \"/opt/wake 'ws 7'\", sleep: poweroff, idle: 1h, dry_run: true}",
+            Standby(None, ("/opt/wake", "ws 7"), None, "poweroff", 3600.0, True),
+        ),
+    ):
+        text = seed.replace("memory: '64GB'}", f"memory: '64GB'}}\n      standby: {said}")
+        assert load_text(text, "cluster.yaml").workers[1].standby == standby

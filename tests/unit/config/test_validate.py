@@ -15,6 +15,9 @@ from cluster_ai.config.validate import SchemaValidator
 from cluster_ai.errors import ClusterAIError, ConfigError, ErrorGroup, ExitCode
 from tests.unit.config.test_load import SEED
 
+ONE = SEED.replace("replicas: 2", "replicas: 1")
+MAC = "standby: {mac: '52:54:00:12:34:56'}"
+
 
 def errors(text: str, path: Path | str = "cluster.yaml") -> list[str]:
     with pytest.raises((ConfigError, ErrorGroup)) as caught:
@@ -196,6 +199,24 @@ def test_what_is_no_mapping_is_told_how_to_begin(text: str) -> None:
             "found 2, allowed: at most 1, as max says",
         ),
         (changed("replicas: 2", "replicas: all\n      scale: {max: 2}"), "15:7", "stands beside replicas: all"),
+        (ONE.replace("'64GB'}", "'64GB'}\n      standby: {idle: 5m}"), "12:7", "nothing would wake it"),
+        (
+            ONE.replace("'64GB'}", f"'64GB'}}\n      host: scheduler.cluster.ai\n      {MAC}"),
+            "13:7",
+            "it is the head host",
+        ),
+        (
+            changed("memory: '64GB'}", f"memory: '64GB'}}\n      {MAC}"),
+            "15:17",
+            "found 2, allowed: at most 1, one on each worker that never sleeps",
+        ),
+        (
+            changed("memory: '64GB'}", f"memory: '64GB'}}\n      {MAC}").replace("'32GB'}", f"'32GB'}}\n      {MAC}")[
+                : SEED.index("  models:") + 2 * len(f"      {MAC}\n")
+            ],
+            "7:3",
+            "all of them may sleep",
+        ),
         (SEED + "  scaling: {processes: {max: 2, min: 3}}\n", "16:38", "found 3, allowed: at most 2, as max says"),
         (
             SEED + "  gateway: {port: 8786}\n",
@@ -254,6 +275,12 @@ def test_a_dashboard_that_is_off_takes_no_port() -> None:
         ("name", ["a", "gpu-worker-01", "A.b"], ["", "-a", "a-", "a/b", "ä", "a" * 64, "../x"]),
         ("jump", ["bastion", "me@bastion:2222", "a,b@c:1"], ["", "a b", "-oProxyCommand=x", "a;b"]),
         ("user", ["root", "j.doe"], ["", "-x", "a b"]),
+        (
+            "mac",
+            ["52:54:00:12:34:56", "52-54-00-AB-cd-ef"],
+            ["", "52:54:00:12:34", "52540012345g", "52:54:00:12:34:5g"],
+        ),
+        ("command", ["/bin/wake 'ws 7'", "ipmitool"], ["", "  ", "wake 'ws", 7]),
         (
             "opening",
             [

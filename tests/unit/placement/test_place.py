@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cluster_ai.config import load_text
-from cluster_ai.config.model import Config, Model, Resources, Worker
+from cluster_ai.config.model import Config, Model, Resources, Standby, Worker
 from cluster_ai.errors import ClusterAIError, ErrorGroup, ExitCode, PlacementError
 from cluster_ai.placement.need import budget
 from cluster_ai.placement.place import Placement, place
@@ -247,3 +247,11 @@ def test_a_worker_that_comes_or_goes_moves_little() -> None:
     going = [moved(b, a, gone=f"worker-{n}") for n, (a, b) in enumerate(pairwise(steps), start=8)]
     assert sum(coming) / len(coming) < 24 / 4
     assert sum(going) / len(going) < 24 / 4
+
+
+def test_nothing_is_placed_on_a_worker_that_may_sleep() -> None:
+    sleeper = dataclasses.replace(worker("b"), standby=Standby("52:54:00:12:34:56", (), None, "suspend", 900.0, False))
+    found = place(config([worker("a"), sleeper], [model("everywhere", 1, "all"), model("one", 1)]))
+    assert {name for _, name in where(found)} == {"a"}
+    with pytest.raises(PlacementError):
+        place(config([worker("a", ram=1), sleeper], [model("large", 30)]))

@@ -297,12 +297,35 @@ def test_a_release_carries_code_and_no_bytecode(folder: str) -> None:
 TOLD = ("  engine:\n", "  monitoring: {alerts: {webhook: 'http://chat.test/x'}}\n  engine:\n")
 
 
-@pytest.mark.parametrize("edit", [("", ""), ("'10.9.9.1'", "'fd00::1'"), TOLD])
+HOST_C = "      host: '10.9.9.3'\n"
+SLEEPS = (HOST_C, HOST_C + "      standby: {mac: '52:54:00:12:34:56', sleep: poweroff}\n")
+
+
+def test_a_standby_host_may_be_sent_to_sleep_in_the_one_way_that_it_says(cluster: Cluster, tmp_path: Path) -> None:
+    assert layout.SLEEP not in units(releases(cluster.config())["c"])
+    found = releases(cluster.config(*SLEEPS))
+    assert {layout.SLEEP, layout.SLEEP_PATH} <= set(units(found["c"]))
+    assert layout.SLEEP not in units(found["b"])
+    assert "ExecStart=/usr/bin/systemctl poweroff\n" in text(found["c"], f"units/{layout.SLEEP}")
+    (tmp_path / "host.json").write_text(text(found["c"], "etc/host.json"))
+    host = settings.load(settings.HostSettings, tmp_path / "host.json")
+    assert "OnCalendar=" in text(found["c"], f"units/{layout.RENEW_TIMER}")
+    assert "OnCalendar=" not in text(found["b"], f"units/{layout.RENEW_TIMER}")
+    assert layout.SLEEP_PATH in host.units
+    assert layout.SLEEP not in host.units
+    assert host.models == ()
+    (tmp_path / "gateway.json").write_text(text(found["a"], "etc/gateway.json"))
+    gateway = settings.load(settings.GatewaySettings, tmp_path / "gateway.json")
+    told = settings.StandbySettings("52:54:00:12:34:56", (), None, 900.0, False)
+    assert [it.standby for it in gateway.upstreams] == [None, None, told]
+
+
+@pytest.mark.parametrize("edit", [("", ""), ("'10.9.9.1'", "'fd00::1'"), TOLD, SLEEPS])
 def test_units_are_accepted_by_systemd(cluster: Cluster, tmp_path: Path, edit: tuple[str, str]) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("no systemd here")
-    release = releases(cluster.config(*edit))["a"]
+    release = releases(cluster.config(*edit))["c" if edit == SLEEPS else "a"]
     root = tmp_path / "root"
     for part in release.parts:
         if part.name == "host":
@@ -312,8 +335,9 @@ def test_units_are_accepted_by_systemd(cluster: Cluster, tmp_path: Path, edit: t
     system.mkdir(parents=True)
     for unit in units(release):
         shutil.copy(root / "opt/cluster-ai/current/units" / unit, system / unit)
-    (root / "bin").mkdir()
-    shutil.copy("/bin/true", root / "bin/true")
+    for program in ("bin/true", "bin/rm", "usr/bin/systemctl"):
+        (root / program).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy("/bin/true", root / program)
     for needed in ("network-online.target", "network.target", "sysinit.target", "basic.target", "multi-user.target"):
         (system / needed).write_text("[Unit]\nDescription=stands for the system's own\n")
     done = subprocess.run(

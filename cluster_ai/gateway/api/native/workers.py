@@ -101,7 +101,7 @@ class WorkerInfo(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
     name: str
-    state: str = Field(description="joining, active, draining or down.")
+    state: str = Field(description="joining, active, draining, down, or asleep: a standby host.")
     reason: str | None = Field(description="Why it isn't active.")
     in_flight: int
     slots: int

@@ -47,7 +47,7 @@ class Here:
         self.decided: list[Decided] = []
         decisions = MagicMock()
         decisions.add = self._add
-        others: Any = decisions, meter, metrics, MagicMock()
+        others: Any = decisions, MagicMock(), meter, metrics, MagicMock()
         self.scaler = Autoscaler(fleet, gate, registry, MagicMock(), self.reconciler, MagicMock(), *others)
 
     async def _add(self, it: Decided) -> None:

@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS stand_ins (
     model TEXT NOT NULL, worker TEXT NOT NULL, instead_of TEXT NOT NULL, processor TEXT NOT NULL,
     fetched INTEGER NOT NULL, since REAL NOT NULL, PRIMARY KEY (model, worker)
 );
+CREATE TABLE IF NOT EXISTS standby (worker TEXT PRIMARY KEY, asleep INTEGER NOT NULL, since REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS decisions (
     at REAL NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, before INTEGER NOT NULL, after INTEGER NOT NULL,
     reason TEXT NOT NULL, dry_run INTEGER NOT NULL, PRIMARY KEY (at, kind, name)
