@@ -17,7 +17,7 @@ TASKS, FAILED = (f'cluster_{name}_tasks_total{{kind="inference"}}' for name in (
 NEWEST = 'max(timestamp(up{job="gateway"} == 1))'
 UP = "max by (worker) (worker_up)"
 ROLLOUT = "cluster_rollout_state == 1"
-TARGETS_DOWN = "up == 0"
+TARGETS_DOWN = "up == 0 unless on (worker) worker_asleep == 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,7 @@ class Model:
     load_time: float | None  # seconds, mean within what Prometheus keeps
     first_token: float | None  # seconds, 95 % of the streamed answers within
     hits: float | None  # share of the last requests that found it in memory
+    wanted: float | None  # replicas that the autoscaler wants now; None: it isn't scaled
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +229,10 @@ def models(prometheus: Prometheus, span: Span) -> Models:
         "load": "sum by (model) (model_load_time_seconds_sum) / sum by (model) (model_load_time_seconds_count)",
         "first": quantile(0.95, first, whole, ["model"]),
         "hits": "avg by (model) (model_cache_hit_rate)",
+        "wanted": "max by (model) (model_replicas_wanted)",
     }
     told = prometheus.instants({"newest": NEWEST, **numbers})
-    requests, tokens, generated, p50, p95, load, begun, hits = (by_label(told[key], "model") for key in numbers)
+    requests, tokens, generated, p50, p95, load, begun, hits, wanted = (by_label(told[key], "model") for key in numbers)
     return Models(
         newest=_value(told["newest"]),
         models=tuple(
@@ -244,8 +246,9 @@ def models(prometheus: Prometheus, span: Span) -> Models:
                 load.get(name),
                 begun.get(name),
                 hits.get(name),
+                wanted.get(name),
             )
-            for name in sorted({*requests, *tokens})
+            for name in sorted({*requests, *tokens, *wanted})
         ),
         charts=prometheus.charts(
             {

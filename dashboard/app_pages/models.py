@@ -89,6 +89,7 @@ def _table(served: tuple[ServedModel, ...], measured: tuple[queries.Model, ...])
                 "Kind": " ".join(t for t in (place.parameters, place.quantization) if t) or None if place else None,
                 "Context": place.context if place else None,
                 "Ready": f"{len(place.present)} of {max(place.replicas, len(place.present))}" if place else None,
+                "Wanted": number.wanted if number else None,
                 "Requests": number.requests if number else None,
                 "Tokens": number.tokens if number else None,
                 "Generated": round(number.generated) if number and number.generated is not None else None,
@@ -105,6 +106,7 @@ def _table(served: tuple[ServedModel, ...], measured: tuple[queries.Model, ...])
         "Ready": st.column_config.TextColumn(
             "Ready", help="Workers that can answer with it, of those it is placed on."
         ),
+        "Wanted": st.column_config.NumberColumn("Wanted", format="%d", help="Replicas that the autoscaler wants now."),
         "Requests": st.column_config.NumberColumn("Requests/s", format="%.2f", help="Over the last minute."),
         "Tokens": st.column_config.NumberColumn("Tokens/s", format="%.1f", help="Over the last minute."),
         "Generated": st.column_config.NumberColumn("Tokens", format="localized", help="Generated in the time shown."),
