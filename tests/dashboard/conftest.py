@@ -77,7 +77,7 @@ class Node:
 
 
 class RealPrometheus:
-    """Scrapes one gateway, a host that is there, and one that isn't, once a second."""
+    """Scrapes one gateway, a host that is there, one that isn't, and one that may sleep, once a second."""
 
     def __init__(self, folder: Path, gateway: FakeGateway, node: Node | None = None) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
@@ -88,6 +88,7 @@ class RealPrometheus:
                 "job_name": "node",
                 "static_configs": [
                     {"targets": [f"127.0.0.1:{free_port()}"], "labels": {"host": "far-host"}},
+                    {"targets": [f"127.0.0.1:{free_port()}"], "labels": {"host": "sleeper", "worker": "sleeper"}},
                     *there,
                 ],
             },
@@ -141,6 +142,7 @@ def prometheus(gateway: FakeGateway, node: Node, tmp_path_factory: pytest.TempPa
     """Has seen the gateway work, so that rates are more than nothing."""
     if shutil.which("prometheus") is None:
         pytest.skip("no prometheus here (Debian: apt install prometheus)")
+    gateway.metric["worker_asleep"].labels("sleeper").set(1)
     real = RealPrometheus(tmp_path_factory.mktemp("prometheus"), gateway, node)
     wait_for(lambda: real.value("cluster_total_tasks_total"), "the first scrape")
     before = real.value("cluster_total_tasks_total") or 0
