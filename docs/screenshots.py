@@ -34,8 +34,13 @@ HIGHEST = 1800  # pixels of a picture
 
 
 @contextmanager
-def chromium(*, dark: bool = False, width: int = 1440, height: int = 900, frames: bool = False) -> Iterator[WebDriver]:
-    """A browser with an empty profile, removed afterwards. frames: it keeps a log of what goes over the network."""
+def chromium(
+    *, dark: bool = False, width: int = 1440, height: int = 900, frames: bool = False, any_ca: bool = False
+) -> Iterator[WebDriver]:
+    """A browser with an empty profile, removed afterwards. frames: it keeps a log of what goes over the network.
+
+    any_ca: it believes every certificate.
+    """
     profile = tempfile.mkdtemp(prefix="dashboard-chromium-")
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or shutil.which("chromium-browser") or "chromium"
@@ -52,6 +57,7 @@ def chromium(*, dark: bool = False, width: int = 1440, height: int = 900, frames
         f"--window-size={width},{height}",
     ):
         options.add_argument(flag)
+    options.accept_insecure_certs = any_ca
     logs = {"browser": "ALL"} | ({"performance": "ALL"} if frames else {})
     options.set_capability("goog:loggingPrefs", logs)
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
