@@ -155,6 +155,7 @@ cluster:
   models:
     - {{name: '{model}', replicas: all, resources: {{memory: 1GB}}}}
   engine: {{version: '0.17.4', source: ./engine}}
+  security: {{tls: {{enabled: false}}}}  # the others speak plain HTTP too
 """
 
 
