@@ -19,12 +19,12 @@ from cluster_ai.gateway.failover.pace import Pace
 from cluster_ai.gateway.failover.processor import Speed, fallen
 from cluster_ai.gateway.flight import Flight
 from cluster_ai.gateway.metering import TIMED, Usage
+from cluster_ai.gateway.speeds import Speeds
 from cluster_ai.settings import GatewaySettings, Upstream
 
 IN_MEMORY = 1.2  # how much more than its file a model takes there, with its cache
 RESTART = 15.0  # seconds within which a worker that was lost may be back, as after a restart of its engine
 SWITCH = 180.0  # and one that was drained, as by a rollout
-WEIGHT = 0.2  # of the newest in a moving average
 
 
 class State(StrEnum):
@@ -94,7 +94,7 @@ class Worker:
         self.used: dict[str, float] = {}  # by model: when it last answered, seconds since 1970
         self.lacks: frozenset[str] = frozenset()  # models that it had in memory before its engine was away
         self.stated = {canonical(m): speed for m, speed in upstream.speeds.items()}  # by cluster.yaml
-        self.speeds = dict(self.stated)  # by model: tokens per second of one answer, from then on a moving average
+        self.speeds = Speeds(self.stated)
         self.on_cards = frozenset(canonical(m) for m in upstream.on_gpu)
         self.breaker = CLOSED
         self.flapping = Flapping()
@@ -291,8 +291,7 @@ class Fleet:
         worker.used[model] = time.time()
         speed = usage.tokens_per_second
         if speed is not None and usage.tokens >= TIMED:
-            known = worker.speeds.get(model, speed)
-            worker.speeds[model] = known + WEIGHT * (speed - known)
+            worker.speeds.add(model, speed)
             if model in worker.on_cards:
                 now = time.monotonic()
                 worker.card_speeds.setdefault(model, Speed()).add(speed, now)
@@ -318,6 +317,7 @@ class Fleet:
         now = self._clock()
         if worker.health.answered is False:  # back from the dead: what failed before says nothing of it now
             worker.breaker = CLOSED
+            worker.speeds.forget()
             self._take_in(worker, now)
             worker.lacks = worker.loaded
             worker.flapping = worker.flapping.came(now)

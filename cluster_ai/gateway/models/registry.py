@@ -148,7 +148,7 @@ class Registry:
             held=dict(self._held(worker)),
             present=frozenset(worker.present),
             closed=_closed(worker),
-            speeds=dict(worker.speeds),
+            speeds=worker.speeds.all(),
             stated=worker.stated,
         )
 

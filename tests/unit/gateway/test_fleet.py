@@ -156,6 +156,16 @@ def test_an_answer_tells_of_its_workers_speed_and_that_the_model_is_loaded() -> 
     assert a.speed("m:latest") == pytest.approx(60)
 
 
+def test_a_worker_that_was_away_is_measured_anew() -> None:
+    fleet = Fleet(SETTINGS)
+    a, _ = fleet.workers.values()
+    fleet.answered(a, engine("m:latest"))
+    fleet.measured(a, "m:latest", Usage(10, 100, 1.0, 0.0, 2.0))
+    fleet.failed(a, "gone", 1.0, certain=True)
+    fleet.answered(a, engine("m:latest"))
+    assert a.speed("m:latest") is None
+
+
 def test_whether_a_model_fits_is_told_by_what_is_loaded() -> None:
     for gpu, loaded_size, fits in ((0, 5, True), (0, 9, False), (1, 9, True)):
         upstream = Upstream("a", "http://x", ("M",), 1, gpu, 10)
