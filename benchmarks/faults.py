@@ -103,7 +103,7 @@ def run(trial: Trial, scenario: Scenario, token: str) -> Fault:
             if found.held:
                 until(lambda: whole(trial) and releases(trial) == before, "every host whole, on what it ran before")
         record = journal(trial)
-        found.must(record["id"] != last and tells(record, scenario.state), f"the journal doesn't tell it: {record}")
+        found.must(record["id"] != last and tells(record, scenario.state), "the journal doesn't tell it")
         found.told.append(f"journal: {record['state']}")
         well = time.time()
         found.told.append(where(before, releases(trial)))

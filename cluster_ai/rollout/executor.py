@@ -14,7 +14,8 @@ from cluster_ai.config.model import Host
 from cluster_ai.errors import ClusterAIError, HostError, RolloutError
 from cluster_ai.placement.place import Placement
 from cluster_ai.provision.pyinfra import Event, push, switch
-from cluster_ai.rollout import driver, gate, survey
+from cluster_ai.rollout import asking, driver, gate, survey
+from cluster_ai.rollout.analysis import Measured, Trial, judge
 from cluster_ai.rollout.observe import Observed
 from cluster_ai.rollout.passage import Passage
 from cluster_ai.rollout.plan import HostPlan, Plan
@@ -187,11 +188,12 @@ class Executor:
 
     def _roll(self, found: Survey, waves: Sequence[Wave], report: Report) -> Rolled:
         plans = {it.host: it for it in found.plan.hosts}
-        began: dict[Wave, float] = {}
+        began: dict[Wave, _Before] = {}
 
         def one(wave: Wave) -> Outcomes:
             self.record.doing(f"wave {len(began) + 1} of {len(waves)} ({wave.kind}): {', '.join(wave.hosts)}")
-            began[wave] = time.time()
+            asked = self._ask(found, wave) if wave.bake else {}
+            began[wave] = _Before(time.time(), asked)
             serving = [name for name in wave.hosts if _interrupts(plans[name])]
             return self._passage.run("switch", wave.hosts, serving, lambda: self._switch(found, wave.hosts))
 
@@ -210,12 +212,28 @@ class Executor:
         outcomes = switch(self.scope.config, targets, sudo_password=self.scope.sudo_password, on_event=self.on_event)
         return {name: outcome.error for name, outcome in outcomes.items()}
 
-    def _bake(self, found: Survey, wave: Wave, began: float, report: Report) -> Halt | None:
-        """Let the new releases serve for a while, then compare them with the others, and with themselves before."""
+    def _ask(self, found: Survey, wave: Wave) -> dict[str, Measured]:
+        """What canaries, and some of the others, do with prompts of our own: asking.py."""
+        workers, others = self._parties(found, wave)
+        ask = self._passage.gateway.ask
+        wanted = asking.models(ask, [*workers, *others[: asking.OTHERS]])
+        self.on_stage("ask", list(wanted))
+        return asking.asked(ask, wanted)
+
+    def _parties(self, found: Survey, wave: Wave) -> tuple[list[str], list[str]]:
+        """The workers that a wave switches, and the rest."""
+        workers = self._passage.workers(wave.hosts)
+        everybody = self._passage.workers([it.host for it in found.plan.hosts])
+        return workers, [name for name in everybody if name not in workers]
+
+    def _bake(self, found: Survey, wave: Wave, past: _Before, report: Report) -> Halt | None:
+        """Let the new releases serve for a while, then compare them with the others, and with themselves before.
+
+        Where people ask too little to tell, by what they answer to our own prompts.
+        """
         from cluster_ai.rollout.prometheus import analyse
 
-        workers = self._passage.workers(wave.hosts)
-        others = [name for name in self._passage.workers([it.host for it in found.plan.hosts]) if name not in workers]
+        workers, others = self._parties(found, wave)
         limits = next(it.canary for it, mine in policies(self.scope.config) if not set(workers).isdisjoint(mine))
         begin = time.time()
         for _ in range(AGAIN + 1):
@@ -226,11 +244,20 @@ class Executor:
                 self.scope,
                 workers,
                 others,
-                before=(began - max(wave.bake, PAST), began),
+                before=(past.at - max(wave.bake, PAST), past.at),
                 after=(begin, time.time()),
                 limits=limits,
             )
             self._verdict(wave, verdict, report)
+            if verdict.result == "inconclusive" and not past.asked.keys().isdisjoint(workers):
+                now = self._ask(found, wave)
+                trials = {name: Trial(then, now[name]) for name, then in past.asked.items() if name in now}
+                verdict = judge(
+                    canary={name: it for name, it in trials.items() if name in workers},
+                    baseline={name: it for name, it in trials.items() if name not in workers},
+                    limits=limits,
+                )
+                self._verdict(wave, verdict, report)
             if verdict.result != "inconclusive":
                 break
         if verdict.result == "pass":
@@ -302,6 +329,14 @@ class Executor:
 
     def _hosts(self, names: Sequence[str]) -> list[Host]:
         return [host for host in self.scope.hosts if host.name in names]
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """What a wave's workers are compared with. at: when their switch began. asked: what they did with our prompts."""
+
+    at: float
+    asked: Mapping[str, Measured]
 
 
 def _interrupts(plan: HostPlan) -> bool:

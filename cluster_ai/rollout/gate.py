@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cluster_ai import layout
@@ -44,12 +44,22 @@ class Gateway:
         self._direct: bool | None = None
 
     def ask(
-        self, method: str, path: str, body: dict[str, Any] | None = None, *, timeout: float = 30.0
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        *,
+        timeout: float = 30.0,
+        worker: str | None = None,
     ) -> tuple[int, Any]:
-        """Status and decoded answer. Raises UnavailableError where the gateway can't be reached in either way."""
+        """Status and decoded answer. worker: who is to answer.
+
+        Raises UnavailableError where the gateway can't be reached in either way.
+        """
+        headers = {"X-Cluster-Worker": worker} if worker else {}
         if self._direct is not False:
             try:
-                reply = self._ask_directly(method, path, body, timeout)
+                reply = self._ask_directly(method, path, body, timeout, headers)
             except OSError as error:
                 if self._direct and not _no_tls(error):
                     raise UnavailableError("the connection broke off", where="gateway") from None
@@ -57,9 +67,11 @@ class Gateway:
             else:
                 self._direct = True
                 return reply
-        return self._ask_on_head(method, path, body, timeout)
+        return self._ask_on_head(method, path, body, timeout, headers)
 
-    def _ask_directly(self, method: str, path: str, body: dict[str, Any] | None, timeout: float) -> tuple[int, Any]:
+    def _ask_directly(
+        self, method: str, path: str, body: dict[str, Any] | None, timeout: float, more: Mapping[str, str]
+    ) -> tuple[int, Any]:
         import http.client
 
         connection = (
@@ -73,6 +85,7 @@ class Gateway:
             headers = {
                 "Content-Type": "application/json",
                 **({"Authorization": f"Bearer {self._token}"} if self._token else {}),
+                **more,
             }
             connection.request(method, path, json.dumps(body) if body is not None else None, headers)
             reply = connection.getresponse()
@@ -82,16 +95,18 @@ class Gateway:
         finally:
             connection.close()
 
-    def _ask_on_head(self, method: str, path: str, body: dict[str, Any] | None, timeout: float) -> tuple[int, Any]:
+    def _ask_on_head(
+        self, method: str, path: str, body: dict[str, Any] | None, timeout: float, headers: Mapping[str, str]
+    ) -> tuple[int, Any]:
         """The head asks itself, with the token that is there."""
         *others, last = self._local_ports
         for port in others:
             with contextlib.suppress(RefusedError):
-                return self._ask_at(port, method, path, body, timeout)
-        return self._ask_at(last, method, path, body, timeout)
+                return self._ask_at(port, method, path, body, timeout, headers)
+        return self._ask_at(last, method, path, body, timeout, headers)
 
     def _ask_at(
-        self, port: int, method: str, path: str, body: dict[str, Any] | None, timeout: float
+        self, port: int, method: str, path: str, body: dict[str, Any] | None, timeout: float, headers: Mapping[str, str]
     ) -> tuple[int, Any]:
         status, text = self._on_head.ask(
             method,
@@ -102,6 +117,7 @@ class Gateway:
             unit=f"'{layout.GATEWAY.replace('@', '@*')}'",
             token_file=str(layout.CREDENTIALS / layout.GATEWAY_TOKEN),
             timeout=timeout,
+            headers=headers,
         )
         return status, _decoded(text)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cluster_ai.errors import HostError, UnavailableError
@@ -11,8 +12,8 @@ from cluster_ai.provision import ssh
 
 _REMOTE = """
 import json, sys, urllib.error, urllib.request
-method, url, body, timeout, token_file = sys.argv[1:]
-headers = {"Content-Type": "application/json"}
+method, url, body, timeout, token_file, more = sys.argv[1:]
+headers = {"Content-Type": "application/json", **json.loads(more)}
 try:
     headers["Authorization"] = "Bearer " + open(token_file).read().strip()
 except OSError:
@@ -52,6 +53,7 @@ class OnHead:
         unit: str,
         token_file: str = "",
         timeout: float = 30.0,
+        headers: Mapping[str, str] | None = None,
     ) -> tuple[int, str]:
         """Status and text of the answer. token_file: a bearer token, on the head. what: who listens there, for people.
 
@@ -59,7 +61,8 @@ class OnHead:
         RefusedError where nothing could have heard it.
         """
         url = f"http://127.0.0.1:{port}{path}"
-        script = shlex.join(("python3", "-c", _REMOTE, method, url, body, str(timeout), token_file))
+        words = (method, url, body, str(timeout), token_file, json.dumps(dict(headers or {})))
+        script = shlex.join(("python3", "-c", _REMOTE, *words))
         reply = ssh.run(
             [ssh.Call(self.head, self.argv, script)],
             sudo_password=self.sudo_password,

@@ -19,8 +19,8 @@ STATUS = "/api/v1/cluster/status"
 OWN = "rollout"  # how the reason of a drain begins that a rollout may end
 LONGEST = 200  # characters of a reason that the gateway takes
 TIMEOUT = 10.0  # seconds for one question
-POLL = 1.0  # seconds
-SILENT = 5  # questions in a row without an answer, after which there is no gateway
+POLL = 0.3  # seconds
+SILENT = 15  # questions in a row without an answer, after which there is no gateway
 
 _AWAY = (UnavailableError, HostError)
 

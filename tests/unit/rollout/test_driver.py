@@ -19,6 +19,7 @@ from cluster_ai.rollout.plan import Plan
 from cluster_ai.rollout.records import Record
 from cluster_ai.rollout.scope import Scope
 from cluster_ai.rollout.survey import Survey
+from cluster_ai.rollout.traffic import POLL
 
 CONFIG = load_text(
     """\
@@ -85,7 +86,7 @@ def test_a_worker_is_drained_until_its_answers_have_ended_then_rebooted_then_res
     gateway = FakeGateway(a=3, b=1)
     assert gateway.reboot("a") is None
     assert gateway.log == ["drain a", "reboot a", "resume a"]
-    assert gateway.now == 3
+    assert gateway.now == pytest.approx(3 * POLL)
     assert gateway.workers["a"]["state"] == "active"
 
 
@@ -94,7 +95,7 @@ def test_a_worker_that_an_operator_has_drained_stays_drained() -> None:
     gateway.workers["a"] |= {"state": "draining", "cordon": {"reason": "new fans"}}
     assert gateway.reboot("a") is None
     assert gateway.log == ["reboot a"]
-    assert gateway.now == 2
+    assert gateway.now == pytest.approx(2 * POLL)
 
 
 def test_a_worker_that_the_gateway_does_not_know_and_a_cluster_without_gateway_have_nothing_to_drain() -> None:
