@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cluster": {"settings", "engine", "metrics"},
     "scaling": set(),
     "gateway": {"settings", "cluster", "engine", "metrics", "audit", "placement", "scaling"},
-    "tasks": {"settings", "engine"},
+    "tasks": {"settings", "engine", "cluster"},
     "openwebui": {"settings"},
     "local": {"config", "placement", "settings", "security", "engine", "metrics"},
 }
