@@ -38,7 +38,7 @@ _BLOCKING = (  # what stands there instead of what is in ASYNCIO
     ("AsyncClient", "Client"),
     (r"\b(async|await) ", ""),
     (r"__a(enter|exit)__", r"__\1__"),
-    (r"\ba(close|read|iter_lines)\(", r"\1("),
+    (r"\ba(close|read|iter_bytes|iter_lines)\(", r"\1("),
 )
 _TYPES = frozenset(
     ("$ref", "additionalProperties", "anyOf", "const", "enum", "items", "properties", "required", "type")

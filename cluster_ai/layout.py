@@ -97,6 +97,9 @@ NODE_EXPORTER, NODE_EXPORTER_PORT = "prometheus-node-exporter.service", 9100
 TEXTFILES = PurePosixPath("/var/lib/prometheus/node-exporter")  # where Debian's node_exporter reads metrics of others
 DASK_WORKER_PORTS = (8790, 8799)
 DASK_NANNY_PORTS = (8800, 8809)
+# What the scheduler is told: without a heartbeat for so long a worker is lost, and what it had begins again elsewhere.
+# Nothing of ours keeps a worker's interpreter for seconds, but its host may be busy; cluster/silence.py is quicker.
+WORKER_TTL = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "60s"}
 
 
 def triggered(units: Collection[str]) -> frozenset[str]:

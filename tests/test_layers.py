@@ -47,11 +47,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cluster": {"settings", "engine", "metrics"},
     "scaling": set(),
     "gateway": {"settings", "cluster", "engine", "metrics", "audit", "placement", "scaling"},
-    "tasks": {"settings", "engine"},
+    "tasks": {"settings", "engine", "cluster"},
     "openwebui": {"settings"},
     "local": {"config", "placement", "settings", "security", "engine", "metrics"},
 }
-ANYWHERE = ("addresses", "errors", "layout", "listening", "runtime", "sizes", "tls")
+ANYWHERE = ("addresses", "errors", "landing", "layout", "listening", "runtime", "sizes", "tls")
 ON_HOSTS = (
     "addresses",
     *(
@@ -110,7 +110,8 @@ def test_every_package_has_its_place_in_the_order() -> None:
 
 
 def test_the_python_client_needs_nothing_of_the_rest() -> None:
-    assert not {name for path in modules("client") for name in ours(path)} - {"client"}
+    assert not {name for path in modules("client") for name in ours(path)} - {"client", "landing"}
+    assert not ours(PACKAGE / "landing.py")
 
 
 def test_nothing_imports_the_cli_or_the_dashboard() -> None:

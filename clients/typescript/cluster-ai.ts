@@ -787,6 +787,14 @@ export interface WorkerInfo {
   release: string | null;
   /** When it said so, in UTC. */
   reported: string | null;
+  /** Its Dask worker, which runs tasks. silent: not heard of for about ten seconds, so it gets none; null: the scheduler is away. */
+  dask: "present" | "silent" | "absent" | null;
+  /** What bounds its tasks' memory. cgroup: also their CPUs, and all that they start. */
+  isolation: "cgroup" | "process" | null;
+  /** Why it isn't cgroup. */
+  isolation_reason: string | null;
+  /** Where it isn't what cluster.yaml says, or its tasks don't go on. */
+  warnings: string[];
   /** null: nobody has cordoned or drained it. */
   cordon: CordonInfo | null;
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import os
@@ -20,6 +19,7 @@ import typer
 
 from cluster_ai.cli import logins
 from cluster_ai.errors import ClusterAIError, UnavailableError, UsageError
+from cluster_ai.landing import DamagedError, Landing
 from cluster_ai.tls.live import worded
 from cluster_ai.tls.trust import ROOTS, trusting
 
@@ -108,18 +108,32 @@ class Client:
         with self._request("POST", "/v1/files", whole, kind) as reply:
             return str(json.loads(reply.read())["id"])
 
-    def download(self, file: Mapping[str, Any], out: IO[bytes]) -> None:
-        """What is in a file. Raises UnavailableError where it breaks off, or isn't what its digest says."""
-        digest = hashlib.sha256()
-        with self._request("GET", f"/v1/files/{file['id']}/content") as reply:
+    def download(self, file: Mapping[str, Any], to: Path | IO[bytes]) -> None:
+        """What is in a file; taken up again where it breaks off. Raises OSError where it can't be written.
+
+        Raises UnavailableError where it breaks off for good, or isn't what its digest says.
+        """
+        with Landing(file["sha256"], file["bytes"], to) as landing:
+            while not landing.whole:
+                before = landing.have
+                with self._request("GET", f"/v1/files/{file['id']}/content", more=landing.headers) as reply:
+                    landing.begin(partial=reply.status == http.HTTPStatus.PARTIAL_CONTENT)
+                    while piece := self._piece(reply):
+                        landing.write(piece)
+                if landing.have == before:
+                    raise self._broken()
             try:
-                while piece := reply.read(1 << 20):
-                    digest.update(piece)
-                    out.write(piece)
-            except (OSError, http.client.HTTPException) as error:
-                raise self._broken() from error
-        if digest.hexdigest() != file["sha256"]:
-            raise self._broken()
+                landing.finish()
+            except DamagedError as error:
+                raise UnavailableError(str(error), where=f"{self.url} {file['id']}", remedy="ask again") from error
+
+    @staticmethod
+    def _piece(reply: http.client.HTTPResponse) -> bytes:
+        """Empty at its end, however that came."""
+        try:
+            return reply.read1(1 << 20)
+        except (OSError, http.client.HTTPException):
+            return b""
 
     def lines(self, path: str) -> Iterator[Any]:
         """Of an answer that is JSON, line by line. Raises UnavailableError where it breaks off."""

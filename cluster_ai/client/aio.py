@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import IO, Any, Literal, TypeVar
+from urllib.parse import quote
 
 import httpx
 
@@ -13,7 +14,7 @@ from cluster_ai.client import calls
 from cluster_ai.client import model_types as m
 from cluster_ai.client import types as t
 from cluster_ai.client.calls import Call, Messages, Stream
-from cluster_ai.client.transport import ANSWER, Lines, answered, asked, failed, options, unreachable
+from cluster_ai.client.transport import ANSWER, Lines, answered, asked, failed, landing, options, unreachable
 
 T = TypeVar("T")
 Format = Literal["json"] | Mapping[str, Any]
@@ -361,7 +362,31 @@ class AsyncClient:
         return await self._ask(calls.task(id))
 
     async def task_result(self, id: str) -> t.TaskResult:  # noqa: A002 (the API's name for it)
+        """result, or where that is large the file that has it, for download."""
         return await self._ask(calls.task_result(id))
+
+    async def download(self, file: t.ResultFile, to: str | PathLike[str] | IO[bytes]) -> None:
+        """What is in a file, its digest checked. A connection that breaks is taken up where it broke.
+
+        to: a path, where it appears whole or not at all (what had come stays beside it, for the next try); or a file
+        that is open for writing bytes. Raises OSError too, where it can't be written.
+        """
+        with landing(file, to) as it:
+            while not it.whole:
+                before, broken = it.have, httpx.HTTPError("it ended too early")
+                try:
+                    path = f"/v1/files/{quote(file.id, safe='')}/content"
+                    async with self._http.stream("GET", path, headers=it.headers) as response:
+                        if response.is_error:
+                            await response.aread()
+                            raise failed(response)
+                        it.begin(partial=response.status_code == 206)
+                        async for piece in response.aiter_bytes():
+                            it.write(piece)
+                except httpx.HTTPError as e:
+                    broken = e
+                if it.have == before:
+                    raise unreachable(broken) from broken
 
     async def cancel_task(self, id: str) -> t.TaskInfo:  # noqa: A002 (the API's name for it)
         return await self._ask(calls.cancel_task(id))

@@ -26,6 +26,10 @@ class StreamBrokenError(ClientError):
         self.message, self.text, self.code, self.request_id = message, text, code, request_id
 
 
+class DamagedError(ClientError):
+    """A file that was fetched isn't what its digest says; it was thrown away."""
+
+
 class ApiError(ClientError):
     """The gateway refused. code is for programs, message for people; retry_after: seconds, where it says so."""
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from os import PathLike
-from typing import Any, Generic, TypeVar
+from typing import IO, Any, Generic, TypeVar
 
 import httpx
 
 from cluster_ai.client.calls import Call, Stream
-from cluster_ai.client.errors import ProtocolError, StreamBrokenError, UnreachableError, refused
-from cluster_ai.client.types import Text
+from cluster_ai.client.errors import DamagedError, ProtocolError, StreamBrokenError, UnreachableError, refused
+from cluster_ai.client.types import ResultFile, Text
+from cluster_ai.landing import DamagedError as NotAsPromised
+from cluster_ai.landing import Landing
 
 T = TypeVar("T")
 CONNECT = 5.0  # seconds
@@ -63,6 +66,17 @@ def unreachable(error: httpx.HTTPError) -> UnreachableError:
     if isinstance(error, httpx.TimeoutException):
         return UnreachableError(f"no answer in time ({type(error).__name__})")
     return UnreachableError(str(error) or type(error).__name__)
+
+
+@contextmanager
+def landing(file: ResultFile, to: str | PathLike[str] | IO[bytes]) -> Iterator[Landing]:
+    """Raises DamagedError, OSError."""
+    with Landing(file.sha256, file.bytes, to) as found:
+        yield found
+        try:
+            found.finish()
+        except NotAsPromised as e:
+            raise DamagedError(f"{file.filename} ({file.id}): {e}") from e
 
 
 class Lines(Generic[T]):

@@ -164,6 +164,10 @@ class WorkerInfo:
     networks: tuple[NetworkInfo, ...]
     release: str | None
     reported: str | None
+    dask: Literal["present", "silent", "absent"] | None
+    isolation: Literal["cgroup", "process"] | None
+    isolation_reason: str | None
+    warnings: tuple[str, ...]
     cordon: CordonInfo | None
 
 

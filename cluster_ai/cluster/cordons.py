@@ -39,7 +39,7 @@ class Cordons(SchedulerPlugin):  # type: ignore[misc]  # distributed has no type
         """Exactly these are cordoned from now on; true: their results are moved away too. Returns what `left` does."""
         self._names = {str(name): bool(drained) for name, drained in cordoned.items()}
         for ws in list(self._scheduler.workers.values()):
-            if _name(ws) not in self._names and ws.address in self._since:
+            if name_of(ws) not in self._names and ws.address in self._since:
                 self._release(ws)
         self._sweep()
         if self._names and (self._sweeper is None or self._sweeper.done()):
@@ -53,7 +53,7 @@ class Cordons(SchedulerPlugin):  # type: ignore[misc]  # distributed has no type
         """Of each cordoned name: tasks that it has, and results that would be lost with it. Absent ones have none."""
         found = {name: {"tasks": 0, "results": 0} for name in self._names}
         for ws in self._scheduler.workers.values():
-            if (name := _name(ws)) in found:
+            if (name := name_of(ws)) in found:
                 found[name]["tasks"] += len(self._busy(ws))
                 found[name]["results"] += len(self._unique(ws)) if self._names[name] else 0
         return found
@@ -61,7 +61,7 @@ class Cordons(SchedulerPlugin):  # type: ignore[misc]  # distributed has no type
     def add_worker(self, scheduler: Any, worker: str) -> None:
         """Before the scheduler gives it tasks: one that was restarted stays cordoned."""
         ws = scheduler.workers[worker]
-        if _name(ws) in self._names:
+        if name_of(ws) in self._names:
             self._hold(ws)
 
     def remove_worker(self, scheduler: Any, worker: str, **kwargs: Any) -> None:
@@ -84,7 +84,7 @@ class Cordons(SchedulerPlugin):  # type: ignore[misc]  # distributed has no type
 
     def _sweep(self) -> None:
         for ws in list(self._scheduler.workers.values()):
-            drained = self._names.get(_name(ws))
+            drained = self._names.get(name_of(ws))
             if drained is None:
                 continue
             self._hold(ws)
@@ -124,6 +124,6 @@ class Cordons(SchedulerPlugin):  # type: ignore[misc]  # distributed has no type
         task.add_done_callback(lambda _: self._retiring.pop(address, None))
 
 
-def _name(ws: Any) -> str:
+def name_of(ws: Any) -> str:
     own = report.parse(ws.metrics.get(report.METRIC))
     return own.worker if own else str(ws.name)

@@ -1,4 +1,4 @@
-"""NVIDIA cards as the driver's library sees them; a machine without card or driver has none."""
+"""NVIDIA cards as the driver's library (NVML) sees them. The only module that asks it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ import pynvml
 from cluster_ai.cluster.report import Gpu
 
 
-def cards() -> tuple[Gpu, ...]:
-    """Every card now. May block for as long as the driver does: call it from a thread."""
+def cards() -> tuple[Gpu, ...] | None:
+    """Every card now; None: there is no driver, or it doesn't tell.
+
+    May block for as long as the driver does: call it from a thread.
+    """
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
-        return ()
+        return None
     try:
         found = (_card(i) for i in range(pynvml.nvmlDeviceGetCount()))
         return tuple(c for c in found if c is not None)
     except pynvml.NVMLError:
-        return ()
+        return None
     finally:
         with contextlib.suppress(pynvml.NVMLError):
             pynvml.nvmlShutdown()
@@ -30,7 +33,7 @@ def _card(index: int) -> Gpu | None:
     try:
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-        name = pynvml.nvmlDeviceGetName(handle)
+        name, uuid = pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetUUID(handle)
     except pynvml.NVMLError:
         return None
     usage = temperature = power = None
@@ -40,5 +43,8 @@ def _card(index: int) -> Gpu | None:
         temperature = float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
     with contextlib.suppress(pynvml.NVMLError):
         power = pynvml.nvmlDeviceGetPowerUsage(handle) / 1000
-    told = name if isinstance(name, str) else name.decode()
-    return Gpu(index, told, int(memory.used), int(memory.total), usage, temperature, power)
+    return Gpu(index, _text(name), int(memory.used), int(memory.total), usage, temperature, power, _text(uuid))
+
+
+def _text(said: str | bytes) -> str:
+    return said if isinstance(said, str) else said.decode()

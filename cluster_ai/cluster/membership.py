@@ -32,8 +32,9 @@ _PLAIN = ["msgpack"]  # data only: nothing that a peer sends is unpickled
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A Dask worker, with all its processes; address and status are those of its first. report is None where our plugin
-    isn't loaded; executing is the number of Dask tasks it runs."""
+    """A Dask worker, with all its processes; address and status are those of its first. executing is the number of Dask
+    tasks it runs. silent: it hasn't been heard of for some seconds. report is None then, or where our plugin isn't
+    loaded."""
 
     name: str
     address: str
@@ -41,6 +42,7 @@ class Member:
     executing: int
     report: report.Report | None
     processes: int = 1
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,12 @@ def parse_decided(said: Any) -> tuple[Resized, ...]:
         Resized(float(it["at"]), str(it["name"]), int(it["before"]), int(it["after"]), str(it["reason"]), it["dry_run"])
         for it in said
     )
+
+
+def without(members: Mapping[str, Member], silent: Any) -> dict[str, Member]:
+    """What silent ones said of themselves may be true no more. silent: names, as a scheduler of ours tells them."""
+    names = frozenset(silent) if isinstance(silent, list | tuple) else frozenset()
+    return {name: replace(m, report=None, silent=True) if name in names else m for name, m in members.items()}
 
 
 def parse_left(said: Any) -> Mapping[str, Left]:
@@ -224,11 +232,10 @@ class Membership:
                 said = await self._ask(comm, report.TASKS) if counts else None
                 counts = isinstance(said, dict)  # ask a scheduler without our plugin only once: it logs each time
                 tasks = TaskCounts(int(said["total"]), int(said["failed"])) if isinstance(said, dict) else None
-                left = parse_left(said["cordoned"] if isinstance(said, dict) and "cordoned" in said else None)
-                decided = parse_decided(said.get("decided") if isinstance(said, dict) else None)
-                members = MappingProxyType(parse_members(identity))
-                waiting = int(said.get("waiting", 0)) if isinstance(said, dict) else 0
-                self._view = View(members, tasks, time.monotonic(), left, decided, waiting)
+                more = said if isinstance(said, dict) else {}
+                left, decided = parse_left(more.get("cordoned")), parse_decided(more.get("decided"))
+                members = MappingProxyType(without(parse_members(identity), more.get("silent")))
+                self._view = View(members, tasks, time.monotonic(), left, decided, int(more.get("waiting", 0)))
                 self.reason = ""
                 self._on_change(self._view, "")
                 await asyncio.sleep(INTERVAL)

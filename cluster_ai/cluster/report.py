@@ -8,7 +8,7 @@ from dataclasses import fields as fields_of
 from typing import Any
 
 METRIC = "cluster_ai"  # key in Dask's worker metrics
-TASKS = "cluster_ai_tasks"  # the scheduler's handler that tells how many tasks ended, and what cordoned workers hold
+TASKS = "cluster_ai_tasks"  # the scheduler's handler: how many tasks ended, what cordoned workers hold, who is silent
 CORDON = "cluster_ai_cordon"  # its handler that is told which workers are cordoned
 SLEEP = "cluster_ai_sleep"  # the handler of a standby host's first worker process that lets the host sleep
 PROCESSES = "cluster_ai_processes"  # the handler of a host's first worker process that begins others
@@ -23,6 +23,7 @@ class Gpu:
     usage: float | None  # 0..1; None: the card doesn't say
     temperature: float | None = None  # degrees Celsius; None: as above, or a worker of an older release
     power: float | None = None  # watts; likewise
+    uuid: str | None = None  # as CUDA knows it; None: a worker of an older release
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,8 @@ class Network:
 class Report:
     """cpu is None before the first interval is over; engine_error is empty while the engine answers.
 
-    cpus, memory_limit: what the host and its cgroups let the worker have; memory_total is the host's. What an older
-    worker doesn't say has a default.
+    cpus, memory_limit: what the host and its cgroups let the worker have; memory_total is the host's. isolation: why
+    tasks get no cgroups of their own; empty where they do. What an older worker doesn't say has a default.
     """
 
     worker: str
@@ -67,6 +68,7 @@ class Report:
     disk_total: int | None = None
     networks: tuple[Network, ...] = ()
     release: str | None = None  # its digest; None: the host has none
+    isolation: str | None = None
 
 
 _FIELDS, _CARD = ({f.name for f in fields_of(kind)} for kind in (Report, Gpu))

@@ -1,7 +1,8 @@
 """Loaded into the Dask scheduler (`--preload cluster_ai.cluster.scheduler_plugin`): counts, cordons, spreads, adapts.
 
-Dask itself forgets a task with its last client. Counts and cordons are asked for by membership.py over Dask's own
-protocol. CLUSTER_AI_SCHEDULER_SETTINGS is the path of the scheduler's settings, where it has any.
+It also listens whether workers are heard of. Dask itself forgets a task with its last client. Counts, cordons and who
+is silent are asked for by membership.py over Dask's own protocol. CLUSTER_AI_SCHEDULER_SETTINGS is the path of the
+scheduler's settings, where it has any.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from cluster_ai import settings
 from cluster_ai.cluster.adaptive import Adapting
 from cluster_ai.cluster.cordons import Cordons
 from cluster_ai.cluster.report import CORDON, TASKS
+from cluster_ai.cluster.silence import Silence
 from cluster_ai.cluster.spreading import Spreading
 
 SETTINGS = "CLUSTER_AI_SCHEDULER_SETTINGS"
@@ -43,11 +45,9 @@ class TaskCounter(SchedulerPlugin):  # type: ignore[misc]  # distributed has no 
 
 def dask_setup(scheduler: Any) -> None:
     """Called by Dask when the scheduler starts."""
-    counter, cordons = TaskCounter(), Cordons(scheduler)
-    scheduler.add_plugin(counter)
-    scheduler.add_plugin(cordons)
-    spreading = Spreading(scheduler)
-    scheduler.add_plugin(spreading)
+    counter, cordons, silence, spreading = TaskCounter(), Cordons(scheduler), Silence(scheduler), Spreading(scheduler)
+    for plugin in (counter, cordons, silence, spreading):
+        scheduler.add_plugin(plugin)
     adapting: Adapting | None = None
     if SETTINGS in os.environ:
         told = settings.load(settings.SchedulerSettings, Path(os.environ[SETTINGS]))
@@ -56,8 +56,8 @@ def dask_setup(scheduler: Any) -> None:
 
     def tasks() -> dict[str, Any]:
         decided = list(adapting.decided) if adapting is not None else []
-        waiting = spreading.waiting + len(scheduler.unrunnable)
-        return {**counter.counts(), "cordoned": cordons.left(), "decided": decided, "waiting": waiting}
+        counts = {**counter.counts(), "waiting": spreading.waiting + len(scheduler.unrunnable)}
+        return {**counts, "cordoned": cordons.left(), "silent": silence.silent(), "decided": decided}
 
     scheduler.handlers[TASKS] = tasks
     scheduler.handlers[CORDON] = cordons.cordon

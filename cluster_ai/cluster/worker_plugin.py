@@ -13,7 +13,8 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,17 @@ import aiohttp
 import psutil
 
 from cluster_ai import layout, settings
-from cluster_ai.cluster import gpu, report
+from cluster_ai.cluster import cgroups, gpu, report
 from cluster_ai.cluster.companions import Companions
 from cluster_ai.cluster.limits import Limits, detect
+from cluster_ai.cluster.means import Cards, Means
 from cluster_ai.engine.client import EngineClient, EngineError, LoadedModel
 
 _log = logging.getLogger(__name__)
 SETTINGS = "CLUSTER_AI_WORKER_SETTINGS"
+DELEGATED = "CLUSTER_AI_DELEGATED"  # 1: the worker's unit delegates its cgroup
 INTERVAL = 2.0
+DRIVER = 10.0  # seconds in which it tells its cards when the worker starts
 ENGINE_TIMEOUT = 2.0
 
 
@@ -40,11 +44,15 @@ class Sampler:
         told: settings.WorkerSettings,
         directory: Path,
         limits: Limits,
-        cards: Callable[[], tuple[report.Gpu, ...]] = gpu.cards,
+        isolation: str,
+        gpus: tuple[report.Gpu, ...],
+        on_cards: Callable[[tuple[report.Gpu, ...]], Awaitable[None]],
     ) -> None:
-        self._told, self._directory, self._limits, self._cards = told, directory, limits, cards
-        self._gpus: tuple[report.Gpu, ...] = ()
-        self._asking_cards: asyncio.Task[tuple[report.Gpu, ...]] | None = None
+        """gpus: those that were there at the start. on_cards: is told of those that are, when the driver says it."""
+        self._told, self._directory, self._limits, self._isolation = told, directory, limits, isolation
+        self._on_cards = on_cards
+        self._gpus = gpus
+        self._asking_cards: asyncio.Task[tuple[report.Gpu, ...] | None] | None = None
         psutil.cpu_percent()  # the first call only starts the interval
         self.latest: dict[str, Any] = report.dump(self._report(None, "", "not asked yet", ()))
 
@@ -61,10 +69,14 @@ class Sampler:
     async def _ask_cards(self) -> None:
         """A driver that hangs keeps one thread, and the last answer."""
         if self._asking_cards is None:
-            self._asking_cards = asyncio.create_task(asyncio.to_thread(self._cards), name="cards")
+            self._asking_cards = asyncio.create_task(asyncio.to_thread(gpu.cards), name="cards")
         done, _ = await asyncio.wait({self._asking_cards}, timeout=INTERVAL)
-        if done:
-            self._gpus, self._asking_cards = self._asking_cards.result(), None
+        if not done:
+            return
+        found, self._asking_cards = self._asking_cards.result(), None
+        self._gpus = found or ()
+        if found is not None:
+            await self._on_cards(found)
 
     def _report(self, cpu: float | None, version: str, error: str, loaded: tuple[LoadedModel, ...]) -> report.Report:
         memory, disk = psutil.virtual_memory(), shutil.disk_usage(self._directory)
@@ -85,6 +97,7 @@ class Sampler:
             disk_total=disk.total,
             networks=networks(),
             release=release(),
+            isolation=self._isolation,
         )
 
 
@@ -135,11 +148,50 @@ def sleep() -> bool:
     return True
 
 
+async def first_cards() -> tuple[report.Gpu, ...]:
+    """None of a driver that isn't there, or doesn't answer in time."""
+    try:
+        async with asyncio.timeout(DRIVER):
+            return await asyncio.to_thread(gpu.cards) or ()
+    except TimeoutError:
+        _log.warning("the cards' driver doesn't answer")
+        return ()
+
+
+async def fit(worker: Any, cards: Cards, declared: int, found: tuple[report.Gpu, ...]) -> None:
+    """Dask gives out the cards that cluster.yaml gives the worker and the driver shows, as they come and go."""
+    there = usable(declared, found)
+    if there == cards.all:
+        return
+    _log.warning("the worker has %s of the %s cards that cluster.yaml gives it", len(there), declared)
+    try:
+        await worker.set_resources(GPU=len(there))
+    except Exception as e:  # Dask's comms raise many kinds; the next reading tries again
+        _log.warning("the scheduler can't be told of cards: %s", e)
+    else:
+        cards.become(there)
+
+
+def usable(declared: int, found: tuple[report.Gpu, ...]) -> tuple[str, ...]:
+    return tuple(it.uuid for it in found if it.uuid is not None)[:declared]
+
+
+def isolated() -> tuple[cgroups.Groups | None, str]:
+    """Where tasks get cgroups of their own, or why they don't."""
+    try:
+        return cgroups.take(delegated=os.environ.get(DELEGATED) == "1"), ""
+    except cgroups.NoDelegationError as e:
+        return None, str(e)
+
+
 async def dask_setup(worker: Any) -> None:
     """Called by Dask in the worker's process, before it registers."""
     told = settings.load(settings.WorkerSettings, Path(os.environ[SETTINGS]))
-    limits = detect()
-    for name, most in (("CPU", max(int(limits.cpus), 1)), ("MEMORY", limits.memory)):
+    groups, why = isolated()
+    limits, gpus = detect(), await first_cards()
+    declared = int(worker.state.total_resources.get("GPU", 0))  # none, but in a host's first process
+    cards = Cards(usable(declared, gpus))
+    for name, most in (("CPU", max(int(limits.cpus), 1)), ("MEMORY", limits.memory), ("GPU", len(cards.all))):
         bound(worker.state, name, most)
     if told.standby and str(worker.name) == told.name:
         worker.handlers[report.SLEEP] = sleep
@@ -148,7 +200,9 @@ async def dask_setup(worker: Any) -> None:
         preloads = [it.name for it in worker.preloads if it.name != __name__]
         worker.cluster_ai_companions = companions = Companions(told, told.processes, folder, preloads)
         worker.handlers[report.PROCESSES] = companions.ensure
-    sampler = Sampler(told, Path(worker.local_directory), limits)
+    worker.cluster_ai_means = Means(groups, cards)
+    on_cards = partial(fit, worker, cards, declared)
+    sampler = Sampler(told, Path(worker.local_directory), limits, why, gpus, on_cards)
     worker.metrics[report.METRIC] = lambda _: sampler.latest
     worker.cluster_ai_sampler = asyncio.create_task(sampler.run(), name="cluster-ai-sampler")
 

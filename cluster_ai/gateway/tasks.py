@@ -74,15 +74,19 @@ class TaskManager:
             raise Refusal(503, "tasks_away", "the task manager broke off; send it again", [_RETRY_AFTER]) from e
 
     @contextlib.asynccontextmanager
-    async def content(self, path: str, params: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A file, to be read piece by piece. Raises Refusal."""
+    async def content(
+        self, path: str, params: Mapping[str, str], headers: Mapping[str, str]
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A file, or the part of it that a Range among the headers says, to be read piece by piece. Raises Refusal."""
         if self._session is None:
             raise Refusal(503, "no_tasks", "this cluster runs no tasks")
         try:
-            reply = await self._session.get(f"http://tasks{path}", params=params, timeout=_NO_LIMIT)
+            reply = await self._session.get(f"http://tasks{path}", params=params, headers=headers, timeout=_NO_LIMIT)
         except aiohttp.ClientConnectionError as e:
             raise Refusal(503, "tasks_away", "the task manager doesn't answer now", [_RETRY_AFTER]) from e
         async with reply:
+            if reply.status == 416:
+                raise Refusal(416, "range_not_satisfiable", "the file ends before this range begins")
             if reply.status >= 400:
                 await self._said(reply)
             yield reply

@@ -209,7 +209,7 @@ def _scheduler(paths: Paths, addresses: Addresses, options: Options) -> Componen
     return Component(
         name="scheduler",
         argv=(sys.executable, *command, "--dashboard-address", f"127.0.0.1:{dashboard}", *_COUNTER),
-        env=python_env() | _dask_tls(paths.credentials) | told,
+        env=python_env() | _dask_tls(paths.credentials) | layout.WORKER_TTL | told,
         probe=Probe(f"{addresses.dask_dashboard}/health"),
         deadline=_START,
         remedy="see the log lines above; `cluster-ai up` again when that is mended",

@@ -79,11 +79,14 @@ def service(
     unit: str = "",
     devices: bool = False,
     code_writing: bool = False,
+    delegate: bool = False,
     kind: str = "exec",
     stop: int = 30,
     service: str = "",
 ) -> str:
     """devices: it needs graphics cards. code_writing: it makes code at run time. stop: seconds to end in.
+
+    delegate: it may divide its own cgroup, which is its user's then; all others still are root's.
 
     tls: it may read this host's certificate and key.
 
@@ -94,6 +97,8 @@ def service(
     lines += [f"Environment={layout.TLS_VARIABLE}={layout.TLS}"] if tls else [f"InaccessiblePaths=-{layout.TLS.parent}"]
     lines += [] if devices else ["PrivateDevices=yes"]
     lines += [] if code_writing else ["MemoryDenyWriteExecute=yes"]
+    lines += ["Delegate=cpu memory"] if delegate else []
+    sandbox = SANDBOX.replace("ProtectControlGroups=yes\n", "") if delegate else SANDBOX
     return (
         f"[Unit]\nDescription=Cluster AI: {description}\nPartOf={layout.TARGET}\nAfter={after} {layout.GUARD}\n"
         f"StartLimitIntervalSec=0\n{unit}\n"
@@ -104,5 +109,5 @@ def service(
         f"Environment=HOME={layout.STATE / component}\n"
         f"LimitNOFILE=65536\nMemoryMax={memory}\nCPUWeight={weight}\n{service}"
         + "".join(f"{line}\n" for line in lines)
-        + f"{SANDBOX}\n[Install]\nWantedBy={layout.TARGET}\n"
+        + f"{sandbox}\n[Install]\nWantedBy={layout.TARGET}\n"
     )

@@ -82,7 +82,7 @@ def _scheduler(config: Config) -> Unit:
         *("scheduler", "Dask scheduler", command),
         memory=HEAD_MEMORY["scheduler"],
         tls=True,
-        environment={**_dask_comm(), **told},
+        environment={**_dask_comm(), **layout.WORKER_TTL, **told},
     )
     return Unit(layout.SCHEDULER, text, etc, ("app", "lib"))
 
@@ -300,9 +300,10 @@ def _worker(config: Config, worker: Worker) -> Unit:
         memory=resources.memory,
         weight=50,
         tls=True,
-        environment={**_dask_comm(), "CLUSTER_AI_WORKER_SETTINGS": "etc/worker.json"},
+        environment={**_dask_comm(), "CLUSTER_AI_WORKER_SETTINGS": "etc/worker.json", "CLUSTER_AI_DELEGATED": "1"},
         devices=resources.gpu > 0,
         code_writing=True,
+        delegate=True,
         service="KillMode=mixed\n"  # the nanny ends its worker
         "OOMPolicy=continue\n",  # a task that takes too much memory ends, and nothing else
     )

@@ -30,8 +30,8 @@ def main() -> int:
     told = json.load(sys.stdin)
     with suppress(OSError):  # of all in the worker's cgroup, this goes first
         Path("/proc/self/oom_score_adj").write_text("1000")
-    if told["memory"]:
-        resource.setrlimit(resource.RLIMIT_AS, (told["memory"], told["memory"]))
+    if told["rlimit"]:
+        resource.setrlimit(resource.RLIMIT_AS, (told["rlimit"], told["rlimit"]))
     os.set_inheritable(int(os.environ[PIPE]), False)  # what the function starts needn't end before the worker goes on
     out = os.dup(1)
     os.dup2(2, 1)  # what the function prints is no result

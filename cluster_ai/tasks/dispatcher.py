@@ -78,6 +78,7 @@ class Dispatcher:
         self._broken: sqlite3.Error | None = None  # while an outcome was to be kept
         self._faulted: Counter[str] = Counter()
         self._there: dict[str, frozenset[str]] = {}  # worker -> addresses of its processes
+        self._running: frozenset[str] = frozenset()  # those of them that take tasks now
         self._threads = 0
         self._client: Client | None = None
         self._people: dict[str, int] = {}
@@ -217,7 +218,7 @@ class Dispatcher:
                 self._held[task.id] = frozenset(able)
                 continue
             if not task.spec.idempotent and task.worker is None:
-                chosen = placing.pin(there, load)
+                chosen = placing.pin([name for name in there if name in self._running] or there, load)
                 load[chosen] += 1
                 pins.append((task.id, chosen))
                 task, there = replace(task, worker=chosen), [chosen]
@@ -238,6 +239,7 @@ class Dispatcher:
             "timeout": spec.timeout,
             "memory": spec.memory,
             "cpu": spec.cpu,
+            "gpu": spec.gpu,
             "idempotent": spec.idempotent,
         }
         anywhere = spec.idempotent and places == frozenset().union(*self._there.values())
@@ -316,6 +318,9 @@ class Dispatcher:
             if it.get("status") != "closed":
                 there.setdefault(worker_of(str(it["name"])), set()).add(address)
         self._there = {name: frozenset(addresses) for name, addresses in there.items()}
+        self._running = frozenset(
+            worker_of(str(it["name"])) for it in workers.values() if it.get("status") == "running"
+        )
         self._threads = sum(int(it["nthreads"]) for it in workers.values())
         has = {str(it["name"]): it.get("resources") or {} for it in workers.values()}
         self.workers = tuple(

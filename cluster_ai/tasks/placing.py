@@ -12,8 +12,10 @@ from cluster_ai.tasks.model import Spec
 
 def limited(worker: TaskWorker, has: Mapping[str, float]) -> TaskWorker:
     """The worker as it says itself that it is: of what cluster.yaml gives it, what its host lets it have."""
-    cpu, memory = has.get("CPU", worker.cpu), has.get("MEMORY", worker.memory)
-    return replace(worker, cpu=min(worker.cpu, int(cpu)), memory=min(worker.memory, int(memory)))
+    cpu, memory, gpu = has.get("CPU", worker.cpu), has.get("MEMORY", worker.memory), has.get("GPU", worker.gpu)
+    return replace(
+        worker, cpu=min(worker.cpu, int(cpu)), memory=min(worker.memory, int(memory)), gpu=min(worker.gpu, int(gpu))
+    )
 
 
 def able(spec: Spec, workers: Iterable[TaskWorker]) -> tuple[str, ...]:

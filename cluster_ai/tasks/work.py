@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from urllib.parse import urlsplit
 from distributed import get_worker
 
 from cluster_ai import settings
+from cluster_ai.cluster import means
 from cluster_ai.tasks import process
 from cluster_ai.tasks.ledger import BegunError, Ledger
-from cluster_ai.tasks.process import FinalError
+from cluster_ai.tasks.process import FinalError, Place
 from cluster_ai.tasks.progress import TOPIC, Progress
 from cluster_ai.tasks.turns import Turns
 
@@ -37,10 +38,11 @@ _turns = Turns()
 
 
 def run(order: Mapping[str, Any]) -> dict[str, Any]:
-    """order: id, attempt, kind, payload, timeout, memory, cpu, idempotent. Returns worker; result, or error and final.
+    """order: id, attempt, kind, payload, timeout, memory, cpu, gpu, idempotent.
 
-    final: trying again can't help, or must not be done. seconds: for which it had a slot of the engine. content, name:
-    of the file that came out, or of a result that is large: then result is None.
+    Returns worker; result, or error and final. final: trying again can't help, or must not be done. seconds: for which
+    it had a slot of the engine. content, name: of the file that came out, or of a result that is large: then result is
+    None.
     """
     return _packed({**_once(order), "worker": _settings().name})
 
@@ -166,7 +168,12 @@ def _own_process(order: Mapping[str, Any], more: Mapping[str, Any]) -> Any:
         said = {"id": order["id"], "attempt": order["attempt"], "share": progress.share, "text": progress.text}
         worker.log_event(TOPIC, said)
 
-    return process.run(order, tell, partial(_stoppable, order["id"]), more)
+    has, gpu = means.of(worker), order.get("gpu", 0)  # a task manager of an older release names none
+    with ExitStack() as stack:
+        cards = stack.enter_context(has.cards.taking(gpu))
+        made = has.groups.made(order["id"], order["cpu"], order["memory"]) if has.groups is not None else None
+        place = Place(stack.enter_context(made) if made is not None else None, cards)
+        return process.run(order, tell, partial(_stoppable, order["id"]), more, place)
 
 
 @contextmanager

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -16,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from cluster_ai.client import Client
+from cluster_ai.client.types import ResultFile
 from cluster_ai.errors import ExitCode
 from tests.rig import cluster as rig
 from tests.rig.batches import CHAT, Served, chat
@@ -128,7 +131,7 @@ def test_who_may_use_some_models_makes_batches_of_those_alone(served: Served) ->
         assert (wrong["code"], wrong["line"]) == ("model_not_allowed", 1)
 
 
-def test_users_see_their_own_files_and_batches_alone(served: Served) -> None:
+def test_users_see_their_own_files_and_batches_alone(served: Served, tmp_path: Path) -> None:
     with served.site.manager("w1"), served.gateway():
         ada, bob = (served.ask("/api/v1/keys", {"name": name})["key"] for name in ("ada", "bob"))
         file = served.upload(chat("a"), token=ada)
@@ -151,6 +154,12 @@ def test_users_see_their_own_files_and_batches_alone(served: Served) -> None:
             many = [{"kind": "ai_inference", "payload": {"model": rig.MODEL, "prompt": text}} for text in "xy"]
             ids = client.submit_tasks(many)
             assert {task.id for task in client.tasks()} == set(ids)
+            path = f"{served.url}/v1/files/{file}/content"
+            _, content = rig.fetch(urllib.request.Request(path, headers={"Authorization": f"Bearer {ada}"}))
+            kept = ResultFile(file, "in.jsonl", len(content), hashlib.sha256(content).hexdigest(), 0)
+            (tmp_path / f".out.{kept.sha256[:12]}.part").write_bytes(content[:10])  # as a break leaves it
+            client.download(kept, tmp_path / "out")
+            assert (tmp_path / "out").read_bytes() == content
 
 
 def test_a_run_that_is_killed_goes_on_and_answers_each_prompt_once(served: Served, tmp_path: Path) -> None:

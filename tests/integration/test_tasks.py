@@ -55,7 +55,10 @@ def test_tasks_come_to_their_results_and_say_who_had_them(here: Site, tmp_path: 
         assert here.ask("GET", f"/tasks/{ids[0]}/result")["result"]["response"]
         assert here.ask("GET", f"/tasks/{ids[1]}/result")["result"] == {"said": "one"}
         assert (here.task(ids[2])["attempt"], here.task(ids[2])["worker"]) == (3, "w1")
-        assert "no installed plugin has this function; there are: fail, much, note" in here.task(unknown[0])["error"]
+        assert (
+            "no installed plugin has this function; there are: eat, fail, hold, much, note"
+            in here.task(unknown[0])["error"]
+        )
         said = here.ask("GET", f"/tasks/{table}/result")
         assert (said["result"], said["file"]["filename"]) == ({"rows": 2, "columns": ["shop", "n_sum"]}, "result.csv")
         assert here.read(f"/files/{said['file']['id']}/content") == b"shop,n_sum\nnorth,3\nsouth,3\n"

@@ -210,10 +210,12 @@ def _dask_tls(keys: Path) -> Mapping[str, str]:
 
 
 @contextlib.contextmanager
-def scheduler(folder: Path, keys: Path, port: int, told: settings.SchedulerSettings | None = None) -> Iterator[Process]:
-    """told: how it scales processes; None: it doesn't."""
+def scheduler(
+    folder: Path, keys: Path, port: int, told: settings.SchedulerSettings | None = None, ttl: str = "5 minutes"
+) -> Iterator[Process]:
+    """told: how it scales processes; None: it doesn't. ttl: after which a worker that says nothing is lost."""
     folder.mkdir(parents=True, exist_ok=True)
-    environment = dict(_dask_tls(keys))
+    environment = {**_dask_tls(keys), **dict.fromkeys(layout.WORKER_TTL, ttl)}
     if told is not None:
         (folder / "scheduler.json").write_text(settings.dump(told))
         environment["CLUSTER_AI_SCHEDULER_SETTINGS"] = str(folder / "scheduler.json")
@@ -230,9 +232,16 @@ def scheduler(folder: Path, keys: Path, port: int, told: settings.SchedulerSetti
 
 @contextlib.contextmanager
 def dask_worker(
-    folder: Path, keys: Path, told: settings.WorkerSettings, *, pythonpath: str = str(REPOSITORY), slots: int = 1
+    folder: Path,
+    keys: Path,
+    told: settings.WorkerSettings,
+    *,
+    pythonpath: str = str(REPOSITORY),
+    slots: int = 1,
+    group: Path | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Process]:
-    """slots: of its engine."""
+    """slots: of its engine. group: a cgroup that it is started in, as its own."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "worker.json"
     path.write_text(settings.dump(told))
@@ -249,7 +258,11 @@ def dask_worker(
         "CLUSTER_AI_WORKER_SETTINGS": str(path),
         "STATE_DIRECTORY": str(folder),
         "PYTHONPATH": pythonpath,
+        **(environment or {}),
     }
+    if group is not None:
+        command = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(group / "cgroup.procs"), *command]
+        environment["CLUSTER_AI_DELEGATED"] = "1"
     with running(command, folder / "worker.log", environment=environment) as process:
         yield process
 

@@ -9,7 +9,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -35,6 +35,25 @@ def note(path, text, until=None):
 def much(size):
     return {"text": "x" * size}
 
+def eat(size, apart=False):
+    """Takes so many bytes; apart: by a process that has made itself a session."""
+    child = os.fork() if apart else 0
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if apart:
+        os.setsid()
+    taken = b"x" * size
+    if apart:
+        os._exit(0)
+    return len(taken)
+
+def hold(path, until):
+    """Which card it has, and keeps until a file is there."""
+    with open(path, "a") as file:
+        file.write(os.environ["CUDA_VISIBLE_DEVICES"] + "\\n")
+    while not os.path.exists(until):
+        time.sleep(0.02)
+
 def fail(path, times):
     with open(path, "a") as file:
         file.write("x\\n")
@@ -51,9 +70,8 @@ def plugin(folder: Path) -> str:
     told = folder / "evidence-1.dist-info"
     told.mkdir()
     (told / "METADATA").write_text("Metadata-Version: 2.1\nName: evidence\nVersion: 1\n")
-    (told / "entry_points.txt").write_text(
-        "[cluster_ai.tasks]\nnote = evidence:note\nfail = evidence:fail\nmuch = evidence:much\n"
-    )
+    functions = "".join(f"{name} = evidence:{name}\n" for name in ("note", "fail", "much", "eat", "hold"))
+    (told / "entry_points.txt").write_text(f"[cluster_ai.tasks]\n{functions}")
     return f"{REPOSITORY}:{folder}"
 
 
@@ -83,23 +101,43 @@ class Site:
     def scheduler_url(self) -> str:
         return f"tls://127.0.0.1:{self.port}"
 
-    def scheduler(self, told: settings.SchedulerSettings | None = None) -> contextlib.AbstractContextManager[Process]:
-        return rig.scheduler(self.folder / "scheduler", self.keys, self.port, told)
+    def scheduler(
+        self, told: settings.SchedulerSettings | None = None, ttl: str = "5 minutes"
+    ) -> contextlib.AbstractContextManager[Process]:
+        return rig.scheduler(self.folder / "scheduler", self.keys, self.port, told, ttl)
 
     def worker(
-        self, name: str, cpu: int = 1, memory: int = 2, slots: int = 1, processes: settings.Processes | None = None
+        self,
+        name: str,
+        cpu: int = 1,
+        memory: int = 2,
+        slots: int = 1,
+        processes: settings.Processes | None = None,
+        gpu: int = 0,
+        group: Path | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> contextlib.AbstractContextManager[Process]:
-        """memory: GiB; slots: of its engine."""
+        """memory: GiB; slots: of its engine; gpu: cards; group: a cgroup of its own."""
         size, data = memory * 1024**3, str(self.folder / "data")
         told = settings.WorkerSettings(
-            *(name, self.scheduler_url, self.engine, cpu, size, 0, (rig.MODEL,), data, processes)
+            *(name, self.scheduler_url, self.engine, cpu, size, gpu, (rig.MODEL,), data, processes)
         )
-        return rig.dask_worker(self.folder / name, self.keys, told, pythonpath=self.path, slots=slots)
+        return rig.dask_worker(
+            *(self.folder / name, self.keys, told),
+            pythonpath=self.path,
+            slots=slots,
+            group=group,
+            environment=environment,
+        )
 
-    def manager(self, *workers: str, memory: Sequence[int] = ()) -> contextlib.AbstractContextManager[Process]:
-        """memory: GiB of each worker."""
+    def manager(
+        self, *workers: str, memory: Sequence[int] = (), gpu: int = 0
+    ) -> contextlib.AbstractContextManager[Process]:
+        """memory: GiB of each worker; gpu: cards of each."""
         sizes = zip_longest(workers, memory, fillvalue=2)
-        there = tuple(settings.TaskWorker(str(it), 1, int(size) * 1024**3, 0, (rig.MODEL,), True) for it, size in sizes)
+        there = tuple(
+            settings.TaskWorker(str(it), 1, int(size) * 1024**3, gpu, (rig.MODEL,), True) for it, size in sizes
+        )
         told = settings.TasksSettings(self.scheduler_url, self.socket, there)
         path = self.folder / "tasks.json"
         path.write_text(settings.dump(told))

@@ -109,6 +109,9 @@ def _print(scope: Scope, seen: Mapping[str, Observed | HostError], gateway: dict
     if gateway is None:
         return
     table("Workers", [worker_row(worker) for worker in gateway["workers"]])
+    for worker in gateway["workers"]:
+        for text in worker.get("warnings") or ():  # a gateway of an older release has none
+            print(f"{worker['name']}: {text}")
     parts = [f"{gateway['active_workers']} of {gateway['total_workers']} workers active"]
     parts.append(f"{gateway['active_tasks']} tasks")
     parts += [f"CPU {gateway['cpu_utilization']:.0%}"] if gateway["cpu_utilization"] is not None else []

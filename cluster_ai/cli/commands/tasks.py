@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import time
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 import typer
@@ -15,7 +16,7 @@ from cluster_ai.cli.gateway import Client, GatewayUrl, find
 from cluster_ai.cli.session import Json
 from cluster_ai.cli.tables import show_list
 from cluster_ai.errors import ConfigError, RolloutError
-from cluster_ai.security.files import must_be_plain
+from cluster_ai.landing import Landing
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -79,22 +80,24 @@ def result(
     out: Annotated[Path | None, typer.Option("--out", help="Into this file, rather than to standard output.")] = None,
     gateway: GatewayUrl = None,
 ) -> None:
-    """Print what came out of a task: JSON, or what is in the file of a large result."""
+    """Print what came out of a task: JSON, or what is in the file of a large result.
+
+    With --out a large one appears whole, its digest checked, or not at all; one that broke off is gone on with by the
+    same command. Exit code 5: it broke off, or isn't what its digest says.
+    """
     there = find(ctx.obj, gateway)
     said = there.ask("GET", f"{PATH}/{quote(task, safe='')}/result")
-    if out is None:
-        put(there, said, sys.stdout.buffer)
-        return
-    beside = out.with_name(f".{out.name}.part")
     try:
-        must_be_plain(out)
-        with beside.open("wb") as file:
-            put(there, said, file)
-        beside.replace(out)
+        if said["file"] is not None:
+            there.download(said["file"], sys.stdout.buffer if out is None else out)
+            return
+        text = json.dumps(said["result"], indent=2) + "\n"
+        if out is None:
+            sys.stdout.write(text)
+        else:
+            put(text.encode(), out)
     except OSError as e:
-        raise ConfigError(f"can't be written: {e.strerror}", where=str(out)) from e
-    finally:
-        beside.unlink(missing_ok=True)
+        raise ConfigError(f"can't be written: {e.strerror}", where=str(out or "standard output")) from e
 
 
 @app.command()
@@ -103,11 +106,12 @@ def cancel(ctx: typer.Context, task: TaskId, gateway: GatewayUrl = None) -> None
     print(find(ctx.obj, gateway).ask("POST", f"{PATH}/{quote(task, safe='')}/cancel")["state"])
 
 
-def put(there: Client, said: dict[str, Any], out: IO[bytes]) -> None:
-    if said["file"] is not None:
-        there.download(said["file"], out)
-    else:
-        out.write(json.dumps(said["result"], indent=2).encode() + b"\n")
+def put(text: bytes, out: Path) -> None:
+    """Whole or not at all. Raises OSError."""
+    with Landing(hashlib.sha256(text).hexdigest(), len(text), out) as landing:
+        landing.begin(partial=False)
+        landing.write(text)
+        landing.finish()
 
 
 def awaited(there: Client, ids: list[str]) -> list[dict[str, Any]]:

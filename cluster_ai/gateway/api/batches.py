@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -28,6 +29,7 @@ FILES, BATCHES = "/v1/files", "/v1/batches"
 BODY_LIMIT = 64 * 1024  # bytes of what makes a batch
 FORM_LIMIT = 201 << 20  # bytes of an upload; the task manager knows the file's own limit
 _PIECE = 256 * 1024
+_REST = re.compile(r"bytes=[0-9]{1,18}-")  # from there on
 _ASKED = ("limit", "after", "purpose")  # of a list
 
 
@@ -72,11 +74,15 @@ class Batches:
             await self._one(scope, receive, send, trace)
             return
         path = f"/files/{_id(scope, '/content')}/content"
-        async with self._tasks.content(path, _whose(trace.user)) as reply:
-            headers = [(b"content-type", b"application/octet-stream")]
+        asked = dict(scope["headers"]).get(b"range", b"").decode("latin-1")
+        wanted = {"range": asked} if _REST.fullmatch(asked) else {}  # any other may be ignored (RFC 9110, 14.2)
+        async with self._tasks.content(path, _whose(trace.user), wanted) as reply:
+            headers = [(b"content-type", b"application/octet-stream"), (b"accept-ranges", b"bytes")]
             if reply.content_length is not None:
                 headers.append((b"content-length", b"%d" % reply.content_length))
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            if "content-range" in reply.headers:
+                headers.append((b"content-range", reply.headers["content-range"].encode("latin-1")))
+            await send({"type": "http.response.start", "status": reply.status, "headers": headers})
             async for piece in reply.content.iter_chunked(_PIECE):
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cluster_ai.tasks import process
-from cluster_ai.tasks.process import FinalError, run
+from cluster_ai.tasks.process import FinalError, Place, run
 from cluster_ai.tasks.progress import Progress
 from tests.rig.processes import REPOSITORY, until
 
@@ -75,26 +75,29 @@ def there(path: Path) -> bool:
 
 
 def test_what_a_task_has_started_ends_with_it(tmp_path: Path) -> None:
-    assert run(asked("leave", path=str(tmp_path / "pid"), wait=0), lambda it: None, Stop().stoppable, {}) == "left"
+    assert (
+        run(asked("leave", path=str(tmp_path / "pid"), wait=0), lambda it: None, Stop().stoppable, {}, Place())
+        == "left"
+    )
     until(lambda: not there(tmp_path / "pid"))
 
 
 def test_one_that_is_stopped_ends_at_once_with_what_it_has_started(tmp_path: Path) -> None:
     stop = Stop()
     with pytest.raises(RuntimeError, match="leave: killed"):
-        run(asked("leave", path=str(tmp_path / "pid"), wait=600), stop.heard, stop.stoppable, {})
+        run(asked("leave", path=str(tmp_path / "pid"), wait=600), stop.heard, stop.stoppable, {}, Place())
     until(lambda: not there(tmp_path / "pid"))
 
 
 def test_so_does_one_whose_time_is_over(tmp_path: Path) -> None:
     with pytest.raises(FinalError, match="stopped after 3 s, its timeout"):
-        run(asked("leave", 3.0, path=str(tmp_path / "pid"), wait=600), lambda it: None, Stop().stoppable, {})
+        run(asked("leave", 3.0, path=str(tmp_path / "pid"), wait=600), lambda it: None, Stop().stoppable, {}, Place())
     until(lambda: not there(tmp_path / "pid"))
 
 
 def test_of_what_it_writes_only_the_last_line_is_told_and_a_result_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RuntimeError, match=r"^loud: ValueError: at last$"):
-        run(asked("loud"), lambda it: None, Stop().stoppable, {})
+        run(asked("loud"), lambda it: None, Stop().stoppable, {}, Place())
     monkeypatch.setattr(process, "RESULT_LIMIT", 1000)
     with pytest.raises(FinalError, match="the result has 1002 bytes of JSON; at most 1000 are kept"):
-        run(asked("much", size=1000), lambda it: None, Stop().stoppable, {})
+        run(asked("much", size=1000), lambda it: None, Stop().stoppable, {}, Place())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Literal
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from cluster_ai.cluster.membership import Member
+from cluster_ai.cluster.membership import Member, View
 from cluster_ai.gateway.api.http import Refusal
 from cluster_ai.gateway.api.native.body import Body
 from cluster_ai.gateway.api.native.figures import buckets, families, quantile, total
@@ -16,6 +17,7 @@ from cluster_ai.gateway.api.native.kept.fleet import FleetChanges
 from cluster_ai.gateway.api.native.parts import PREFIX, Asking, Parts, Tracing, WorkerName, refusals
 from cluster_ai.gateway.api.native.sessions import when
 from cluster_ai.gateway.cordons import Cordons
+from cluster_ai.gateway.findings import findings
 from cluster_ai.gateway.fleet import Worker
 from cluster_ai.metrics import names
 from cluster_ai.metrics.names import Metric
@@ -58,6 +60,10 @@ EXAMPLE: JsonDict = {
     "networks": [{"name": "enp4s0", "addresses": ["10.0.4.21"], "speed": 1000}],
     "release": "3f" * 32,
     "reported": "2026-11-24T09:30:00Z",
+    "dask": "present",
+    "isolation": "cgroup",
+    "isolation_reason": None,
+    "warnings": [],
     "cordon": None,
 }
 
@@ -121,6 +127,15 @@ class WorkerInfo(BaseModel):
     networks: list[NetworkInfo] = Field(description="Those that are up.")
     release: str | None = Field(description="The digest of the release that its host runs; null: it has none.")
     reported: str | None = Field(description="When it said so, in UTC.")
+    dask: Literal["present", "silent", "absent"] | None = Field(
+        description="Its Dask worker, which runs tasks. silent: not heard of for about ten seconds, so it gets none; "
+        "null: the scheduler is away."
+    )
+    isolation: Literal["cgroup", "process"] | None = Field(
+        description="What bounds its tasks' memory. cgroup: also their CPUs, and all that they start."
+    )
+    isolation_reason: str | None = Field(description="Why it isn't cgroup.")
+    warnings: list[str] = Field(description="Where it isn't what cluster.yaml says, or its tasks don't go on.")
     cordon: CordonInfo | None = Field(description="null: nobody has cordoned or drained it.")
 
 
@@ -226,8 +241,9 @@ def cordon_info(worker: Worker, cordons: Cordons) -> CordonInfo | None:
     )
 
 
-def worker_info(worker: Worker, member: Member | None, cordons: Cordons, elsewhere: int) -> WorkerInfo:
-    """elsewhere: what gateways that end have under way there."""
+def worker_info(worker: Worker, view: View | None, cordons: Cordons, elsewhere: int) -> WorkerInfo:
+    """view: of Dask's workers. elsewhere: what gateways that end have under way there."""
+    member = view.members.get(worker.name) if view is not None else None
     told = member.report if member is not None else None
     return WorkerInfo(
         name=worker.name,
@@ -265,8 +281,18 @@ def worker_info(worker: Worker, member: Member | None, cordons: Cordons, elsewhe
         ],
         release=told.release if told else None,
         reported=when(told.at) if told else None,
+        dask=_dask(view, member),
+        isolation=None if told is None or told.isolation is None else "process" if told.isolation else "cgroup",
+        isolation_reason=(told.isolation or None) if told else None,
+        warnings=list(findings(worker.upstream, member)),
         cordon=cordon_info(worker, cordons),
     )
+
+
+def _dask(view: View | None, member: Member | None) -> Literal["present", "silent", "absent"] | None:
+    if view is None:
+        return None
+    return "absent" if member is None else "silent" if member.silent else "present"
 
 
 def routes(parts: Parts) -> APIRouter:
@@ -275,9 +301,8 @@ def routes(parts: Parts) -> APIRouter:
     configured = frozenset(u.name for u in parts.settings.upstreams)
 
     def info(worker: Worker) -> WorkerInfo:
-        view = parts.membership.view
-        member = view.members.get(worker.name) if view is not None else None
-        return worker_info(worker, member, parts.cordons, parts.elders.in_flight().get(worker.name, 0))
+        elsewhere = parts.elders.in_flight().get(worker.name, 0)
+        return worker_info(worker, parts.membership.view, parts.cordons, elsewhere)
 
     @router.get("", summary="Every worker, now", operation_id="listWorkers", responses=refusals())
     async def workers() -> Workers:

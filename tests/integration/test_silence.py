@@ -1,0 +1,105 @@
+"""A worker that hangs, frozen by SIGSTOP: its connections stay, as a host's do that hangs."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster_ai import layout, settings
+from tests.rig import cluster as rig
+from tests.rig.processes import Process, until
+from tests.rig.tasks import Site, site
+
+pytestmark = pytest.mark.integration
+ENGINE = "http://127.0.0.1:9"  # none: no task here asks one
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Site]:
+    with site(tmp_path, ENGINE) as found:
+        yield found
+
+
+def note(folder: Path, text: str, go: Path | None = None, *, idempotent: bool) -> dict[str, Any]:
+    arguments = {"path": str(folder / "evidence"), "text": text, "until": str(go) if go else None}
+    return {"kind": "custom", "payload": {"function": "note", "arguments": arguments}, "idempotent": idempotent}
+
+
+def evidence(folder: Path) -> list[str]:
+    path = folder / "evidence"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def freeze(process: Process) -> None:
+    os.killpg(process.popen.pid, signal.SIGSTOP)
+
+
+def thaw(process: Process) -> None:
+    os.killpg(process.popen.pid, signal.SIGCONT)
+
+
+def test_one_that_hangs_is_told_gets_nothing_new_and_goes_on_where_it_was_once_it_is_heard_of_again(
+    here: Site, tmp_path: Path
+) -> None:
+    told = rig.gateway_settings(
+        scheduler=here.scheduler_url,
+        upstreams=tuple(settings.Upstream(name, ENGINE, (), 1, 0) for name in ("w1", "w2")),
+    )
+    (here.keys / layout.GATEWAY_TOKEN).write_text(rig.TOKEN)
+    go = tmp_path / "go"
+    with (
+        here.scheduler(),
+        here.worker("w1") as first,
+        here.manager("w1", "w2"),
+        rig.gateway(tmp_path / "gateway", told, here.keys, workers=0) as (url, _),
+    ):
+
+        def dask(name: str) -> str:
+            found: str = rig.get(f"{url}/api/v1/cluster/workers/{name}", token=rig.TOKEN)["dask"]
+            return found
+
+        (running,) = here.submit(note(tmp_path, "running", go, idempotent=False))
+        until(lambda: evidence(tmp_path) == ["running"], within=60, what="the first task runs")
+        with here.worker("w2"):
+            until(lambda: (dask("w1"), dask("w2")) == ("present", "present"), within=60)
+            freeze(first)
+            try:
+                until(lambda: dask("w1") == "silent", within=40, what="it is silent")
+                said = rig.get(f"{url}/api/v1/cluster/workers/w1", token=rig.TOKEN)
+                assert said["warnings"] == [
+                    "nothing is heard of its Dask worker: it gets no tasks, and what it had is waited for"
+                ]
+                assert said["cpu"] is None
+                others = here.submit(*(note(tmp_path, f"{n}", idempotent=n % 2 == 0) for n in range(6)))
+                until(lambda: here.ended(*others), within=90, what="the other worker has done them")
+                assert {here.task(it)["worker"] for it in others} == {"w2"}
+                assert here.task(running)["state"] == "sent"
+            finally:
+                thaw(first)
+            until(lambda: dask("w1") == "present", within=40, what="it is heard of again")
+            go.touch()
+            until(lambda: here.ended(running), within=60)
+            assert (here.task(running)["state"], here.task(running)["worker"]) == ("done", "w1")
+
+
+def test_one_that_hangs_for_long_is_lost_and_what_may_begin_again_does_so_elsewhere(here: Site, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    with here.scheduler(ttl="10s"), here.worker("w1") as first, here.manager("w1", "w2"):
+        again, once = here.submit(
+            note(tmp_path, "again", go, idempotent=True), note(tmp_path, "once", idempotent=False)
+        )
+        until(lambda: "again" in evidence(tmp_path), within=60, what="it runs on the first worker")
+        freeze(first)
+        try:
+            with here.worker("w2"):
+                go.touch()
+                until(lambda: here.ended(again), within=90, what="another worker has done it")
+                assert (here.task(again)["state"], here.task(again)["worker"]) == ("done", "w2")
+                assert here.task(once)["state"] in ("queued", "sent")  # it is the first worker's
+        finally:
+            thaw(first)
