@@ -80,6 +80,7 @@ def test_every_operation_can_be_asked_from_python() -> None:
         ("POST", "/api/v1/logout"),
         ("POST", "/api/v1/password"),
         ("GET", "/api/v1/audit"),
+        ("GET", "/api/v1/plan"),
         ("GET", "/api/v1/rollouts"),
         ("GET", "/api/v1/rollouts/{id}"),
         ("GET", "/api/v1/rollouts/{id}/configuration"),
