@@ -343,7 +343,9 @@ class Fleet:
         self._index()
 
     def cordon(self, worker: Worker, cordon: Cordon | None) -> None:
-        """None: it gets requests again."""
+        """None: it gets requests again, at once: whoever says so has seen to it."""
+        if worker.cordon is not None and cordon is None:
+            worker.flapping, worker.kept_out = Flapping(), ""
         worker.cordon = cordon
         self._index()
 

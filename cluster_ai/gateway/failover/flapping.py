@@ -1,6 +1,6 @@
 """A worker that comes and goes: each time it is kept out for longer, so that it loses no more requests.
 
-Twice it may go down and be back at once, as after a restart. Who was in rotation for some minutes begins anew. Pure:
+Three times it may go down and be back at once, as after restarts. Who was in rotation for some minutes begins anew. Pure:
 every transition is given the time, in seconds of a clock that never goes back.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-FREE = 2  # times that nothing follows from
+FREE = 3  # times that nothing follows from
 FIRST = 30.0  # seconds that it is kept out then; each time twice as long
 LONGEST = 600.0
 STEADY = 300.0  # seconds in rotation after which what was before is forgotten

@@ -40,13 +40,13 @@ class Site:
         return list(self.fleet.able(model))
 
 
-def test_after_two_falls_it_is_back_at_once_and_after_a_third_it_is_kept_out_with_a_reason() -> None:
+def test_after_some_falls_it_is_back_at_once_and_after_one_more_it_is_kept_out_with_a_reason() -> None:
     site = Site()
-    site.falls(2)
+    site.falls(FREE)
     assert (site.a.state, site.able()) == (State.ACTIVE, [site.a, site.b])
     site.falls(1)
     assert (site.a.state, site.able()) == (State.DOWN, [site.b])
-    assert site.a.reason.startswith("answers again, but went down 3 times in a row; kept out for 30 s, until ")
+    assert site.a.reason.startswith("answers again, but went down 4 times in a row; kept out for 30 s, until ")
     site.now += 29
     site.checked()
     assert site.able() == [site.b]
@@ -55,21 +55,21 @@ def test_after_two_falls_it_is_back_at_once_and_after_a_third_it_is_kept_out_wit
     assert (site.a.state, site.a.reason, site.able()) == (State.ACTIVE, "", [site.a, site.b])
     assert site.a.back == site.now  # and is taken in gently
     site.falls(1)
-    assert "went down 4 times in a row; kept out for 60 s" in site.a.reason
+    assert "went down 5 times in a row; kept out for 60 s" in site.a.reason
 
 
 def test_who_was_steady_for_minutes_begins_anew() -> None:
     site = Site()
-    site.falls(3)
+    site.falls(FREE + 1)
     site.now += 30 + STEADY
     site.checked()
-    site.falls(2)
+    site.falls(FREE)
     assert site.a.state is State.ACTIVE
 
 
 def test_what_nobody_else_has_is_asked_of_it_all_the_same() -> None:
     site = Site()
-    site.falls(3, BIGGER)
+    site.falls(FREE + 1, BIGGER)
     assert (site.a.state, site.able("alone:latest"), site.able()) == (State.ACTIVE, [site.a], [site.b])
     assert site.a.reason.endswith(", but for what nobody else has")
     site.fleet.answered(site.b, BIGGER)  # another stands in
@@ -78,11 +78,21 @@ def test_what_nobody_else_has_is_asked_of_it_all_the_same() -> None:
 
 def test_where_all_come_and_go_all_are_asked() -> None:
     site = Site()
-    for _ in range(3):
+    for _ in range(FREE + 1):
         site.fleet.failed(site.b, "connection refused", site.now, certain=True)
         site.falls(1)
     assert site.able() == [site.a, site.b]
     assert all(worker.kept_out and worker.state is State.ACTIVE for worker in site.able())
+
+
+def test_whoever_puts_it_to_work_again_has_seen_to_it() -> None:
+    site = Site()
+    site.falls(FREE + 1)
+    site.fleet.cordon(site.a, Cordon("rollout 7: switch", 0, drained=True))
+    site.fleet.cordon(site.a, None)
+    assert (site.a.state, site.able()) == (State.ACTIVE, [site.a, site.b])
+    site.falls(FREE)
+    assert site.a.state is State.ACTIVE
 
 
 def test_going_down_while_it_is_drained_is_meant_and_does_not_count() -> None:
