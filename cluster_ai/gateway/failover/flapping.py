@@ -1,7 +1,7 @@
 """A worker that comes and goes: each time it is kept out for longer, so that it loses no more requests.
 
-Three times it may go down and be back at once, as after restarts. Who was in rotation for some minutes begins anew. Pure:
-every transition is given the time, in seconds of a clock that never goes back.
+Three times it may go down and be back at once, as after restarts. Who was in rotation for some minutes begins anew.
+Pure: every transition is given the time, in seconds of a clock that never goes back.
 """
 
 from __future__ import annotations
