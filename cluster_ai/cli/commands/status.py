@@ -10,7 +10,7 @@ import typer
 
 from cluster_ai.cli.session import AskPassword, Json, say, sudo_password
 from cluster_ai.cli.tables import table
-from cluster_ai.errors import ClusterAIError, ExitCode, HostError, UnavailableError
+from cluster_ai.errors import ClusterAIError, ExitCode, HostError, HostKeyError, UnavailableError
 
 if TYPE_CHECKING:
     from cluster_ai.rollout.observe import Observed
@@ -86,7 +86,10 @@ def row(host: str, roles: str, seen: Observed | HostError, now: float) -> dict[s
     from cluster_ai.tls.validity import validity
 
     if isinstance(seen, HostError):
-        return {"host": host, "roles": roles, "release": "?", "units": "can't be reached", "certificate": "?"}
+        why = "can't be reached"
+        if isinstance(seen, HostKeyError):
+            why = "shows another SSH host key" if seen.changed else "its SSH host key is unknown"
+        return {"host": host, "roles": roles, "release": "?", "units": why, "certificate": "?"}
     wrong = [f"{unit}: {state.active}" for unit, state in seen.units.items() if not state.up]
     units = ", ".join(wrong) or (f"{len(seen.units)} active" if seen.units else "none")
     certificate = "none"

@@ -14,7 +14,7 @@ from cluster_ai.cli.progress import Plain
 from cluster_ai.cli.render import FEW, alike, lines, plan_json, print_plan, schedule, size, summary
 from cluster_ai.cli.session import names
 from cluster_ai.cli.tables import table
-from cluster_ai.errors import HostError
+from cluster_ai.errors import HostError, HostKeyError
 from cluster_ai.provision.refusals import Reply
 from cluster_ai.rollout.observe import UnitState
 from cluster_ai.rollout.plan import FileChange, HostPlan, Plan, Transfer, UnitChange
@@ -161,6 +161,8 @@ def test_a_host_row_names_the_units_that_are_down() -> None:
     assert shown["release"] == "c" * 12
     assert "days left" in shown["certificate"]
     assert row("h", "head", HostError("x"), NOW)["units"] == "can't be reached"
+    assert row("h", "head", HostKeyError("x", changed=True), NOW)["units"] == "shows another SSH host key"
+    assert row("h", "head", HostKeyError("x", changed=False), NOW)["units"] == "its SSH host key is unknown"
 
 
 def test_a_worker_row_says_which_models_are_not_loaded() -> None:

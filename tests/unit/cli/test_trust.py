@@ -121,6 +121,13 @@ def test_a_key_that_changed_is_an_error_with_both_fingerprints_until_somebody_ac
     assert new.fingerprint in changed.what
     assert f"{file}:1" in changed.what
     assert "cluster-ai trust w" in changed.remedy
+    for asked in ("status", "plan"):
+        code, said = command(config, asked)
+        assert (asked, code) == (asked, {"status": 5, "plan": 3}[asked]), said
+        words = " ".join(said.split())
+        assert f"shows {new.fingerprint}, but {file}:1 has {old.fingerprint}" in words
+        assert "when it is this one: cluster-ai trust w. If nobody knows of it, somebody may stand between" in words
+        assert asked != "status" or "shows another SSH host key" in words
     code, said = command(config, "trust", "w", answer="y")
     assert code == 0
     assert "IS ANOTHER ONE" in said
