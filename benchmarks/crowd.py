@@ -26,7 +26,7 @@ from cluster_ai.metrics.rules import rules
 from cluster_ai.rollout.journal import Change, Intent, Journal
 from tests.fakes.upstream import Upstream, in_thread
 from tests.rig import cluster as rig
-from tests.rig.processes import free_port, running, until
+from tests.rig.processes import free_port, running
 from tests.rig.week import Value, blocks
 
 SCRAPE, PAST = 15, 3600  # seconds between two scrapes, and of the past
@@ -324,6 +324,3 @@ def _counters(url: str) -> Iterator[tuple[str, float]]:
         if not line.startswith("#"):
             name, _, value = line.rpartition(" ")
             yield name, float(value)
-
-
-__all__ = ["Crowd", "crowd", "past", "until", "workers"]

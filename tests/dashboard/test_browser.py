@@ -55,7 +55,7 @@ def test_every_page_draws_what_prometheus_and_the_gateway_say(
     is_clean(browser)
     for page in ("workers", "models"):
         shots.go(browser, page)
-        assert browser.find_elements(By.CSS_SELECTOR, '[data-testid="stDataFrame"] canvas')
+        wait_for(lambda: browser.find_elements(By.CSS_SELECTOR, '[data-testid="stDataFrame"] canvas'), "a table")
         assert len(browser.find_elements(By.CSS_SELECTOR, '[data-testid="stVegaLiteChart"]')) >= 2
         is_clean(browser)
 

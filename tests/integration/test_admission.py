@@ -350,7 +350,7 @@ async def test_a_stream_that_takes_too_long_ends_with_a_line_that_says_so() -> N
 
 
 def test_nothing_that_is_kept_has_a_key_in_it(here: Here, tmp_path_factory: pytest.TempPathFactory) -> None:
-    key = here.make_key("dora")
+    key = here.make_key("frida")
     here.ask("/api/tags", key=key)
     here.ask(f"/k/{key}/api/tags")
     kept = [path for path in Path(tmp_path_factory.getbasetemp()).glob("admission*/*/*") if path.is_file()]
