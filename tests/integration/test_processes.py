@@ -58,7 +58,7 @@ async def test_they_come_while_tasks_wait_and_go_when_idle_and_no_task_is_lost(t
             notes = [{"function": "note", "arguments": {**wait, "text": f"task {n}"}} for n in range(9)]
             ids = here.submit(*({"kind": "custom", "payload": it, "idempotent": True} for it in notes))
             await until(lambda: evidence.exists() and len(evidence.read_text().splitlines()) == 3)
-            assert there(seen) == 3
+            await until(lambda: there(seen) == 3)
             keys = security(here.keys)
             async with Client(here.scheduler_url, security=keys, asynchronous=True, set_as_default=False) as client:
                 workers = (await client.scheduler.identity(n_workers=-1))["workers"].values()
