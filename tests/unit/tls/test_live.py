@@ -166,4 +166,4 @@ def test_a_name_that_is_too_long_for_a_common_name_counts_whole(authority: Autho
         assert meet(port, client) == one
         with contextlib.suppress(OSError):
             assert meet(port, stranger) == ""
-        assert any(other in it for it in refused)
+    assert any(other in it for it in refused)
