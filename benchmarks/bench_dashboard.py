@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import importlib.util
 import json
 import os
 import platform
@@ -32,8 +31,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.crowd import CARDS, EACH, Crowd, crowd
 from benchmarks.page import put
+from tests.rig.scripts import script
 
-ROOT = Path(__file__).resolve().parents[1]
 WORKERS, ROUNDS = 50, 7
 PATIENCE = 120  # seconds that a page may take
 FIRST = "overview, as the first page of a tab"
@@ -71,12 +70,7 @@ class Load:
 
 def screenshots() -> ModuleType:
     """docs/screenshots.py, which knows how to start a browser and to walk through the pages."""
-    spec = importlib.util.spec_from_file_location("screenshots", ROOT / "docs" / "screenshots.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("docs/screenshots.py")
 
 
 def measure(shots: ModuleType, crowd: Crowd, rounds: int) -> dict[str, list[Load]]:

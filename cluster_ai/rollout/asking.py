@@ -14,7 +14,7 @@ from itertools import count
 from typing import Any, Protocol
 
 from cluster_ai.errors import HostError, UnavailableError
-from cluster_ai.rollout.analysis import MANY, Measured, Quotient
+from cluster_ai.rollout.analysis import MANY, Measured, Quotient, Trial
 from cluster_ai.rollout.traffic import STATUS
 
 PROMPTS = MANY  # for each worker, at most
@@ -61,6 +61,11 @@ def asked(ask: Ask, wanted: Mapping[str, str]) -> dict[str, Measured]:
     with ThreadPoolExecutor(len(wanted)) as pool:
         found = {worker: pool.submit(_one, ask, worker, model, end) for worker, model in wanted.items()}
         return {worker: it.result() for worker, it in found.items()}
+
+
+def trials(before: Mapping[str, Measured], after: Mapping[str, Measured]) -> dict[str, Trial]:
+    """To be judged. Who answered nothing before, as a model for embeddings does, says nothing by its silence after."""
+    return {name: Trial(then, after[name]) for name, then in before.items() if then.ok and name in after}
 
 
 def _one(ask: Ask, worker: str, model: str, end: float) -> Measured:

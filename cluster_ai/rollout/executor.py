@@ -15,7 +15,7 @@ from cluster_ai.errors import ClusterAIError, HostError, RolloutError
 from cluster_ai.placement.place import Placement
 from cluster_ai.provision.pyinfra import Event, push, switch
 from cluster_ai.rollout import asking, driver, gate, survey
-from cluster_ai.rollout.analysis import Measured, Trial, judge
+from cluster_ai.rollout.analysis import Measured, judge
 from cluster_ai.rollout.observe import Observed
 from cluster_ai.rollout.passage import Passage
 from cluster_ai.rollout.plan import HostPlan, Plan
@@ -250,8 +250,7 @@ class Executor:
             )
             self._verdict(wave, verdict, report)
             if verdict.result == "inconclusive" and not past.asked.keys().isdisjoint(workers):
-                now = self._ask(found, wave)
-                trials = {name: Trial(then, now[name]) for name, then in past.asked.items() if name in now}
+                trials = asking.trials(past.asked, self._ask(found, wave))
                 verdict = judge(
                     canary={name: it for name, it in trials.items() if name in workers},
                     baseline={name: it for name, it in trials.items() if name not in workers},

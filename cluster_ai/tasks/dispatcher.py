@@ -25,9 +25,9 @@ from cluster_ai.settings import TaskWorker, worker_of
 from cluster_ai.tasks import placing, work
 from cluster_ai.tasks.journal import Journal, Outcome
 from cluster_ai.tasks.model import State, Task
+from cluster_ai.tasks.outcomes import outcome
 from cluster_ai.tasks.progress import TOPIC, Progress
 from cluster_ai.tasks.results import NoRoomError, Results, large
-from cluster_ai.tasks.spent import spent
 
 TICK = 1.0  # seconds between looks at who is there
 SLOWEST = 5.0  # seconds between tries to find a scheduler
@@ -387,15 +387,6 @@ class Dispatcher:
         if reason != self.reason:
             self.reason = reason
             self._on_change(reason)
-
-
-def outcome(task: Task, said: dict[str, Any]) -> Outcome:
-    """Of what a worker said: done, failed, or to be tried again."""
-    worker = said.get("worker")
-    if "error" not in said:
-        return Outcome(task.id, State.DONE, worker, result=said["result"], spent=spent(task, said))
-    again = not said["final"] and task.attempt <= task.spec.retries
-    return Outcome(task.id, State.QUEUED if again else State.FAILED, None if again else worker, str(said["error"]))
 
 
 def _executing(dask_scheduler: Any) -> list[str]:

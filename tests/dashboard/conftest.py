@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ from prometheus_client import CollectorRegistry, Gauge, start_http_server
 from cluster_ai import settings
 from cluster_ai.metrics.names import DRIFT, DRIFT_CHECKED, HOST_METRICS, ROLLOUT_STATE
 from tests.dashboard.fake_gateway import FakeGateway, busy
+from tests.rig.scripts import script
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 60  # seconds a program may take to answer
@@ -193,12 +193,7 @@ def shots() -> ModuleType:
     """docs/screenshots.py, which knows how to walk through the pages."""
     if not (shutil.which("chromium") or shutil.which("chromium-browser")) or not shutil.which("chromedriver"):
         pytest.skip("no Chromium here (Debian: apt install chromium chromium-driver)")
-    spec = importlib.util.spec_from_file_location("screenshots", ROOT / "docs" / "screenshots.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("docs/screenshots.py")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import secrets
@@ -22,7 +21,8 @@ from cluster_ai import layout, settings
 from cluster_ai.local import machine
 from cluster_ai.security import ca
 from tests.rig import cluster as rig
-from tests.rig.processes import REPOSITORY, free_port, running, until
+from tests.rig.processes import free_port, running, until
+from tests.rig.scripts import script
 
 pytestmark = pytest.mark.integration
 
@@ -104,12 +104,7 @@ def walk() -> ModuleType:
     """docs/chat.py, which knows how to walk through its pages."""
     if not shutil.which("chromium") or not shutil.which("chromedriver"):
         pytest.skip("no Chromium here (Debian: apt install chromium chromium-driver)")
-    spec = importlib.util.spec_from_file_location("chat", REPOSITORY / "docs" / "chat.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("docs/chat.py")
 
 
 def test_the_first_person_signs_up_asks_a_model_and_is_known_to_the_gateway(chat: Chat, walk: ModuleType) -> None:

@@ -27,7 +27,7 @@ from cluster_ai.placement.place import place
 from cluster_ai.release import parts
 from cluster_ai.release.build import desired
 from cluster_ai.release.model import HostFacts, Release
-from cluster_ai.release.render import nginx
+from cluster_ai.release.nginx import nginx
 from cluster_ai.release.store import Store
 from cluster_ai.security import ca
 

@@ -9,7 +9,7 @@ import pytest
 
 from cluster_ai.errors import UnavailableError
 from cluster_ai.rollout import asking
-from cluster_ai.rollout.analysis import Trial, judge
+from cluster_ai.rollout.analysis import judge
 from cluster_ai.rollout.traffic import STATUS
 from tests.unit.rollout.test_analysis import LIMITS
 
@@ -57,9 +57,16 @@ def test_a_canary_whom_nobody_asks_is_judged_by_them_alone(after: float, result:
         return asking.asked(gateway.ask, asking.models(gateway.ask, ["slow machine", "other"]))
 
     before, then = both(100.0), both(after)
-    trials = {name: Trial(before[name], then[name]) for name in before}
+    trials = asking.trials(before, then)
     verdict = judge(canary={"slow machine": trials["slow machine"]}, baseline={"other": trials["other"]}, limits=LIMITS)
     assert verdict.result == result, verdict.summary
+
+
+def test_who_answered_nothing_before_is_no_pass_by_answering_nothing_after() -> None:
+    gateway = FakeGateway({"w1": 50.0}, frozenset({"w1"}))
+    told = asking.asked(gateway.ask, {"w1": "embeddings"})
+    assert asking.trials(told, told) == {}
+    assert judge(canary=asking.trials(told, told), baseline={}, limits=LIMITS).result == "inconclusive"
 
 
 def test_a_worker_that_refuses_has_failed_and_a_gateway_that_is_away_tells_nothing() -> None:

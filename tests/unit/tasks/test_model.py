@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from cluster_ai.settings import TaskWorker
 from cluster_ai.tasks import placing
-from cluster_ai.tasks.dispatcher import outcome
 from cluster_ai.tasks.model import Spec, State, Task, WrongError, spec_of
+from cluster_ai.tasks.outcomes import outcome
 
 INFER = {"kind": "ai_inference", "payload": {"model": "smollm2", "prompt": "Hi"}}
 WORKERS = (TaskWorker("a", 4, 100, 1, ("smollm2:latest",), False), TaskWorker("b", 8, 200, 0, (), True))

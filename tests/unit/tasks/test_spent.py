@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from cluster_ai.tasks.dispatcher import outcome
 from cluster_ai.tasks.journal import Journal, Spent
 from cluster_ai.tasks.model import Task, spec_of
+from cluster_ai.tasks.outcomes import outcome
 from cluster_ai.tasks.spent import Spendings, spent
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cluster_ai.gateway.api.native.figures import Buckets, families, quantile, total
 from cluster_ai.gateway.api.native.parts import PREFIX, Parts, refusals
-from cluster_ai.gateway.api.native.workers import EXAMPLE, WorkerInfo, worker_info
+from cluster_ai.gateway.api.native.worker_info import EXAMPLE, WorkerInfo, worker_info
 from cluster_ai.gateway.models.decisions import Kind
 from cluster_ai.metrics import names
 
