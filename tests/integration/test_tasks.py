@@ -132,10 +132,13 @@ def test_a_task_that_may_not_repeat_stays_with_its_worker_though_another_is_free
     with ExitStack() as stack:
         stack.enter_context(here.scheduler())
         workers = {name: stack.enter_context(here.worker(name)) for name in ("w1", "w2")}
+        with here.manager("w1", "w2"):
+            there = here.submit(*(note(tmp_path, f"there {n}", until=both, idempotent=True) for n in range(2)))
+            until(lambda: len(evidence(tmp_path)) == 2, within=60, what="both workers are there")
+            both.touch()
+            until(lambda: here.ended(*there))
+        # One that starts now knows of both; the other may not have looked since the second joined.
         stack.enter_context(here.manager("w1", "w2"))
-        here.submit(*(note(tmp_path, f"there {n}", until=both, idempotent=True) for n in range(2)))
-        until(lambda: len(evidence(tmp_path)) == 2, within=60, what="both workers are there")
-        both.touch()
         ids = here.submit(*(note(tmp_path, f"running {n}", until=go) for n in range(2)))
         until(lambda: len(evidence(tmp_path)) == 4, what="each worker has one")
         victim, other = sorted(ids, key=lambda it: str(here.task(it)["worker"]), reverse=True)
