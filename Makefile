@@ -100,7 +100,7 @@ $(CLIENTS)/.lock: requirements/clients.lock
 
 test: apt-test $(VENV)/.dev $(OLLAMA) $(CLIENTS)/.lock
 	@[ ! -x $(OLLAMA) ] || export CLUSTER_AI_OLLAMA=$(CURDIR)/$(OLLAMA); \
-	export CLUSTER_AI_CLIENTS=$(CURDIR)/$(CLIENTS)/bin/python; exec $(BIN)/pytest
+	export CLUSTER_AI_CLIENTS=$(CURDIR)/$(CLIENTS)/bin/python; exec $(BIN)/python tests/run.py
 
 test-unit: $(VENV)/.dev
 	$(BIN)/pytest tests/unit

@@ -107,6 +107,7 @@ def walk() -> ModuleType:
     return script("docs/chat.py")
 
 
+@pytest.mark.browser
 def test_the_first_person_signs_up_asks_a_model_and_is_known_to_the_gateway(chat: Chat, walk: ModuleType) -> None:
     with walk.browser(any_ca=True) as driver:
         walk.sign_up(driver, chat.url, "Anna", "anna@example.org", PASSWORD)

@@ -98,6 +98,7 @@ def test_a_week_is_read_with_its_speeds_failures_and_alerts(measured: Measuremen
     assert len(drawn["Disk"].series) == 0
 
 
+@pytest.mark.browser
 def test_what_it_draws_is_seen_in_a_browser_without_a_network(
     measured: Measurements, tmp_path: Path, shots: ModuleType
 ) -> None:
