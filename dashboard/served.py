@@ -19,6 +19,7 @@ class ServedModel:
     replicas: int  # workers that it is placed on
     present: tuple[str, ...]  # workers that can answer with it now
     loaded: tuple[str, ...]  # workers that hold it in memory
+    memory: int | None = None  # bytes that one replica takes; None: cluster.yaml doesn't place it
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,7 @@ def _model(entry: Mapping[str, Any]) -> ServedModel:
         replicas=entry["replicas"],
         present=tuple(entry["present"]),
         loaded=tuple(entry["loaded"]),
+        memory=entry["memory"],
     )
 
 

@@ -121,10 +121,10 @@ def test_nothing_imports_the_cli_or_the_dashboard() -> None:
         assert not [name for name in imports(path) if name.split(".")[0] == "dashboard"], path
 
 
-def test_the_dashboard_knows_only_settings_and_errors_of_ours() -> None:
+def test_the_dashboard_knows_only_settings_errors_and_how_a_configuration_is_checked_of_ours() -> None:
     for path in (ROOT / "dashboard").rglob("*.py"):
         names = {m.group(1) for m in (re.match(r"cluster_ai\.(\w+)", n) for n in imports(path)) if m}
-        assert names <= {"settings", "errors", "layout", "listening", "tls"}, path
+        assert names <= {"config", "errors", "layout", "listening", "placement", "settings", "tls"}, path
 
 
 @pytest.mark.parametrize("package", ON_HOSTS)

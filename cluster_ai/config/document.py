@@ -13,6 +13,9 @@ from cluster_ai.errors import ClusterAIError, ConfigError, ErrorGroup
 
 KeyPath = tuple[str | int, ...]
 
+DEEPEST = 50  # levels: the parser in C ends the whole process where there are too many
+MOST = 100_000  # values, with what aliases repeat: a few lines can stand for millions
+
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -42,6 +45,7 @@ def read(text: str, path: Path) -> Document:
     """Read one YAML document. Raises ConfigError, or ErrorGroup for several duplicate keys."""
     document = Document(path)
     try:
+        _refuse_deep(text)
         loader = _Loader(text)
         try:
             node = loader.get_single_node()
@@ -71,9 +75,11 @@ class _Reader:
         self.document, self.loader = document, loader
         self.errors: list[ClusterAIError] = []
         self._around: list[yaml.Node] = []
+        self._seen = 0
 
     def value(self, node: yaml.Node, path: KeyPath) -> Any:
         self.document.values[path] = _position(node)
+        self._count(node)
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)
         if node.tag not in ("tag:yaml.org,2002:seq", "tag:yaml.org,2002:map"):
@@ -90,6 +96,12 @@ class _Reader:
             return self._mapping(node, path)
         finally:
             self._around.pop()
+
+    def _count(self, node: yaml.Node) -> None:
+        self._seen += 1
+        if self._seen > MOST or len(self._around) > DEEPEST:
+            told = f"nested more than {DEEPEST} levels deep" if self._seen <= MOST else f"more than {MOST} values"
+            raise yaml.constructor.ConstructorError(None, None, f"{told}, with what aliases repeat", node.start_mark)
 
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
         self.document.source[path] = node.value
@@ -127,6 +139,7 @@ class _Reader:
             for mapping in merge.value if isinstance(merge, yaml.SequenceNode) else [merge]:
                 if not isinstance(mapping, yaml.MappingNode) or any(mapping is outer for outer in self._around):
                     raise yaml.constructor.ConstructorError(None, None, "<< needs another mapping", merge.start_mark)
+                self._count(mapping)
                 for key, value in self._pairs(mapping):
                     if key.value not in taken:
                         taken.add(key.value)
@@ -140,6 +153,16 @@ class _Reader:
 
 def _position(node: yaml.Node) -> tuple[int, int]:
     return node.start_mark.line + 1, node.start_mark.column + 1
+
+
+def _refuse_deep(text: str) -> None:
+    depth = 0
+    events: Iterator[Any] = yaml.parse(text, Loader=_Loader)
+    for event in events:
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            told = f"nested more than {DEEPEST} levels deep"
+            raise yaml.composer.ComposerError(None, None, told, event.start_mark)
 
 
 def _syntax_error(error: yaml.YAMLError, path: Path) -> ConfigError:

@@ -52,15 +52,18 @@ def load_text(text: str, path: Path | str) -> Config:
     return parse(text, path)[0]
 
 
-def parse(text: str, path: Path | str) -> tuple[Config, dict[str, Any], Document]:
-    """The configuration; the data that it was made of, with defaults; and the positions of what stands in the text."""
-    from cluster_ai.config.validate import check_schema, cross_check
+def parse(text: str, path: Path | str, *, files: bool = True) -> tuple[Config, dict[str, Any], Document]:
+    """The configuration; the data that it was made of, with defaults; and the positions of what stands in the text.
+
+    files: whether those that it names must be here.
+    """
+    from cluster_ai.config.validate import check_files, check_schema, cross_check
 
     document = read(text, Path(path))
     data, errors = check_schema(document)
     if not errors:
         config = _build(data, Path(path))
-        errors = list(cross_check(config, document))
+        errors = [*cross_check(config, document), *(check_files(config, document) if files else ())]
         if not errors:
             return config, data, document
     raise errors[0] if len(errors) == 1 else ErrorGroup(errors)
@@ -287,7 +290,12 @@ def share(value: int | str) -> int | float:
 
 
 def _path(text: str | None, folder: Path) -> Path | None:
-    return None if text is None else folder / Path(text).expanduser()
+    if text is None:
+        return None
+    try:
+        return folder / Path(text).expanduser()
+    except RuntimeError:  # ~user, and there is no such user: then there is no such file either
+        return folder / text
 
 
 def _pinned(folder: Path) -> Path | None:

@@ -123,10 +123,9 @@ def _doc(path: KeyPath) -> str:
 
 
 def cross_check(config: Config, document: Document) -> Iterator[ConfigError]:
-    """What each key by itself can't show."""
+    """What each key by itself can't show, of the text alone."""
     yield from _names(config, document)
     yield from _ports(config, document)
-    yield from _files(config, document)
     yield from _body(config, document)
     yield from _rollout(config, document)
     yield from _oidc(config, document)
@@ -352,7 +351,7 @@ def meant(name: str, known: Sequence[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
 
 
-def _files(config: Config, document: Document) -> Iterator[ConfigError]:
+def check_files(config: Config, document: Document) -> Iterator[ConfigError]:
     """Files that are named and not there."""
     named: list[tuple[KeyPath, Path]] = [
         (("cluster", "models", index, "source"), model.source)

@@ -16,11 +16,16 @@ from cluster_ai.release.store import Built, Store, digest
 OPEN_WEBUI_PYTHONS = ("3.11", "3.12")
 ROOT = Path(__file__).resolve().parents[2]  # the checkout
 
+# For the gateway, and for a draft of cluster.yaml in the dashboard.
+_PLACEMENT = ("__init__", "check", "explain", "memory", "need", "place", "repair", "room", "speed")
+_CONFIG = ("__init__", "document", "forms", "groups", "keys", "load", "model", "schema", "units", "validate")
 # What of cluster_ai runs on hosts. The rest stays on the controller, so that a change there restarts nothing.
 ON_HOSTS = (
     *("__init__.py", "addresses.py", "errors.py", "layout.py", "listening.py", "settings.py", "sizes.py"),
     *("audit", "cluster", "engine", "gateway", "host", "metrics", "openwebui", "scaling", "tasks", "tls"),
-    *(f"placement/{name}.py" for name in ("__init__", "explain", "memory", "repair", "room", "speed")),
+    *(f"placement/{name}.py" for name in _PLACEMENT),
+    *(f"config/{name}.py" for name in _CONFIG),
+    "config/sections",
     *("security/__init__.py", "security/ca.py", "deploys/__init__.py"),
     *("deploys/peer.py", "deploys/receiver.py"),
 )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import pandas as pd
 import streamlit as st
 
 from dashboard import acting, checking, rollouts, served, units, view
 from dashboard import plan as planned
+from dashboard.checking import Checked, Problem
 from dashboard.live import Sources
 from dashboard.rollouts import Brief
+
+_MOST_PROBLEMS, _MOST_DETAILS = 20, 10  # that are told
 
 
 def draw(sources: Sources) -> None:
@@ -31,7 +35,7 @@ def draw(sources: Sources) -> None:
         view.empty("No configuration has been rolled out.", remedy)
     draft, plan, past = st.tabs(["As applied, and a draft", "The last plan", "Who changed what"])
     with draft:
-        _draft(applied)
+        _draft(applied, {model.name: model.memory for model in known.models if model.memory is not None})
     with plan:
         _plan(sources, applied, found[0].started if found else 0.0)
     with past:
@@ -52,7 +56,8 @@ def _text(sources: Sources, brief: Brief) -> str:
     return view.told(sources, rollouts.configuration, brief.id).value or ""
 
 
-def _draft(applied: str) -> None:
+def _draft(applied: str, needs: Mapping[str, int]) -> None:
+    """needs: model -> bytes that a replica takes."""
     st.html("<style>.st-key-draft textarea { font-family: monospace; }</style>")
     text = st.text_area(
         "cluster.yaml",
@@ -65,12 +70,13 @@ def _draft(applied: str) -> None:
     )
     if not text.strip():
         return
-    wrong = checking.problems(text)
+    checked = checking.check(text, needs)
+    wrong = checked.problems
     if wrong:
-        told = "\n".join(f"- line {it.line}{f', `{it.where}`' if it.where else ''}: {it.what}" for it in wrong[:20])
+        told = "\n".join(line for it in wrong[:_MOST_PROBLEMS] for line in _lines(it))
         st.error(f"**{units.counted(len(wrong), 'problem')}**\n\n{told}", icon=":material/error:")
     else:
-        st.success("The form is right.", icon=":material/check_circle:")
+        _placement(checked)
     difference = checking.difference(applied, text) if applied else ""
     if applied and not difference:
         st.caption("This is what was applied last.")
@@ -84,6 +90,40 @@ def _draft(applied: str) -> None:
         )
         st.caption("On a controller, beside its secrets: what it would do, then have it done.")
     st.code("cluster-ai validate && cluster-ai plan\ncluster-ai apply", language="bash")
+
+
+def _lines(problem: Problem) -> list[str]:
+    """As a list of Markdown."""
+    more = len(problem.details) - _MOST_DETAILS
+    details = [*problem.details[:_MOST_DETAILS], *([f"and {units.count(more)} more"] if more > 0 else [])]
+    remedy = f" **{problem.remedy[:1].upper()}{problem.remedy[1:]}.**" if problem.remedy else ""
+    return [f"- line {problem.line}: {problem.what}.{remedy}", *(f"    - {detail}" for detail in details)]
+
+
+def _placement(checked: Checked) -> None:
+    """Where the models would be."""
+    if checked.unknown:
+        names = ", ".join(f"**{name}**" for name in checked.unknown)
+        st.warning(
+            f"What {names} needs is in a file on the controller, so whether it fits is not known here: "
+            "`cluster-ai validate` there knows. Nothing else is wrong, and all other models fit.",
+            icon=":material/help:",
+        )
+    else:
+        st.success("Nothing is wrong, and every model fits.", icon=":material/check_circle:")
+    if not checked.placement:
+        return
+    with st.expander("Where the models would be"):
+        frame = pd.DataFrame(
+            {
+                "Model": [it.model for it in checked.placement],
+                "Worker": [it.worker for it in checked.placement],
+                "Runs": ["on GPU" if it.processor == "gpu" else "in RAM" for it in checked.placement],
+                "Memory": [units.gib(it.memory) for it in checked.placement],
+            }
+        )
+        memory = st.column_config.TextColumn("Memory", help="Set aside for this replica.")
+        view.table(frame, list(frame.columns), {"Memory": memory}, key="draft_placement")
 
 
 def _plan(sources: Sources, applied: str, rolled_out: float) -> None:

@@ -25,7 +25,15 @@ GIB = 2**30
 
 def model(name: str, replicas: int, present: list[str], loaded: list[str]) -> dict[str, Any]:
     told = {"size": 98_000_000, "digest": "0" * 64, "family": "llama", "parameter_size": "135M", "quantization": "Q4_1"}
-    return {"name": name, **told, "context": 4096, "replicas": replicas, "present": present, "loaded": loaded}
+    return {
+        "name": name,
+        **told,
+        "context": 4096,
+        "replicas": replicas,
+        "present": present,
+        "loaded": loaded,
+        "memory": None,
+    }
 
 
 def worker(name: str, state: str = "active", reason: str | None = None) -> dict[str, Any]:

@@ -255,6 +255,22 @@ def test_a_rollout_is_followed_as_it_goes_on(
         is_clean(browser)
 
 
+def test_a_draft_is_told_which_model_finds_no_place_and_what_is_free(
+    browser: Any, shots: ModuleType, dashboard: Dashboard
+) -> None:
+    workers = "workers: [{name: one, resources: {cpu: 4, memory: 16GB}}]"
+    form = "version: '1.0'\ncluster: {name: x, scheduler: {host: h}, %s, models: [{name: 'm:%s'}]}\n"
+    with FakeGateway() as fake:
+        shots.sign_in(browser, dashboard(fake.url, f"http://127.0.0.1:{free_port()}"), None)
+        shots.go(browser, "configuration")
+        field = shots.element(browser, ".st-key-draft textarea")
+        field.send_keys(form % (workers, "70b"), Keys.CONTROL, Keys.ENTER)
+        sees(browser, "1 problem", "line 2: model 'm:70b' needs 46.5 GB", "one: free 12.8 GB in RAM", "smaller model")
+        field.send_keys(Keys.CONTROL, "a", Keys.NULL, form % (workers, "7b"), Keys.CONTROL, Keys.ENTER)
+        sees(browser, "every model fits")
+        is_clean(browser)
+
+
 def test_two_models_answer_the_same_prompt_side_by_side(browser: Any, shots: ModuleType, dashboard: Dashboard) -> None:
     with FakeGateway() as fake:
         shots.sign_in(browser, dashboard(fake.url, f"http://127.0.0.1:{free_port()}"), None)

@@ -83,9 +83,9 @@ def command(
 def _saved(config: Config, results: list[Result]) -> str:
     """Write the speeds; returns what to say of it. Raises ConfigError, PlacementError: nothing is written."""
     from cluster_ai.bench import saving
-    from cluster_ai.cli.commands.validate import check
     from cluster_ai.config.load import read_text
     from cluster_ai.config.save import write
+    from cluster_ai.placement.check import check
 
     if not {it.worker for it in results} & {it.name for it in config.workers}:
         return f"{config.path} names none of these workers: nothing is saved"

@@ -38,8 +38,8 @@ def set_(
 
     Nothing is written that `cluster-ai validate` would refuse.
     """
-    from cluster_ai.cli.commands.validate import check
     from cluster_ai.config.save import set_value
+    from cluster_ai.placement.check import check
 
     path = ctx.obj.config_path
     backup = set_value(path, key, value, lambda text: check(text, path))

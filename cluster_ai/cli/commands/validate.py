@@ -8,11 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster_ai.config import Config
-from cluster_ai.config.document import Document
-from cluster_ai.config.load import parse, read_text
-from cluster_ai.errors import ClusterAIError, ErrorGroup, ExitCode, PlacementError
-from cluster_ai.placement.place import Placement, place
+from cluster_ai.config.load import read_text
+from cluster_ai.errors import ClusterAIError, ErrorGroup, ExitCode
+from cluster_ai.placement.check import check
 from cluster_ai.sizes import format_size
 
 
@@ -42,25 +40,6 @@ def command(
     for assignment in placement.assignments:
         on = "GPU" if assignment.processor == "gpu" else "CPU"
         print(f"  {assignment.model} -> {assignment.worker}, {on}, {format_size(assignment.memory)}")
-
-
-def check(text: str, path: Any) -> tuple[Config, Placement]:
-    """Everything that can be said of a text without asking a host. Errors of placement get the model's line."""
-    config, _, document = parse(text, path)
-    try:
-        return config, place(config)
-    except PlacementError as error:
-        raise _located(error, config, document) from None
-    except ErrorGroup as group:
-        raise ErrorGroup(_located(error, config, document) for error in group.errors) from None
-
-
-def _located(error: ClusterAIError, config: Config, document: Document) -> ClusterAIError:
-    if not isinstance(error, PlacementError):
-        return error
-    index = next(index for index, model in enumerate(config.models) if model.name == error.model)
-    where = document.where(("cluster", "models", index, "name"))
-    return PlacementError(error.what, model=error.model, where=where, remedy=error.remedy)
 
 
 def _as_data(error: ClusterAIError) -> dict[str, Any]:

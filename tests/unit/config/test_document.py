@@ -65,6 +65,13 @@ def test_what_is_no_plain_yaml_is_an_error_with_its_place(text: str, place: str)
     assert str(caught.value).startswith(f"cluster.yaml:{place}" if place else "cluster.yaml")
 
 
+def test_what_is_nested_or_multiplied_without_end_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"cluster.yaml:1:\d+: not valid YAML: nested more than 50 levels deep"):
+        read("a: " + "[" * 100_000, FILE)
+    with pytest.raises(ConfigError, match="more than 100000 values, with what aliases repeat"):
+        read("a: &a [1]\n" + "".join(f"a{i}: &a [{', '.join(['*a'] * 9)}]\n" for i in range(30)), FILE)
+
+
 def test_an_empty_file_says_nothing() -> None:
     assert read("# only a comment\n", FILE).data is None
 
