@@ -84,7 +84,7 @@ def test_a_model_that_is_a_file_is_placed_by_what_the_cluster_knows_of_it() -> N
         "a: [" * 100_000,
         "version: &a [*a]\n",
         "cluster: &a {workers: [*a], models: [*a]}\n",
-        "a: &a [1]\n" + "".join(f"a{i}: &a [{', '.join(['*a'] * 9)}]\n" for i in range(30)),
+        "a0: &a0 [1]\n" + "".join(f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 9)}]\n" for i in range(30)),
         "".join(f"- &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9) if i else ''}], k{i}: 1}}\n" for i in range(30)),
         "version: &a0 [1]\n" + "".join(f"a{i + 1}: &a{i + 1} [*a{i}]\n" for i in range(3000)),
     ],
