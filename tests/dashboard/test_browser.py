@@ -27,18 +27,17 @@ def sees(browser: Any, *wanted: str) -> None:
     wait_for(there, f"{wanted} on the page, which says:\n{text(browser)}", 30)
 
 
-def press(browser: Any, shots: ModuleType, label: str) -> None:
+def press(browser: Any, label: str) -> None:
     """A button, once it is drawn; what moves on the page meanwhile is drawn anew, so it is looked for again."""
 
     def pressed() -> bool:
         try:
-            browser.find_element(By.XPATH, f"//button[normalize-space(.//p)='{label}']").click()
+            browser.find_element(By.XPATH, f"//button[.//p[normalize-space()='{label}']]").click()
         except WebDriverException:
             return False
         return True
 
     wait_for(pressed, f"the button {label}", 30)
-    shots.settled(browser)
 
 
 def is_clean(browser: Any) -> None:
@@ -189,7 +188,7 @@ def test_a_token_is_asked_for_refused_when_wrong_and_forgotten_on_signing_out(
         sees(browser, "2 of 3")
         shots.ask(browser)
         sees(browser, "Blue light is scattered most.")
-        browser.find_element(By.XPATH, "//button[contains(., 'Sign out')]").click()
+        press(browser, "Sign out")
         sees(browser, "Sign in to test-cluster")
         assert [e for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []
 
@@ -210,7 +209,7 @@ def test_a_user_signs_in_with_a_password_stays_so_and_signs_out_at_the_gateway_t
         shots.element(browser, 'input[type="password"]').send_keys("four words are good", Keys.ENTER)
         sees(browser, "2 of 3")
         assert fake.token == "renewed"
-        browser.find_element(By.XPATH, "//button[contains(., 'Sign out')]").click()
+        press(browser, "Sign out")
         sees(browser, "Sign in to test-cluster")
         assert fake.token == "gone"
 
@@ -231,12 +230,15 @@ def test_a_worker_is_drained_and_resumed_by_buttons(
     with FakeGateway() as fake:
         shots.sign_in(browser, dashboard(fake.url, prometheus.url), None)
         shots.go(browser, "workers")
-        press(browser, shots, "Drain a worker")
+        press(browser, "Drain a worker")
+        shots.settled(browser)
         shots.element(browser, 'input[placeholder="new fans"]').send_keys("dust", Keys.ENTER)
-        press(browser, shots, "Drain")
+        press(browser, "Drain")
+        shots.settled(browser)
         sees(browser, "cpu-worker-01 gets nothing new (dust): it is empty.")
         assert fake.workers[0]["state"] == "draining"
-        press(browser, shots, "Resume")
+        press(browser, "Resume")
+        shots.settled(browser)
         wait_for(lambda: "gets nothing new (dust)" not in text(browser), "the end of the drain", 30)
         assert fake.workers[0]["state"] == "active"
         is_clean(browser)

@@ -8,21 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from selenium.webdriver.common.by import By
 
 from cluster_ai import layout, settings
 from tests.dashboard.conftest import ROOT, answers, free_port, wait_for
-from tests.dashboard.test_browser import sees
+from tests.dashboard.test_browser import press, sees
 from tests.rig import cluster as rig
 from tests.rig.openid import SECRET, provider
 from tests.rig.processes import running
 
 pytestmark = pytest.mark.browser
 ROLES = (settings.Given("viewer", ("guests",)),)
-
-
-def press(browser: Any, label: str) -> None:
-    browser.find_element(By.XPATH, f"//button[contains(., '{label}')]").click()
 
 
 def test_whoever_the_provider_vouches_for_is_let_in_and_signs_out(browser: Any, tmp_path: Path) -> None:
