@@ -10,7 +10,7 @@ from typing import Literal
 from dashboard import units
 from dashboard.prometheus import Firing
 from dashboard.queries import Overview
-from dashboard.served import Served
+from dashboard.served import Served, WorkerState
 
 STALE = 60.0  # seconds without a scrape before the data is called old
 FULL = 0.9  # share of memory or disk in use
@@ -42,7 +42,7 @@ def notices(overview: Overview, served: Served | None, *, now: float | None = No
 def well(overview: Overview, served: Served) -> str:
     """What was looked at and found in order, for when there is no notice."""
     found = [
-        units.answering(overview.workers_up, "worker"),
+        units.answering(overview.workers_up, "worker") + _asleep(served),
         f"{units.counted(len(served.models), 'model')} ready" if served.models else "no model yet",
         f"{units.share(overview.failed / overview.finished if overview.finished else 0)} of requests failed",
     ]
@@ -52,6 +52,11 @@ def well(overview: Overview, served: Served) -> str:
     if overview.rollout in ("done", "undone"):
         found.append(f"the last rollout is {overview.rollout}")
     return f"**All is well.** {', '.join(found).capitalize()}."
+
+
+def _asleep(served: Served) -> str:
+    asleep = sum(worker.state == "asleep" for worker in served.workers)
+    return f" and {units.count(asleep)} on standby sleep{'s' if asleep == 1 else ''}" if asleep else ""
 
 
 def _workers(o: Overview, served: Served | None) -> list[Notice]:
@@ -64,11 +69,16 @@ def _workers(o: Overview, served: Served | None) -> list[Notice]:
             what = f"No worker answers: {_list(down)}"
         remedy = "See `journalctl -u cluster-ai-engine -u cluster-ai-front` there."
         found.append(Notice("error", f"{what}.", remedy))
-    draining = _bold(w.name for w in served.workers if w.state == "draining") if served else []
+    draining = _bold(w.name for w in served.workers if w.state == "draining" and not _sinks(w)) if served else []
     if draining:
         what = f"{_names('Worker', draining, 'gets', 'get')} no new requests: drained."
         found.append(Notice("warning", what, "A rollout does this for a while; if an operator did, they resume it."))
     return found
+
+
+def _sinks(worker: WorkerState) -> bool:
+    """It is drained by the gateway, to sleep: nobody has to do anything."""
+    return worker.cordon is not None and worker.cordon.reason == "standby"
 
 
 def _models(o: Overview, served: Served | None) -> list[Notice]:

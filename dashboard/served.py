@@ -36,7 +36,7 @@ class Card:
 class Cordon:
     """Why a worker gets nothing new. tasks, results: what Dask still has there; None: not known."""
 
-    reason: str
+    reason: str  # "standby": the gateway's own, of a host that is to sleep
     since: str
     tasks: int | None
     results: int | None
@@ -45,7 +45,7 @@ class Cordon:
 @dataclass(frozen=True, slots=True)
 class WorkerState:
     name: str
-    state: str  # joining, active, draining or down
+    state: str  # joining, active, draining, down or asleep
     reason: str | None  # why it isn't active
     placed: tuple[str, ...]
     in_flight: int = 0
@@ -54,6 +54,10 @@ class WorkerState:
     release: str | None = None  # digest; None: its host has none
     cards: tuple[Card, ...] = ()
     cordon: Cordon | None = None
+
+    @property
+    def answers(self) -> bool:
+        return self.state in ("active", "draining")
 
 
 @dataclass(frozen=True, slots=True)

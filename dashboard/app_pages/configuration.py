@@ -144,8 +144,11 @@ def _plan(sources: Sources, applied: str, rolled_out: float) -> None:
             icon=":material/history:",
         )
     st.markdown("\n".join([f"**{plan.summary}**\n", *(f"- {change}" for change in plan.changes)]))
-    for sentence in plan.unreachable:
-        st.warning(f"It could not be asked: {sentence}.", icon=":material/cloud_off:")
+    if plan.unreachable:
+        hosts = "\n".join(f"- {sentence}" for sentence in plan.unreachable)
+        st.warning(
+            f"**Could not be asked, so what would change there is not in it**\n\n{hosts}", icon=":material/cloud_off:"
+        )
     if plan.waves:
         with view.card("When, and what is unavailable meanwhile"):
             told = [[f"- **{it.when}**: {it.hosts}", *(f"    - {note}" for note in it.meanwhile)] for it in plan.waves]

@@ -127,17 +127,18 @@ def _table(served: tuple[ServedModel, ...], measured: tuple[queries.Model, ...])
 
 def _map(served: Served) -> None:
     """Which model is on which worker, and whether it is in its memory."""
+    workers = [worker for worker in served.workers if worker.state != "asleep"]  # which have no model to answer with
     rows = [
         {"model": model.name, "worker": worker.name, "state": state, "sign": _CELLS[state][0]}
         for model in served.models
-        for worker in served.workers
+        for worker in workers
         if (state := _cell(model, worker)) is not None
     ]
     with view.card("Placement", "model by worker: ● in memory, ○ on disk, ◐ drained, ✕ missing"):
         if not rows:
             st.caption("No worker has a model: `cluster-ai status` says what does not run.")
             return
-        spec = _squares(tuple(w.name for w in served.workers), tuple(m.name for m in served.models))
+        spec = _squares(tuple(w.name for w in workers), tuple(m.name for m in served.models))
         view.drawing(spec, pd.DataFrame(rows), 60 + 34 * len(served.models), key="placement")
 
 

@@ -10,11 +10,11 @@ from dashboard.live import REFRESH, Sources
 from dashboard.served import Served
 
 _TILES = 60  # of workers; more are only counted
-_STATES = {  # a worker's state -> colour and sign of its tile
-    "active": ("green", "check_circle"),
-    "joining": ("blue", "hourglass_top"),
-    "draining": ("orange", "pause_circle"),
+_STATES = {  # a worker's state -> colour and sign of its tile; what isn't well comes first
     "down": ("red", "cancel"),
+    "draining": ("orange", "pause_circle"),
+    "joining": ("blue", "hourglass_top"),
+    "active": ("green", "check_circle"),
     "asleep": ("gray", "bedtime"),
 }
 
@@ -74,7 +74,7 @@ def _now(sources: Sources, seconds: int, slot: DeltaGenerator) -> None:
 
 def _tiles(served: Served) -> None:
     """Each worker and model by colour and sign, so that the odd one is seen among many."""
-    order = {state: place for place, state in enumerate(reversed(_STATES))}
+    order = {state: place for place, state in enumerate(_STATES)}
     workers = sorted(served.workers, key=lambda w: (order.get(w.state, 0), w.name))
     tiles = [_tile(w.name, *_STATES.get(w.state, ("gray", "help"))) for w in workers[:_TILES]]
     if len(workers) > _TILES:

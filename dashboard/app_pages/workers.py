@@ -17,6 +17,7 @@ from dashboard.served import Served, WorkerState
 
 CHARTED = 8  # more lines than this can't be told apart by colour
 _ORDER = "/api/v1/cluster/workers/{}/"
+_SIGNS = {"active": "●", "down": "○", "asleep": "◌"}  # of states; of all others a half one
 
 
 def draw(sources: Sources) -> None:
@@ -51,7 +52,7 @@ def _table(states: Sequence[WorkerState], measured: Sequence[queries.Worker]) ->
     told = {s.name: s for s in states}
     numbers = {w.name: w for w in measured}
     rows = []
-    for name in sorted({*told, *numbers}, key=lambda it: (_well(told.get(it), numbers.get(it)), it)):
+    for name in sorted({*told, *numbers}, key=lambda it: (_rank(told.get(it), numbers.get(it)), it)):
         state, w = told.get(name), numbers.get(name)
         cards = state.cards if state else ()
         usage = [card.usage for card in cards if card.usage is not None]
@@ -64,7 +65,7 @@ def _table(states: Sequence[WorkerState], measured: Sequence[queries.Worker]) ->
                 "GPU": 100 * sum(usage) / len(usage) if usage else None,
                 "VRAM": units.of_gib(w.gpu_memory, w.gpu_memory_total) if w else None,
                 "Heat": max((c.temperature for c in cards if c.temperature is not None), default=None),
-                "Busy": f"{state.in_flight} of {state.slots}" if state and state.slots else None,
+                "Busy": f"{state.in_flight} of {state.slots}" if state and state.slots and state.answers else None,
                 "Tokens": w.tokens if w else None,
                 "Loaded": ", ".join(w.loaded) if w and w.loaded else None,
                 "Power": sum(c.power for c in cards if c.power is not None) or None,
@@ -72,9 +73,10 @@ def _table(states: Sequence[WorkerState], measured: Sequence[queries.Worker]) ->
                 "Release": state.release[:8] if state and state.release else None,
             }
         )
-    reasons = any(state.reason and state.cordon is None for state in states)
+    reasons = any(_why(state) for state in states)
+    asleep = "Asleep: a standby host, which is woken when it is needed."
     config = {
-        "State": st.column_config.TextColumn(width="medium" if reasons else None),
+        "State": st.column_config.TextColumn(width="medium" if reasons else None, help=asleep),
         "CPU": _bar("CPU", "Share of all cores in use."),
         "Memory": st.column_config.TextColumn("Memory used", help="Of the host, by everything on it."),
         "GPU": _bar("GPU", "Share of time in which its cards were busy, on average."),
@@ -94,18 +96,24 @@ def _table(states: Sequence[WorkerState], measured: Sequence[queries.Worker]) ->
     view.table(frame, shown, config, key="workers")
 
 
-def _well(told: WorkerState | None, measured: queries.Worker | None) -> bool:
-    """False first, so that what isn't well is at the top."""
-    return told.state == "active" if told else bool(measured and measured.up)
+def _rank(told: WorkerState | None, measured: queries.Worker | None) -> int:
+    """What isn't well is at the top; what sleeps, and is well so, at the end."""
+    if told is None:
+        return int(bool(measured and measured.up))
+    return {"active": 1, "asleep": 2}.get(told.state, 0)
 
 
 def _state(told: WorkerState | None, measured: queries.Worker | None) -> str:
     """The gateway's word where it is there, else what Prometheus saw last."""
     if told is None:
         return "● up" if measured and measured.up else "○ down"
-    sign = {"active": "●", "down": "○"}.get(told.state, "◐")
-    why = told.reason if told.cordon is None else None  # which is told beside the button that ends it
-    return f"{sign} {told.state}" + (f": {why}" if why else "")
+    why = _why(told)
+    return f"{_SIGNS.get(told.state, '◐')} {told.state}" + (f": {why}" if why else "")
+
+
+def _why(told: WorkerState) -> str | None:
+    """Why it isn't active, where that isn't told elsewhere: a cordon is, beside the button that ends it."""
+    return told.reason if told.cordon is None and told.state != "asleep" else None
 
 
 def _steer(sources: Sources, served: Served | None) -> None:
@@ -113,7 +121,7 @@ def _steer(sources: Sources, served: Served | None) -> None:
     if served is None or not acting.may(served, "steer workers", "drain a worker"):
         return
     for worker in served.workers:
-        if worker.cordon is not None:
+        if worker.cordon is not None and worker.state != "asleep":  # which lifts it itself when it is woken
             _cordoned(sources, worker)
     with st.popover("Drain a worker", icon=":material/pause_circle:"):
         free = [w.name for w in served.workers if w.cordon is None]

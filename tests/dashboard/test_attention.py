@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from cluster_ai.metrics.alerts import ALERTS
-from dashboard.attention import _TOLD, notices
+from dashboard.attention import _TOLD, notices, well
 from dashboard.hosts import CHECKS, Host
 from dashboard.prometheus import Firing
 from dashboard.queries import Overview
-from dashboard.served import Served, ServedModel, WorkerState
+from dashboard.served import Cordon, Served, ServedModel, WorkerState
 
 NOW = 1_000_000.0
 WELL = Overview(
@@ -67,6 +67,18 @@ def test_a_lost_worker_is_named_with_the_reason_that_the_gateway_knows() -> None
 )
 def test_a_rollout_that_needs_a_person_is_told(state: str, expected: list[tuple[str, str]]) -> None:
     assert said(replace(WELL, rollout=state)) == expected
+
+
+def test_a_host_that_sleeps_on_standby_is_well_and_one_that_is_drained_for_it_too() -> None:
+    asleep = replace(SERVED, workers=(*SERVED.workers, WorkerState("night", "asleep", "on standby", ())))
+    assert said(served=asleep) == []
+    assert "2 workers answer and 1 on standby sleeps" in well(WELL, asleep)
+    drained = WorkerState("night", "draining", None, (), cordon=Cordon("standby", "", 0, 0))
+    assert said(served=replace(SERVED, workers=(drained,))) == []
+    by_somebody = replace(drained, cordon=Cordon("dust", "", 0, 0))
+    assert [what for _, what in said(served=replace(SERVED, workers=(by_somebody,)))] == [
+        "Worker **night** gets no new requests: drained."
+    ]
 
 
 def test_many_lost_workers_are_named_up_to_five() -> None:
