@@ -78,9 +78,8 @@ def read(prometheus: Prometheus, asked: Span) -> Measurements | None:
     first = _first(prometheus, asked)
     if first is None:
         return None
-    end = asked[1]
-    span = (first, end)
-    step = _step(span)
+    span, step = _grid((first, asked[1]))
+    end = span[1]
     window = {"w": f"{max(SHORTEST, round(step))}s"}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         drawn = {
@@ -103,7 +102,7 @@ def _first(prometheus: Prometheus, span: Span) -> float | None:
     """When measurements begin: among the points of the whole time, then among those before the first with a value."""
     first = None
     for _ in range(2):
-        step = _step(span)
+        span, step = _grid(span)
         there = [at for series in prometheus.over("count(up)", span, step) for at, _ in series.points]
         if not there:
             return first
@@ -112,8 +111,11 @@ def _first(prometheus: Prometheus, span: Span) -> float | None:
     return first
 
 
-def _step(span: Span) -> float:
-    return float(max(15, math.ceil((span[1] - span[0]) / POINTS)))
+def _grid(span: Span) -> tuple[Span, float]:
+    """A span of whole steps, which begins earlier by less than one, so that it ends with a point; and the step."""
+    begin, end = span
+    step = max(15, math.ceil((end - begin) / POINTS))
+    return (end - math.ceil((end - begin) / step) * step, end), float(step)
 
 
 def _finite(prometheus: Prometheus, expr: str, at: float) -> float | None:

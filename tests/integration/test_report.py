@@ -74,12 +74,30 @@ def week() -> dict[str, Value]:
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Measurements]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Prometheus, float]]:
+    """One that has measured the week, and the week's end."""
     with prometheus_of(tmp_path_factory.mktemp("week"), week()) as (url, end):
-        found = read(Prometheus(lambda path: ask(url, path)), (end - DAYS * DAY, end))
-        assert found
-        assert read(Prometheus(lambda path: ask(url, path)), (end - 90 * DAY, end - 80 * DAY)) is None
-        yield found
+        yield Prometheus(lambda path: ask(url, path)), end
+
+
+@pytest.fixture(scope="module")
+def measured(served: tuple[Prometheus, float]) -> Measurements:
+    prometheus, end = served
+    found = read(prometheus, (end - DAYS * DAY, end))
+    assert found
+    assert read(prometheus, (end - 90 * DAY, end - 80 * DAY)) is None
+    return found
+
+
+@pytest.mark.parametrize("days", [1, 5])
+def test_what_is_so_at_the_end_is_in_it_however_far_it_looks_back(served: tuple[Prometheus, float], days: int) -> None:
+    prometheus, end = served
+    found = read(prometheus, (end - days * DAY, end))
+    assert found
+    (workers,) = (
+        it for section in found.sections.values() for it in section if it.chart.title == "Workers that answer"
+    )
+    assert {it.points[-1][0] for it in workers.series} == {end}
 
 
 def test_a_week_is_read_with_its_speeds_failures_and_alerts(measured: Measurements) -> None:
