@@ -15,6 +15,7 @@ from cluster_ai import layout
 from cluster_ai.cluster.membership import Member, Membership, Tls
 from cluster_ai.settings import HostProcesses, Processes, ProcessScale, SchedulerSettings
 from cluster_ai.tls.dask import security
+from tests.rig.processes import together
 from tests.rig.tasks import Site, site
 
 pytestmark = pytest.mark.integration
@@ -48,9 +49,7 @@ async def test_they_come_while_tasks_wait_and_go_when_idle_and_no_task_is_lost(t
     evidence = tmp_path / "evidence"
     with (
         site(tmp_path, "http://127.0.0.1:9") as here,
-        here.scheduler(told),
-        here.worker("w1", 3, 3, processes=SHARE),
-        here.manager("w1"),
+        together(here.scheduler(told), here.worker("w1", 3, 3, processes=SHARE), here.manager("w1")),
     ):
         async with membership(here) as seen:
             await until(lambda: there(seen) == 1)

@@ -12,7 +12,7 @@ import pytest
 
 from cluster_ai import layout, settings
 from tests.rig import cluster as rig
-from tests.rig.processes import Process, until
+from tests.rig.processes import Process, together, until
 from tests.rig.tasks import Site, site
 
 pytestmark = pytest.mark.integration
@@ -52,12 +52,9 @@ def test_one_that_hangs_is_told_gets_nothing_new_and_goes_on_where_it_was_once_i
     )
     (here.keys / layout.GATEWAY_TOKEN).write_text(rig.TOKEN)
     go = tmp_path / "go"
-    with (
-        here.scheduler(),
-        here.worker("w1") as first,
-        here.manager("w1", "w2"),
-        rig.gateway(tmp_path / "gateway", told, here.keys, workers=0) as (url, _),
-    ):
+    gateway = rig.gateway(tmp_path / "gateway", told, here.keys, workers=0)
+    parts = (here.scheduler(), here.worker("w1"), here.manager("w1", "w2"), gateway)
+    with together(*parts) as (_, first, _, (url, _)):
 
         def dask(name: str) -> str:
             found: str = rig.get(f"{url}/api/v1/cluster/workers/{name}", token=rig.TOKEN)["dask"]
@@ -89,7 +86,7 @@ def test_one_that_hangs_is_told_gets_nothing_new_and_goes_on_where_it_was_once_i
 
 def test_one_that_hangs_for_long_is_lost_and_what_may_begin_again_does_so_elsewhere(here: Site, tmp_path: Path) -> None:
     go = tmp_path / "go"
-    with here.scheduler(ttl="10s"), here.worker("w1") as first, here.manager("w1", "w2"):
+    with together(here.scheduler(ttl="10s"), here.worker("w1"), here.manager("w1", "w2")) as (_, first, _):
         again, once = here.submit(
             note(tmp_path, "again", go, idempotent=True), note(tmp_path, "once", idempotent=False)
         )

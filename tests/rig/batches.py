@@ -13,7 +13,7 @@ from typing import Any
 from cluster_ai import layout
 from cluster_ai.settings import Upstream
 from tests.rig import cluster as rig
-from tests.rig.processes import Process, free_port
+from tests.rig.processes import Process, free_port, together
 from tests.rig.tasks import Site
 
 CHAT = "/v1/chat/completions"
@@ -46,13 +46,9 @@ class Served:
     @contextlib.contextmanager
     def parts(self) -> Iterator[list[Process]]:
         """All but the engine."""
-        with (
-            self.site.scheduler() as scheduler,
-            self.site.worker("w1", slots=self.slots) as worker,
-            self.site.manager("w1") as manager,
-            self.gateway() as gateway,
-        ):
-            yield [gateway, manager, worker, scheduler]
+        worker = self.site.worker("w1", slots=self.slots)
+        with together(self.site.scheduler(), worker, self.site.manager("w1"), self.gateway()) as there:
+            yield [*reversed(there)]
 
     def ask(self, path: str, body: Any = None, *, token: str = rig.TOKEN, **headers: str) -> Any:
         data = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else None

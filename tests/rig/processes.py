@@ -9,8 +9,11 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -87,3 +90,15 @@ def running(
         process.stop()
         with contextlib.suppress(ProcessLookupError):  # children that outlived their leader
             os.killpg(popen.pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def together(*parts: AbstractContextManager[Any]) -> Iterator[tuple[Any, ...]]:
+    """Those that find each other by themselves begin at the same time; they end one by one, the last one first."""
+    with ExitStack() as stack:
+        with ThreadPoolExecutor(len(parts)) as pool:
+            entering = [pool.submit(it.__enter__) for it in parts]
+        for part, entered in zip(parts, entering, strict=True):
+            if entered.exception() is None:
+                stack.push(part)
+        yield tuple(it.result() for it in entering)
