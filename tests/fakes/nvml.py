@@ -46,7 +46,7 @@ class Driver:
         return self.fails.get("nvmlDeviceGetCount_v2", DONE)
 
     def nvmlDeviceGetHandleByIndex_v2(self, index: Any, device: Any) -> int:  # noqa: N802
-        card = self.cards[index.value]
+        card: Card = self.cards[index.value]
         device._obj.contents = card.handle
         return card.fails.get("HandleByIndex", DONE)
 
