@@ -16,6 +16,13 @@ KeyPath = tuple[str | int, ...]
 DEEPEST = 50  # levels: the parser in C ends the whole process where there are too many
 MOST = 100_000  # values, with what aliases repeat: a few lines can stand for millions
 
+_LONGEST = 200  # characters of a value that a message shows
+_REMEDIES = {
+    "mapping values are not allowed in this context": "put a text with ': ' in quotes, or mend the indentation",
+    "found character that cannot start any token": "put a text that begins so in quotes",
+}
+_ABOVE = "look above it too: for a quote or a bracket that isn't closed, or an indentation that differs"
+
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -54,7 +61,7 @@ def read(text: str, path: Path) -> Document:
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
-        raise _syntax_error(error, path) from error
+        raise _syntax_error(error, text, path) from error
     if reader.errors:
         raise reader.errors[0] if len(reader.errors) == 1 else ErrorGroup(reader.errors)
     return Document(path, data, document.keys, document.values, document.source)
@@ -109,7 +116,7 @@ class _Reader:
             return self.loader.construct_object(node)
         except ValueError as error:  # such as 2026-13-45
             raise yaml.constructor.ConstructorError(
-                None, None, f"can't read {node.value!r}: {error}", node.start_mark
+                None, None, f"can't read {clipped(node.value)!r}: {error}", node.start_mark
             ) from error
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str | int, Any]:
@@ -165,9 +172,20 @@ def _refuse_deep(text: str) -> None:
             raise yaml.composer.ComposerError(None, None, told, event.start_mark)
 
 
-def _syntax_error(error: yaml.YAMLError, path: Path) -> ConfigError:
+def clipped(text: str) -> str:
+    """What a message shows of a value that somebody wrote."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def _syntax_error(error: yaml.YAMLError, text: str, path: Path) -> ConfigError:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+    if mark and "".join(text.split("\n")[mark.line : mark.line + 1])[mark.column :].startswith("\t"):
+        return ConfigError("not valid YAML: a tab stands here", where=where, remedy="indent with spaces alone")
     problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-    context = getattr(error, "context", None)
-    return ConfigError(f"not valid YAML: {problem}" + (f" ({context})" if context else ""), where=where)
+    context, begun = getattr(error, "context", None), getattr(error, "context_mark", None)
+    remedy = _REMEDIES.get(problem, "")
+    if mark and context and begun and begun.line < mark.line:
+        context += f" that begins in line {begun.line + 1}"
+        remedy = remedy or _ABOVE
+    return ConfigError(f"not valid YAML: {problem}" + (f" ({context})" if context else ""), where=where, remedy=remedy)

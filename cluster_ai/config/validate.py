@@ -12,7 +12,7 @@ from cerberus import errors as codes
 from cerberus.schema import UnvalidatedSchema
 
 from cluster_ai import layout
-from cluster_ai.config.document import Document, KeyPath, key_path
+from cluster_ai.config.document import Document, KeyPath, clipped, key_path
 from cluster_ai.config.forms import FORMS
 from cluster_ai.config.groups import group_members
 from cluster_ai.config.model import Config, Model, Policy
@@ -98,7 +98,7 @@ def _found(document: Document, path: KeyPath, value: Any) -> str:
         return "a mapping"
     if isinstance(value, list):
         return "a list" if value else "an empty list"
-    written = document.source.get(path, str(value))
+    written = clipped(document.source.get(path, str(value)))
     if isinstance(value, str):
         return repr(written)
     kind = {bool: "true or false", int: "a whole number", float: "a number"}.get(type(value), "a date")

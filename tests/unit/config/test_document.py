@@ -72,6 +72,36 @@ def test_what_is_nested_or_multiplied_without_end_is_refused() -> None:
         read("a0: &a0 [1]\n" + "".join(f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 9)}]\n" for i in range(9)), FILE)
 
 
+def test_merges_of_merges_are_refused_too() -> None:
+    text = "x0: &x0 {a: 1}\n" + "".join(
+        f"x{n}: &x{n} {{<<: [{', '.join([f'*x{n - 1}'] * 9)}]}}\n" for n in range(1, 20)
+    )
+    with pytest.raises(ConfigError, match="more than 100000 values"):
+        read(text, FILE)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a:\n\tb: 1", "cluster.yaml:2:1: not valid YAML: a tab stands here\n  -> indent with spaces"),
+        ("a: 1\n\tb: 2", "cluster.yaml:2:1: not valid YAML: a tab stands here\n  -> indent with spaces"),
+        ("a:\n  b: {c: 1\nd: 2", "that begins in line 2)\n  -> look above it too"),
+        ("a: b: c", "-> put a text with ': ' in quotes"),
+        ("a: @b", "-> put a text that begins so in quotes"),
+    ],
+)
+def test_the_usual_slips_are_told_with_what_to_do(text: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(text, FILE)
+    assert told in str(caught.value)
+
+
+def test_a_message_shows_the_beginning_of_a_long_value() -> None:
+    with pytest.raises(ConfigError) as caught:
+        read("a: 1" + "0" * 5000, FILE)
+    assert len(str(caught.value)) < 500
+
+
 def test_an_empty_file_says_nothing() -> None:
     assert read("# only a comment\n", FILE).data is None
 
