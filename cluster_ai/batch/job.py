@@ -100,6 +100,11 @@ class Folder:
         with (self.path / "wrong.jsonl").open("rb") as file:
             yield from map(json.loads, file)
 
+    def faults(self) -> Iterator[dict[str, Any]]:
+        """Rows without an answer, when all is done."""
+        with self.errors.open("rb") as file:
+            yield from map(json.loads, file)
+
     def done(self) -> None:
         """Gone as one: half a folder would look like a job of which nothing was sent yet."""
         over = self.path.with_name(f".{self.path.name}")

@@ -49,7 +49,7 @@ def _jsonl(path: Path) -> Iterator[Any]:
                 continue
             try:
                 yield json.loads(line)
-            except ValueError as e:
+            except (ValueError, RecursionError) as e:
                 yield ValueError(f"is no JSON: {e}")
 
 

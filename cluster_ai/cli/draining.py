@@ -58,7 +58,8 @@ def told(invocation: Invocation, workers: Sequence[str], ask_sudo_password: bool
     try:
         known = look(ask)
     except HostError as error:
-        raise UnavailableError("the gateway can't be asked", where=error.where, remedy=error.what) from error
+        what = f"the gateway can't be asked: {error.what}"
+        raise UnavailableError(what, where=error.where, remedy=error.remedy) from error
     for name in names:
         if name not in known:
             raise UnavailableError("the gateway doesn't know this worker", where=name, remedy="cluster-ai apply")

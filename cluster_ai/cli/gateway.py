@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import typer
 
 from cluster_ai.cli import logins
-from cluster_ai.errors import ClusterAIError, UnavailableError, UsageError
+from cluster_ai.errors import ClusterAIError, ConfigError, UnavailableError, UsageError
 from cluster_ai.landing import DamagedError, Landing
 from cluster_ai.tls.live import worded
 from cluster_ai.tls.trust import ROOTS, trusting
@@ -30,6 +30,15 @@ TOKEN = "CLUSTER_AI_TOKEN"  # noqa: S105 (a variable's name)
 CONNECT, ANSWER = 5.0, 600.0  # seconds; a model that isn't loaded lets one wait
 _LOGIN = ("/api/v1/login",)
 _PROVIDER = "/api/v1/login/oidc"
+_LISTS = (  # the first that fits
+    ("/api/v1/models/", "cluster-ai models list shows the models"),
+    ("/api/v1/tasks/", "cluster-ai tasks list shows the tasks"),
+    ("/api/v1/users/", "cluster-ai users list shows the users"),
+    ("/api/v1/keys/", "cluster-ai keys list shows the keys"),
+    ("/api/v1/", ""),
+    ("/v1/batches/", "cluster-ai batch list shows the batches"),
+    ("/v1/files", ""),
+)
 
 GatewayUrl = Annotated[
     str | None, typer.Option("--gateway", metavar="URL", help="Another gateway than that of cluster.yaml.")
@@ -62,7 +71,7 @@ class Client:
         with self._request("GET", "/api/tags") as reply:
             models = json.loads(reply.read()).get("models") or []
         if not models:
-            raise UnavailableError("has no model", where=self.url, remedy="cluster-ai status shows what workers have")
+            raise UnavailableError("has no model", where=self.url, remedy="cluster-ai models list shows where they are")
         return str(models[0]["name"])
 
     def chat(self, model: str, messages: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
@@ -205,9 +214,7 @@ class Client:
             text = str(said["message"] if isinstance(said, dict) else said)
         except (ValueError, KeyError, TypeError):
             pass
-        remedies = {401: f"cluster-ai login, or set {TOKEN}", 503: "try again in a moment"}
-        if not path.startswith("/api/v1/"):
-            remedies[404] = "cluster-ai status shows the models"
+        remedies = {401: f"cluster-ai login, or set {TOKEN}", 503: "try again in a moment", 404: _list_of(path)}
         if path == _PROVIDER:
             remedies |= {401: "cluster-ai login --oidc, once more", 404: "cluster-ai login USER, with a password"}
         if path in _LOGIN:
@@ -220,6 +227,14 @@ class Client:
         return kind(
             f"{text.strip()[:500]} (HTTP {reply.status})", where=self.url, remedy=remedies.get(reply.status, "")
         )
+
+
+def _list_of(path: str) -> str:
+    """What to do where something that a path names isn't there."""
+    for prefix, remedy in _LISTS:
+        if path.startswith(prefix):
+            return remedy
+    return "cluster-ai models list shows the models"  # all other paths are asked for an answer
 
 
 class RefusedError(UnavailableError):
@@ -276,6 +291,12 @@ def _found(invocation: Invocation, url: str | None, token: str | None) -> Client
     local = state.read(Paths(invocation.config_path.resolve().parent / ".cluster-ai"))
     if local is not None:
         return Client(local.gateway, token or local.token)
+    if not invocation.config_path.exists():
+        raise ConfigError(
+            "there is no such file, and no cluster is up on this machine",
+            where=str(invocation.config_path),
+            remedy="cluster-ai up starts one; --config names another file, --gateway a gateway",
+        )
     config = invocation.config()
     if token is None:
         from cluster_ai.rollout import credentials

@@ -13,6 +13,7 @@ typer.Exit(ExitCode.CHANGES).
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import os
 import sys
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cluster_ai import __version__
-from cluster_ai.errors import ClusterAIError, ExitCode
+from cluster_ai.errors import ClusterAIError, ConfigError, ExitCode
 
 if TYPE_CHECKING:
     from cluster_ai.config import Config
@@ -125,12 +126,28 @@ def _main(arguments: Sequence[str]) -> int:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader, such as head, has seen enough
         return ExitCode.OK
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and (told := _of_disk(error)):
+            _say(str(told))
+            return told.exit_code
         import traceback
 
         traceback.print_exc()
         _say(f"This is a fault of ours, in cluster-ai {__version__}: please report it with the lines above.")
         return ExitCode.INTERNAL
+
+
+def _of_disk(error: OSError) -> ConfigError | None:
+    """What this machine's disk, or its rights there, are to blame for; None: something else."""
+    where = "" if error.filename is None or isinstance(error.filename, int) else os.fsdecode(error.filename)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        remedy = "make room (df -h shows which disk is full), then give the command again"
+        what = f"can't be written: {error.strerror}" if where else str(error.strerror)
+        return ConfigError(what, where=where, remedy=remedy)
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and where:
+        remedy = "let the user who runs this read and write it, or run it as another"
+        return ConfigError(f"can't be used: {error.strerror}", where=where, remedy=remedy)
+    return None
 
 
 def _say(text: str) -> None:

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import cluster_ai
 from cluster_ai import runtime
+from cluster_ai.errors import UsageError
 from cluster_ai.local.model import Machine
+
+OLLAMA = "CLUSTER_AI_OLLAMA"
 
 
 def look(environment: Mapping[str, str]) -> Machine:
@@ -22,7 +25,7 @@ def look(environment: Mapping[str, str]) -> Machine:
         cores=len(os.sched_getaffinity(0)),
         cards=len(list(Path("/proc/driver/nvidia/gpus").glob("*"))),
         prometheus=_program("prometheus", environment),
-        ollama=_ollama(environment),
+        ollama=ollama(environment),
         model=_smollm2(),
         llama=importlib.util.find_spec("xllamacpp") is not None,
         dashboard=_dashboard(),
@@ -56,9 +59,14 @@ def _program(name: str, environment: Mapping[str, str]) -> Path | None:
     return Path(found) if found else None
 
 
-def _ollama(environment: Mapping[str, str]) -> Path | None:
-    named = environment.get("CLUSTER_AI_OLLAMA")
-    return Path(named) if named and os.access(named, os.X_OK) else _program("ollama", environment)
+def ollama(environment: Mapping[str, str]) -> Path | None:
+    """The program that is named, else the one that is installed. Raises UsageError where what is named is none."""
+    named = environment.get(OLLAMA)
+    if not named:
+        return _program("ollama", environment)
+    if not Path(named).is_file() or not os.access(named, os.X_OK):
+        raise UsageError(f"{named} is no program", where=f"${OLLAMA}", remedy="correct it, or unset it")
+    return Path(named)
 
 
 def _smollm2() -> Path | None:

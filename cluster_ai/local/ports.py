@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from cluster_ai.errors import ClusterAIError, ErrorGroup, UnavailableError
 
@@ -36,14 +37,15 @@ def next_free(first: int, count: int, taken: Iterable[int]) -> tuple[int, ...]:
 def require_free(wanted: Mapping[str, tuple[int, str]]) -> None:
     """Every port of name -> (port, flag) must be free, and each asked for once. All that are wrong are told at once."""
     wrong: list[ClusterAIError] = []
+    taken = {port for port, _ in wanted.values() if not free(port)}
+    holding = holders(taken) if taken else {}
     seen: dict[int, str] = {}
     for name, (port, flag) in wanted.items():
         if port in seen:
             what, remedy = f"port {port} is meant for {seen[port]} too", f"choose another with {flag}"
             wrong.append(UnavailableError(what, where=name, remedy=remedy))
-        elif not free(port):
-            holder = holder_of(port)
-            what = f"port {port} is in use{f' by {holder}' if holder else ''}"
+        elif port in taken:
+            what = f"port {port} is in use{f' by {holding[port]}' if port in holding else ''}"
             remedy = f"stop that program, or choose another port with {flag}"
             wrong.append(UnavailableError(what, where=name, remedy=remedy))
         seen.setdefault(port, name)
@@ -53,15 +55,16 @@ def require_free(wanted: Mapping[str, tuple[int, str]]) -> None:
         raise wrong[0]
 
 
-def holder_of(port: int) -> str:
-    """The process that listens there, as far as this user may know it."""
+def holders(ports: Collection[int]) -> dict[int, str]:
+    """The processes that listen there, as far as this user may know them; all in one look, which is long enough."""
     import psutil
 
-    for process in psutil.process_iter():
-        try:
-            connections = process.net_connections("tcp")
-            if any(c.status == psutil.CONN_LISTEN and c.laddr[1:] == (port,) for c in connections):
-                return f"process {process.pid} ({' '.join(process.cmdline())[:80] or process.name()})"
-        except (psutil.Error, OSError):
-            continue  # it has ended meanwhile, or is another user's
-    return ""
+    found: dict[int, str] = {}
+    with contextlib.suppress(psutil.Error, OSError):
+        for it in psutil.net_connections("tcp"):
+            if it.status == psutil.CONN_LISTEN and it.laddr and it.laddr.port in ports and it.pid is not None:
+                with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+                    process = psutil.Process(it.pid)
+                    words = " ".join(process.cmdline())[:80] or process.name()
+                    found[it.laddr.port] = f"process {it.pid} ({words})"
+    return found

@@ -56,7 +56,7 @@ _SSH_FAULTS = (
     _Fault(
         ("Could not resolve hostname", "Name or service not known"),
         "its name leads to no address",
-        "correct the worker's host in cluster.yaml, or the name service",
+        "correct the host in cluster.yaml, or the name service",
         quote=True,
     ),
     _Fault(

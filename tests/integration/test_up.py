@@ -215,6 +215,14 @@ def test_a_second_up_says_that_it_is_up(cluster: tuple[Place, str]) -> None:
     assert place.state["pid"] == before
 
 
+def test_status_needs_no_cluster_yaml_for_it(cluster: tuple[Place, str]) -> None:
+    place, _ = cluster
+    code, out, err = place.run("status")
+    assert code == 0, err
+    assert "worker-1" in out
+    assert f"Gateway {place.state['gateway']}: " in out
+
+
 def test_a_port_in_use_is_named_with_its_holder_and_the_flag(cluster: tuple[Place, str], tmp_path: Path) -> None:
     with place_in(tmp_path) as other:
         ports = {**other.ports, "gateway": cluster[0].ports["gateway"]}

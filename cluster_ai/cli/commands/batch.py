@@ -64,8 +64,11 @@ def run(
     print(f"{done} answers: {out}")
     if failed:
         where = str(folder.errors)
+        first = next(folder.faults())
         raise RolloutError(
-            f"{failed} of {done + failed} rows have no answer", where=where, remedy="it says why of each"
+            f"{failed} of {done + failed} rows have no answer; row {first['row']}: {first['error']['message']}",
+            where=where,
+            remedy="it says why of each",
         )
 
 
@@ -78,7 +81,7 @@ def _bar() -> Iterator[Callable[[int, int, int], None]]:
         def tell(done: int, failed: int, total: int) -> None:
             nonlocal told
             tenth = 10 * (done + failed) // max(total, 1)
-            if tenth > told:
+            if total and tenth > told:
                 told = tenth
                 print(f"{done + failed} of {total}, {failed} failed", file=sys.stderr, flush=True)
 

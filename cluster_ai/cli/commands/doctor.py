@@ -142,13 +142,25 @@ def _programs() -> Iterator[Finding]:
         "rsync": "apt install rsync (apply sends big files with it)",
         "apt-get": "packages.source: bundle needs Debian's or Ubuntu's apt on this machine",
         "prometheus": "apt install prometheus (`up` draws no charts without it)",
-        "ollama": "without it `up` uses the engine that it brings along, with a small model",
     }
     for program, remedy in wanted.items():
         if path := shutil.which(program):
             yield Finding("ok", f"{program}: {path}")
         else:
             yield Finding("fail" if program == "ssh" else "warn", f"{program} is not installed", remedy)
+    yield _ollama()
+
+
+def _ollama() -> Finding:
+    from cluster_ai.local import machine
+    from cluster_ai.rollout.doctor import Finding
+
+    remedy = "without it `up` uses the engine that it brings along, with a small model"
+    try:
+        found = machine.ollama(os.environ)
+    except ClusterAIError as error:
+        return Finding("fail", f"{error.where}: {error.what}", error.remedy)
+    return Finding("ok", f"ollama: {found}") if found else Finding("warn", "ollama is not installed", remedy)
 
 
 def _memory() -> Iterator[Finding]:

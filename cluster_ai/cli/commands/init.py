@@ -47,7 +47,12 @@ def command(
         target = target / "cluster.yaml"
     try:
         with target.open("x", encoding="utf-8") as file:
-            file.write(BEGINNING)
+            try:
+                file.write(BEGINNING)
+                file.flush()
+            except OSError:  # no room: half a file would be in the way of the next try
+                target.unlink()
+                raise
     except FileExistsError as error:
         raise ConfigError(
             "there is such a file already", where=str(target), remedy="name another, or edit that one"

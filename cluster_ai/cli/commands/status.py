@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cluster_ai.cli.gateway import Client, find
+from cluster_ai.cli.monitoring import local_of
 from cluster_ai.cli.session import AskPassword, Json, say, sudo_password
 from cluster_ai.cli.tables import table
 from cluster_ai.errors import ClusterAIError, ExitCode, HostError, HostKeyError, UnavailableError
@@ -27,8 +29,14 @@ def command(
 ) -> None:
     """Show how the cluster is: its hosts, their releases and units, and what the gateway says of workers and models.
 
+    Without a cluster.yaml, the cluster that `cluster-ai up` started here.
+
     Exit code 0: the gateway answers. 3: it does, but a host can't be reached. 5: the gateway doesn't answer.
     """
+    local = local_of(ctx.obj)
+    if local is not None and not token and not ctx.obj.config_path.exists():
+        _show_local(find(ctx.obj, None), as_json)
+        return
     password = sudo_password(ask_sudo_password)
     config = ctx.obj.config()
     if token:
@@ -54,6 +62,8 @@ def command(
         print(json.dumps(_json(scope, seen, gateway, wrong), indent=2))
     else:
         _print(scope, seen, gateway)
+        if local is not None:
+            print(f"A cluster is up on this machine too: {local.gateway}")
         for error in (*away, *([wrong] if wrong else [])):
             say(error)
     if wrong:
@@ -62,13 +72,26 @@ def command(
         raise typer.Exit(ExitCode.HOST)
 
 
+def _show_local(client: Client, as_json: bool) -> None:
+    """What there is of a cluster without hosts."""
+    gateway = client.ask("GET", STATUS)
+    if as_json:
+        import json
+
+        print(json.dumps({"format": 1, "hosts": [], "gateway": gateway, "error": None}, indent=2))
+    else:
+        _print_gateway(gateway, client.url)
+
+
 def _ask(scope: Scope) -> tuple[dict[str, Any] | None, ClusterAIError | None]:
     from cluster_ai.rollout import credentials
 
     try:
         status, answer = scope.gateway(credentials.token(scope.config)).ask("GET", STATUS)
     except HostError as error:
-        return None, UnavailableError("the gateway can't be asked", where=error.where, remedy=error.what)
+        return None, UnavailableError(
+            f"the gateway can't be asked: {error.what}", where=error.where, remedy=error.remedy
+        )
     except UnavailableError as error:
         return None, error
     if status != 200 or not isinstance(answer, dict):
@@ -109,8 +132,11 @@ def _print(scope: Scope, seen: Mapping[str, Observed | HostError], gateway: dict
     for name in sleeping(scope.hosts, seen):
         next(it for it in rows if it["host"] == name)["units"] = "on standby"
     table("Hosts", rows)
-    if gateway is None:
-        return
+    if gateway is not None:
+        _print_gateway(gateway, scope.config.gateway_url)
+
+
+def _print_gateway(gateway: Mapping[str, Any], url: str) -> None:
     table("Workers", [worker_row(worker) for worker in gateway["workers"]])
     for worker in gateway["workers"]:
         for text in worker.get("warnings") or ():  # a gateway of an older release has none
@@ -120,7 +146,7 @@ def _print(scope: Scope, seen: Mapping[str, Observed | HostError], gateway: dict
     parts += [f"CPU {gateway['cpu_utilization']:.0%}"] if gateway["cpu_utilization"] is not None else []
     parts += [f"memory {gateway['memory_usage']:.0%}"] if gateway["memory_usage"] is not None else []
     parts.append(f"{gateway['gpu_available']} GPUs")
-    print(f"Gateway {scope.config.gateway_url}: {', '.join(parts)}")
+    print(f"Gateway {url}: {', '.join(parts)}")
     if not gateway["scheduler_connected"]:
         print(f"The gateway has lost the Dask scheduler: {gateway['scheduler_reason'] or 'no reason given'}")
 

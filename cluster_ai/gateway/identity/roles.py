@@ -21,7 +21,7 @@ MEANING: Mapping[Role, str] = {
     "user": "uses models, with sessions, templates, tasks and batches of their own",
     "operator": "runs the cluster: drains workers, changes models, sees cluster.yaml, everybody's tasks and usage",
     "admin": "everything: users, keys, workers that join at run time, the audit log",
-    "service": "no person, but a program that people use, which says with each request who asks: acting.py",
+    "service": "no person, but a program that people use, which says with each request who asks",
 }
 
 # (action, resource) -> the least role that may.

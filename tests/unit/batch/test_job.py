@@ -62,6 +62,16 @@ def test_other_prompts_have_another_digest(tmp_path: Path) -> None:
     assert jobs.digest(path, {"model": "m"}) != first
 
 
+def test_rows_that_could_not_be_asked_say_why(tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("Why?\n" + "[" * 100_000 + "\n")
+    folder = Folder(tmp_path / "out.jsonl")
+    with folder.held():
+        jobs.prepare(folder, "of", tmp_path / "prompts.txt", None, "m", {})
+        wrong = list(folder.wrong())
+    assert [it["row"] for it in wrong] == [1, 2]
+    assert all(it["error"]["message"].startswith("is no JSON: ") for it in wrong)
+
+
 def test_an_id_comes_back_as_it_was() -> None:
     assert jobs.told('12:"a:b"') == (12, "a:b")
     assert jobs.told("3:7") == (3, 7)

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,8 @@ from cluster_ai.cli.main import main
 from cluster_ai.config import load
 from cluster_ai.errors import ExitCode
 from tests.unit.config.test_load import SEED
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -32,6 +38,21 @@ def test_init_leaves_a_file_alone(file: Path, capsys: pytest.CaptureFixture[str]
     assert main(["init"]) == ExitCode.CONFIG
     assert file.read_text() == SEED
     assert "there is such a file already" in capsys.readouterr().err
+
+
+def test_init_leaves_no_half_file_where_there_is_no_room(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cluster_ai", "init"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == ExitCode.CONFIG
+    assert done.stderr.startswith("cluster.yaml: can't be written: ")
+    assert not (tmp_path / "cluster.yaml").exists()
 
 
 def test_init_takes_a_path_or_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import subprocess
@@ -38,6 +39,9 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> dict[str, BaseException]:
         (typer.Exit(2), 2),
         (KeyboardInterrupt(), 130),
         (ValueError("oops"), 1),
+        (OSError(errno.ENOSPC, "No space left on device"), 65),
+        (PermissionError(errno.EACCES, "Permission denied", "lock"), 65),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), 1),
     ],
 )
 def test_every_error_has_its_exit_code(failing: dict[str, BaseException], error: BaseException, code: int) -> None:
@@ -49,6 +53,24 @@ def test_an_error_is_printed_as_it_is(failing: dict[str, BaseException], capsys:
     failing["error"] = HostError("found [red]x[/red]", where="h1", remedy="do [this]")
     main(["status"])
     assert capsys.readouterr().err == "h1: found [red]x[/red]\n  -> do [this]\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device\n  -> make room"),
+        (
+            OSError(errno.EROFS, "Read-only file system", "a/lock"),
+            "a/lock: can't be used: Read-only file system\n  -> ",
+        ),
+    ],
+)
+def test_a_full_or_forbidden_disk_is_told_and_called_nobodys_fault(
+    failing: dict[str, BaseException], capsys: pytest.CaptureFixture[str], error: OSError, told: str
+) -> None:
+    failing["error"] = error
+    main(["status"])
+    assert capsys.readouterr().err.startswith(told)
 
 
 def test_an_unforeseen_error_is_called_ours(

@@ -3,6 +3,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
+from cluster_ai.errors import UsageError
 from cluster_ai.local import machine
 
 MEMINFO = "MemTotal:       16000 kB\nMemFree:         1000 kB\nMemAvailable:    8000 kB\nHugePages_Total:       0\n"
@@ -45,6 +48,12 @@ def test_an_ollama_that_is_named_is_preferred_to_one_on_the_path(tmp_path: Path)
     named = {"PATH": str(tmp_path), "CLUSTER_AI_OLLAMA": str(tmp_path / "mine")}
     assert machine.look(named).ollama == tmp_path / "mine"
     assert machine.look({"PATH": str(tmp_path)}).ollama == tmp_path / "ollama"
+
+
+def test_an_ollama_that_is_named_and_is_none_is_told_and_not_passed_over(tmp_path: Path) -> None:
+    for name in (tmp_path, tmp_path / "olama"):
+        with pytest.raises(UsageError, match=f"CLUSTER_AI_OLLAMA: {name} is no program"):
+            machine.ollama({"PATH": "", "CLUSTER_AI_OLLAMA": str(name)})
 
 
 def test_the_wheels_model_is_found_without_importing_it() -> None:

@@ -27,6 +27,7 @@ def test_all_ports_in_use_are_told_at_once(taken: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(ErrorGroup) as caught:
         ports.require_free({"gateway": (taken, "--a"), "dashboard": (other.getsockname()[1], "--b")})
     assert len(caught.value.errors) == 2
+    assert all(f"by process {os.getpid()} (" in error.what for error in caught.value.errors)
     assert caught.value.exit_code == ExitCode.UNAVAILABLE
 
 
