@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import urllib.error
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -131,6 +133,17 @@ def test_who_may_use_some_models_makes_batches_of_those_alone(served: Served) ->
         assert (wrong["code"], wrong["line"]) == ("model_not_allowed", 1)
 
 
+def example_of_tasks(url: str, token: str) -> None:
+    """That of docs/python-client.md; tests/integration/test_native.py runs the others."""
+    text = (Path(__file__).parents[2] / "docs" / "python-client.md").read_text()
+    (code,) = [it for it in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "submit_task" in it]
+    code = code.replace("https://head:11435", url).replace("smollm2", rig.MODEL)
+    space: dict[str, Any] = {"token": token}
+    exec(compile(code, "docs/python-client.md", "exec"), space)
+    assert space["task"].state == "done"
+    assert space["found"].result
+
+
 def test_users_see_their_own_files_and_batches_alone(served: Served, tmp_path: Path) -> None:
     with served.site.manager("w1"), served.gateway():
         ada, bob = (served.ask("/api/v1/keys", {"name": name})["key"] for name in ("ada", "bob"))
@@ -177,6 +190,7 @@ def test_a_run_that_is_killed_goes_on_and_answers_each_prompt_once(served: Serve
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
         assert len(served.ask("/v1/batches")["data"]) == 1
         assert served.ask("/v1/files")["data"] == []
+        example_of_tasks(served.url, rig.TOKEN)
     assert done.returncode == ExitCode.ROLLOUT, done.stderr
     answers = [json.loads(line) for line in out.read_text().splitlines()]
     assert [it["id"] for it in answers] == [f"p{n}" for n in range(20)]
