@@ -6,11 +6,11 @@ import os
 import tempfile
 from pathlib import Path
 
-from cluster_ai.errors import ClusterAIError
+from cluster_ai.errors import ConfigError
 
 
 def folder() -> Path:
-    """Made where it isn't. Raises ClusterAIError where another user has it."""
+    """Made where it isn't. Raises ConfigError where another user has it."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime and len(runtime) <= 24 and Path(runtime).is_dir():
         path = Path(runtime) / "cluster-ai"
@@ -19,7 +19,7 @@ def folder() -> Path:
     path.mkdir(mode=0o700, exist_ok=True)
     status = path.lstat()
     if status.st_uid != os.getuid() or path.is_symlink() or status.st_mode & 0o077:
-        raise ClusterAIError(
+        raise ConfigError(
             "belongs to another user, or is open to others", where=str(path), remedy=f"remove it: rm -r {path}"
         )
     return path

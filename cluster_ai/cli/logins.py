@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster_ai.errors import ClusterAIError
+from cluster_ai.errors import ConfigError
 
 FILE = "logins.json"
 _EARLY = 60.0  # seconds before its end in which a token is renewed
@@ -110,7 +110,7 @@ def _read() -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError) as error:
-        raise ClusterAIError(
+        raise ConfigError(
             f"can't be read: {error}", where=str(path), remedy=f"remove it and log in anew: rm {path}"
         ) from error
 

@@ -13,7 +13,7 @@ import yaml
 
 from cluster_ai import layout
 from cluster_ai.config.model import Config, Host, Opening, Role, hosts
-from cluster_ai.errors import ClusterAIError, HostError
+from cluster_ai.errors import ConfigError, HostError
 
 ROOT = Path(__file__).resolve().parents[2]  # the checkout: playbooks/ and roles/ live beside the package
 EVERYWHERE = ("base", "time", "firewall", "node_exporter")  # Ansible roles of every host
@@ -37,7 +37,7 @@ def require_checkout(root: Path = ROOT) -> None:
     """Raise where playbooks and roles are missing, as in a package installed without its checkout."""
     missing = [name for name in ("playbooks/site.yml", "roles", "ansible.cfg") if not (root / name).exists()]
     if missing:
-        raise ClusterAIError(
+        raise ConfigError(
             f"{', '.join(missing)} of the host layer is missing",
             where=str(root),
             remedy="run cluster-ai from its checkout: git clone it, then pip install -e . there",

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from cluster_ai.errors import UsageError
+from cluster_ai.errors import ConfigError, UsageError
 
 State = Literal["running", "done", "failed", "returned", "paused", "interrupted", "undone"]
 STATES: Mapping[State, str] = {
@@ -40,6 +40,17 @@ CREATE TABLE IF NOT EXISTS steps (
 );
 CREATE INDEX IF NOT EXISTS steps_of ON steps(rollout);
 """
+_DAMAGED = "move it away: a new one is made, and the head host has a copy of each rollout"
+_FORBIDDEN = "let the user who runs this read and write it, and its folder"
+_UNUSABLE = {
+    sqlite3.SQLITE_NOTADB: _DAMAGED,
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
+    sqlite3.SQLITE_FULL: "make room: df -h shows which disk is full",
+    sqlite3.SQLITE_READONLY: _FORBIDDEN,
+    sqlite3.SQLITE_CANTOPEN: _FORBIDDEN,
+    sqlite3.SQLITE_IOERR: "see whether its disk is full (df -h) or broken (dmesg)",
+    sqlite3.SQLITE_BUSY: "wait for the other run that has it",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +166,21 @@ class Journal:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
+        """Raises ConfigError where the file can't be used."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(self._path, timeout=30)) as connection:
-            connection.execute("PRAGMA synchronous = FULL")
-            with connection:
-                connection.executescript(_SCHEMA)
-                yield connection
+        try:
+            with closing(sqlite3.connect(self._path, timeout=30)) as connection:
+                connection.execute("PRAGMA synchronous = FULL")
+                with connection:
+                    connection.executescript(_SCHEMA)
+                    yield connection
+        except sqlite3.DatabaseError as error:
+            remedy = _UNUSABLE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)  # the lowest byte is the kind
+            if remedy is None:
+                raise
+            raise ConfigError(
+                f"the journal of rollouts can't be used: {error}", where=str(self._path), remedy=remedy
+            ) from error
 
     def begin(self, command: str, who: str, intent: Intent) -> str:
         """Returns the new rollout's id."""

@@ -16,7 +16,7 @@ from cluster_ai.cli.auditing import folder_of
 from cluster_ai.cli.gateway import Client, GatewayUrl, find
 from cluster_ai.cli.session import Json
 from cluster_ai.cli.tables import table
-from cluster_ai.errors import ClusterAIError, ExitCode
+from cluster_ai.errors import ConfigError, ExitCode
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -120,7 +120,7 @@ class _Heads:
             return {}
         except (OSError, ValueError, TypeError) as error:
             remedy = f"rm {self._path} forgets what logs ended with"
-            raise ClusterAIError(f"can't be read: {error}", where=str(self._path), remedy=remedy) from error
+            raise ConfigError(f"can't be read: {error}", where=str(self._path), remedy=remedy) from error
 
 
 def row(fields: dict[str, Any]) -> dict[str, str]:

@@ -38,3 +38,11 @@ def test_a_new_login_takes_the_place_of_that_before_tls() -> None:
     assert logins.before_tls(URL) is None
     assert logins.before_tls("https://127.0.0.1:8") == ANNA
     assert logins.before_tls("http://127.0.0.1:8") is None
+
+
+def test_a_damaged_file_of_logins_is_told_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    path = logins.folder() / logins.FILE
+    path.parent.mkdir(parents=True)
+    path.write_text("junk")
+    assert main(["whoami", "--gateway", URL]) == 65
+    assert f"{path}: can't be read: " in capsys.readouterr().err

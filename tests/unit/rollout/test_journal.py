@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster_ai.errors import ExitCode, UsageError
+from cluster_ai.errors import ConfigError, ExitCode, UsageError
 from cluster_ai.rollout.journal import STATES, Change, Intent, Journal, Rollout, Step
 
 A, B = "a" * 64, "b" * 64
@@ -106,3 +106,19 @@ def test_of_a_record_that_went_on_elsewhere_the_end_is_taken_though_it_has_no_fu
     assert journal.get(name) == ended
     journal.take(early)
     assert journal.get(name) == ended
+
+
+def test_a_journal_that_is_damaged_is_told_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "rollouts.sqlite"
+    path.write_text("this is no database, however long one looks at it")
+    with pytest.raises(ConfigError) as caught:
+        Journal(path).begin("cluster-ai apply", "me@here", INTENT)
+    assert str(caught.value).startswith(
+        f"{path}: the journal of rollouts can't be used: file is not a database\n  -> move"
+    )
+
+
+def test_a_journal_without_its_folder_is_told_too(tmp_path: Path) -> None:
+    (tmp_path / "rollouts.sqlite").mkdir()
+    with pytest.raises(ConfigError, match="can't be used: unable to open database file"):
+        Journal(tmp_path / "rollouts.sqlite").begin("cluster-ai apply", "me@here", INTENT)
