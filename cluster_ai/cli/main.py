@@ -69,6 +69,7 @@ COMMANDS = {
     "certs": "Show the cluster's certificates; change its CA.",
     "secrets": "Show and change what secrets.yaml keeps, encrypted.",
 }
+INTERRUPTED = 130  # as shells tell of Ctrl-C
 CONFIG_VARIABLE = "CLUSTER_AI_CONFIG"
 
 
@@ -87,7 +88,11 @@ class Invocation:
 
 def run() -> None:
     """The console script."""
-    sys.exit(main(sys.argv[1:]))
+    try:
+        code = main(sys.argv[1:])
+    except KeyboardInterrupt:  # while it begins or ends
+        code = _stopped()
+    sys.exit(code)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -109,6 +114,8 @@ def _main(arguments: Sequence[str]) -> int:
             list(arguments), prog_name="cluster-ai", standalone_mode=False
         )
         sys.stdout.flush()
+        if result == INTERRUPTED:  # typer makes this of a KeyboardInterrupt
+            return _stopped()
         return result if isinstance(result, int) else ExitCode.OK
     except ClusterAIError as error:
         _say(str(error))
@@ -117,8 +124,7 @@ def _main(arguments: Sequence[str]) -> int:
         _say(error.format_message() + "\n  -> cluster-ai --help, or --help after a command")
         return ExitCode.USAGE
     except (KeyboardInterrupt, typer.Abort):
-        _say("stopped")
-        return 130
+        return _stopped()
     except (BrokenPipeError, SystemExit) as error:
         if isinstance(error, SystemExit) and not isinstance(
             error.__context__, BrokenPipeError
@@ -135,6 +141,11 @@ def _main(arguments: Sequence[str]) -> int:
         traceback.print_exc()
         _say(f"This is a fault of ours, in cluster-ai {__version__}: please report it with the lines above.")
         return ExitCode.INTERNAL
+
+
+def _stopped() -> int:
+    _say("stopped")
+    return INTERRUPTED
 
 
 def _of_disk(error: OSError) -> ConfigError | None:

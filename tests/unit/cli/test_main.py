@@ -55,6 +55,24 @@ def test_an_error_is_printed_as_it_is(failing: dict[str, BaseException], capsys:
     assert capsys.readouterr().err == "h1: found [red]x[/red]\n  -> do [this]\n"
 
 
+def test_an_interrupt_is_told_in_a_word(failing: dict[str, BaseException], capsys: pytest.CaptureFixture[str]) -> None:
+    failing["error"] = KeyboardInterrupt()
+    assert main(["status"]) == 130
+    assert capsys.readouterr().err == "stopped\n"
+
+
+def test_an_interrupt_before_the_command_begins_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(arguments: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "main", interrupted)
+    with pytest.raises(SystemExit, match="130"):
+        cli.run()
+    assert capsys.readouterr().err == "stopped\n"
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [
