@@ -237,7 +237,7 @@ class WorkerSettings:
 
 @dataclass(frozen=True, slots=True)
 class TaskWorker:
-    """A worker as tasks see it. memory is bytes."""
+    """A worker as tasks see it. memory is bytes; cpu and memory are one process's, of which there may be more."""
 
     name: str
     cpu: int
@@ -245,6 +245,7 @@ class TaskWorker:
     gpu: int
     models: tuple[str, ...]
     data: bool  # whether it has a data folder
+    processes: int = 1  # at most
 
 
 @dataclass(frozen=True, slots=True)

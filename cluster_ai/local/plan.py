@@ -13,7 +13,7 @@ from cluster_ai.errors import UnavailableError
 from cluster_ai.local.model import MODEL, Addresses, Component, Machine, OllamaModel, Options, Paths, Plan, Probe
 from cluster_ai.metrics.rules import rules
 from cluster_ai.placement.need import RAM_SHARE
-from cluster_ai.placement.shares import shares
+from cluster_ai.placement.shares import Shares, shares
 
 MIB = 1 << 20
 WORKERS = 2
@@ -93,7 +93,7 @@ def make(options: Options, machine: Machine, engine_ports: tuple[int, ...]) -> P
     ]
     files = {
         "etc/gateway.json": settings.dump(_gateway_settings(options, addresses, workers, socket)),
-        "etc/tasks.json": settings.dump(_tasks_settings(addresses, workers, found.first, socket)),
+        "etc/tasks.json": settings.dump(_tasks_settings(addresses, workers, found, socket)),
         **{f"etc/{w.name}.json": settings.dump(w) for w in workers},
     }
     if scale := options.processes:
@@ -184,10 +184,10 @@ def _gateway_settings(
 
 
 def _tasks_settings(
-    addresses: Addresses, workers: tuple[settings.WorkerSettings, ...], share: tuple[int, int], socket: Path
+    addresses: Addresses, workers: tuple[settings.WorkerSettings, ...], share: Shares, socket: Path
 ) -> settings.TasksSettings:
-    """share: cores and bytes of a worker's first process."""
-    there = tuple(settings.TaskWorker(w.name, *share, w.gpu, w.models, data=True) for w in workers)
+    """share: of a worker's processes."""
+    there = tuple(settings.TaskWorker(w.name, *share.first, w.gpu, w.models, True, share.most) for w in workers)
     return settings.TasksSettings(scheduler=addresses.dask, socket=str(socket), workers=there)
 
 

@@ -180,13 +180,16 @@ def _tasks(config: Config, placement: Placement) -> settings.TasksSettings:
     return settings.TasksSettings(
         scheduler=_scheduler_url(config),
         socket=str(layout.TASKS_SOCKET),
-        workers=tuple(
-            settings.TaskWorker(
-                *(w.name, *processes.shares(config, w).first, w.resources.gpu, _names(placement, w)),
-                data=config.tasks.data is not None,
-            )
-            for w in config.workers
-        ),
+        workers=tuple(_task_worker(config, placement, it) for it in config.workers),
+    )
+
+
+def _task_worker(config: Config, placement: Placement, worker: Worker) -> settings.TaskWorker:
+    shares = processes.shares(config, worker)
+    return settings.TaskWorker(
+        *(worker.name, *shares.first, worker.resources.gpu, _names(placement, worker)),
+        data=config.tasks.data is not None,
+        processes=shares.most,
     )
 
 

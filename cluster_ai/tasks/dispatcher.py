@@ -2,7 +2,7 @@
 
 Whatever is lost on the way, connection, scheduler, or this process, the journal knows which tasks were sent: they are
 sent again, as the same attempt. A worker that has begun one which may run only once doesn't begin it again (ledger.py),
-and such a task goes to the same worker as before.
+and such a task goes to the same worker as before. It is given a worker no sooner than one has room for it (floor.py).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from distributed import Client, Future
@@ -21,19 +22,22 @@ from distributed.client import FutureCancelledError, FuturesCancelledError, wait
 from distributed.scheduler import KilledWorker
 from distributed.security import Security
 
-from cluster_ai.settings import TaskWorker, worker_of
+from cluster_ai.cluster import spreading
+from cluster_ai.settings import TaskWorker
 from cluster_ai.tasks import placing, work
+from cluster_ai.tasks.floor import Floor
 from cluster_ai.tasks.journal import Journal, Outcome
 from cluster_ai.tasks.model import State, Task
 from cluster_ai.tasks.outcomes import outcome
 from cluster_ai.tasks.progress import TOPIC, Progress
 from cluster_ai.tasks.results import NoRoomError, Results, large
+from cluster_ai.tasks.waiting import Waiting
 
 TICK = 1.0  # seconds between looks at who is there
 SLOWEST = 5.0  # seconds between tries to find a scheduler
 WINDOW = 64  # tasks that Dask has at least, so that no thread waits for the next
 PER_THREAD = 4
-HELD = 50_000  # tasks that are remembered for workers which are away, so that those behind them come by
+HELD = 50_000  # tasks that are remembered while nobody takes them, so that those behind them come by
 FETCHED = 2  # results at once that may be large: each is whole in this process' memory until it is on the disk
 FAULTS = 5  # times that Dask may lose a task, or what came out of it
 
@@ -64,22 +68,18 @@ class Dispatcher:
         on_change: Callable[[str], None],
     ) -> None:
         self._address, self._security = scheduler, security
-        self.workers = tuple(workers)  # as each says that it is, once it has been there
-        self._declared = self.workers
+        self._floor = Floor(workers)
         self._journal, self._results, self._on_change = journal, results, on_change
         self._writing = asyncio.Lock()
         self._wake = asyncio.Event()
         self._sent: dict[str, _Sent] = {}
         self._again: dict[str, None] = {}  # taken, but Dask hasn't them: to be placed now
-        self._held: dict[str, frozenset[str]] = {}  # those for whom nobody is there, and who could run them
+        self._waiting = Waiting()
         self._outcomes: list[Outcome] = []
         self._faults: list[tuple[str, str]] = []  # task and what Dask says
         self._fetching = asyncio.Semaphore(FETCHED)
         self._broken: sqlite3.Error | None = None  # while an outcome was to be kept
         self._faulted: Counter[str] = Counter()
-        self._there: dict[str, frozenset[str]] = {}  # worker -> addresses of its processes
-        self._running: frozenset[str] = frozenset()  # those of them that take tasks now
-        self._threads = 0
         self._client: Client | None = None
         self._people: dict[str, int] = {}
         self._lost = False
@@ -92,9 +92,14 @@ class Dispatcher:
             return await asyncio.to_thread(call, *arguments, **named)
 
     @property
+    def workers(self) -> tuple[TaskWorker, ...]:
+        """As each says that it is, once it has been there."""
+        return self._floor.workers
+
+    @property
     def held(self) -> int:
-        """Tasks that only workers could run which aren't there."""
-        return len(self._held)
+        """Tasks that no worker takes now: those who could run them are away, or have no room."""
+        return len(self._waiting)
 
     def wake(self) -> None:
         """There is something new in the journal."""
@@ -104,7 +109,7 @@ class Dispatcher:
         """Whether it had not ended. What of it runs is stopped, where that can be."""
         if not await self.journal(self._journal.cancel, task_id):
             return False
-        self._held.pop(task_id, None)
+        self._waiting.drop(task_id)
         self._again.pop(task_id, None)
         sent = self._sent.pop(task_id, None)
         if sent is not None:
@@ -186,43 +191,50 @@ class Dispatcher:
         return [task.id for task in self._journal.sent()]
 
     async def _send(self, client: Client) -> None:
-        """As many as there is room for. Those for whom nobody is there take none."""
-        room = max(WINDOW, PER_THREAD * self._threads) - len(self._sent)
-        while room > 0 and self._again:
-            ids = list(self._again)[:room]
-            tasks = await self.journal(self._journal.some, ids)
-            for task_id in ids:
-                self._again.pop(task_id, None)
-            room -= await self._place(client, tasks)
-        while room > 0 and len(self._held) < HELD:
+        """As many as there is room for. Those that nobody takes now take none."""
+        room = max(WINDOW, PER_THREAD * self._floor.threads) - len(self._sent)
+        self._floor.recount(it.task for it in self._sent.values() if not it.task.spec.idempotent)
+        while room > 0 and (ids := self._next(room)):
+            room -= await self._place(client, await self.journal(self._journal.some, ids))
+        while room > 0 and len(self._waiting) < HELD:
             tasks = await self.journal(self._journal.take, room)
-            if not tasks:
+            placed = await self._place(client, tasks)
+            if not placed:
+                if tasks:
+                    self._wake.set()  # what ended meanwhile is written before more are taken
                 return
-            room -= await self._place(client, tasks)
+            room -= placed
+
+    def _next(self, most: int) -> list[str]:
+        ids = list(islice(self._again, most))
+        for task_id in ids:
+            del self._again[task_id]
+        return ids or self._waiting.next(self._floor.there.__contains__, self._floor.takes, most)
 
     async def _place(self, client: Client, tasks: Sequence[Task]) -> int:
         """How many went to Dask."""
+        floor = self._floor
         pins: list[tuple[str, str]] = []
-        load = Counter(it.task.worker for it in self._sent.values() if it.task.worker)
         ready: list[tuple[Task, frozenset[str]]] = []
         for task in tasks:
-            able = placing.able(task.spec, self.workers)
+            able = placing.able(task.spec, floor.workers)
             if not able:
-                self._outcomes.append(Outcome(task.id, State.FAILED, error=placing.nowhere(task.spec, self.workers)))
+                self._outcomes.append(Outcome(task.id, State.FAILED, error=placing.nowhere(task.spec, floor.workers)))
                 self._wake.set()
                 continue
-            if not task.spec.idempotent and task.worker is not None:
+            once = not task.spec.idempotent
+            if once and task.worker is not None:
                 able = (task.worker,)  # it stays with that worker
-            there = [name for name in able if name in self._there]
+            to_pin = once and task.worker is None
+            there = [name for name in able if (floor.takes(name) if to_pin else name in floor.there)]
             if not there:
-                self._held[task.id] = frozenset(able)
+                self._waiting.put(task, able, room=to_pin)
                 continue
-            if not task.spec.idempotent and task.worker is None:
-                chosen = placing.pin([name for name in there if name in self._running] or there, load)
-                load[chosen] += 1
+            if to_pin:
+                chosen = floor.choose(task.spec, there)
                 pins.append((task.id, chosen))
                 task, there = replace(task, worker=chosen), [chosen]
-            ready.append((task, frozenset().union(*(self._there[name] for name in there))))
+            ready.append((task, frozenset().union(*(floor.there[name] for name in there))))
         if pins:
             await self.journal(self._journal.pin, pins)
         for task, places in ready:
@@ -242,7 +254,7 @@ class Dispatcher:
             "gpu": spec.gpu,
             "idempotent": spec.idempotent,
         }
-        anywhere = spec.idempotent and places == frozenset().union(*self._there.values())
+        anywhere = spec.idempotent and places == frozenset().union(*self._floor.there.values())
         future = client.submit(
             work.run,
             order,
@@ -310,39 +322,25 @@ class Dispatcher:
             self._wake.set()
 
     async def _look(self, client: Client) -> None:
-        """Who is there."""
-        said = await client.scheduler.identity(n_workers=-1)
-        workers = said["workers"]
-        there: dict[str, set[str]] = {}
-        for address, it in workers.items():
-            if it.get("status") != "closed":
-                there.setdefault(worker_of(str(it["name"])), set()).add(address)
-        self._there = {name: frozenset(addresses) for name, addresses in there.items()}
-        self._running = frozenset(
-            worker_of(str(it["name"])) for it in workers.values() if it.get("status") == "running"
-        )
-        self._threads = sum(int(it["nthreads"]) for it in workers.values())
-        has = {str(it["name"]): it.get("resources") or {} for it in workers.values()}
-        self.workers = tuple(
-            placing.limited(told, has[told.name]) if told.name in has else now
-            for told, now in zip(self._declared, self.workers, strict=True)
-        )
-        if self._held:
-            for task_id in [it for it, able in self._held.items() if not able.isdisjoint(self._there)]:
-                del self._held[task_id]
-                self._again[task_id] = None
+        """Who is there, and has how much to do."""
+        identity, left = await client.scheduler.identity(n_workers=-1), {}
+        with contextlib.suppress(Exception):  # a scheduler of an older release
+            left = await client.run_on_scheduler(_left)
+        self._floor.look(identity, left)
 
     async def _give_way(self, client: Client) -> None:
         people, self._people = self._people, {}
         for name, count in people.items():
-            if name in self._there:
+            if name in self._floor.there:
                 with contextlib.suppress(Exception):  # a worker that is away runs nothing
                     async with asyncio.timeout(TICK):
-                        await client.run(work.give_way, count, workers=sorted(self._there[name]), on_error="ignore")
+                        await client.run(
+                            work.give_way, count, workers=sorted(self._floor.there[name]), on_error="ignore"
+                        )
 
     async def _strayed(self) -> None:
         """Tasks that wait for workers which are gone, or which came back elsewhere: they are placed anew."""
-        addresses = frozenset().union(*self._there.values())
+        addresses = frozenset().union(*self._floor.there.values())
         for task_id, sent in list(self._sent.items()):
             if not sent.places & addresses and not sent.future.done():
                 del self._sent[task_id]
@@ -378,7 +376,7 @@ class Dispatcher:
             collector.cancel()
         await asyncio.gather(*collectors, return_exceptions=True)
         self._sent.clear()
-        self._held.clear()
+        self._waiting.clear()
         self._again.clear()
         self._client = None
         await self._flush()
@@ -392,3 +390,8 @@ class Dispatcher:
 def _executing(dask_scheduler: Any) -> list[str]:
     """Runs in the scheduler."""
     return [str(ts.key) for ws in dask_scheduler.workers.values() for ts in ws.executing]
+
+
+def _left(dask_scheduler: Any) -> dict[str, dict[str, float]]:
+    """Runs in the scheduler: of each worker process's resources, by its address."""
+    return {ws.address: spreading.left(ws) for ws in dask_scheduler.workers.values()}

@@ -50,11 +50,6 @@ def nowhere(spec: Spec, workers: Sequence[TaskWorker]) -> str:
     return "no worker can run it: " + "; ".join(f"{w.name} lacks {lacks(spec, w)}" for w in workers)
 
 
-def pin(names: Iterable[str], load: Mapping[str, int]) -> str:
-    """Of these workers, the one with the least."""
-    return min(names, key=lambda name: (load.get(name, 0), name))
-
-
 def resources(spec: Spec) -> dict[str, float]:
     """What it takes of a Dask worker's: an inference waits for the engine, in one of its slots."""
     taken: dict[str, float] = {"ENGINE": 1} if spec.kind == "ai_inference" else {"CPU": spec.cpu}
@@ -63,3 +58,14 @@ def resources(spec: Spec) -> dict[str, float]:
     if spec.memory:
         taken["MEMORY"] = spec.memory
     return taken
+
+
+def whole(worker: TaskWorker, has: Mapping[str, float]) -> dict[str, float]:
+    """Dask's resources of the worker, with those of processes that come only when they are needed. has: now."""
+    some = {"CPU": worker.cpu * worker.processes, "MEMORY": worker.memory * worker.processes}
+    return {**has, **{name: max(amount, has.get(name, 0)) for name, amount in some.items()}}
+
+
+def part(taken: Mapping[str, float], has: Mapping[str, float]) -> float:
+    """How much of what there is this is: of the resource of which it is the largest part."""
+    return max((amount / has[name] for name, amount in taken.items() if has.get(name)), default=0.0)

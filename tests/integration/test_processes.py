@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -13,7 +14,7 @@ from distributed import Client
 
 from cluster_ai import layout
 from cluster_ai.cluster.membership import Member, Membership, Tls
-from cluster_ai.settings import HostProcesses, Processes, ProcessScale, SchedulerSettings
+from cluster_ai.settings import HostProcesses, Processes, ProcessScale, SchedulerSettings, process_name
 from cluster_ai.tls.dask import security
 from tests.rig.processes import together
 from tests.rig.tasks import Site, site
@@ -44,29 +45,48 @@ def there(seen: Membership) -> int:
     return found.processes if found is not None else 0
 
 
-async def test_they_come_while_tasks_wait_and_go_when_idle_and_no_task_is_lost(tmp_path: Path) -> None:
-    go, told = tmp_path / "go", SchedulerSettings(ProcessScale(1, 2.0, False, HOSTS))
-    evidence = tmp_path / "evidence"
+async def test_they_come_while_tasks_wait_and_go_when_idle_and_each_task_runs_once(tmp_path: Path) -> None:
+    told = SchedulerSettings(ProcessScale(1, 2.0, False, HOSTS))
+    evidence, go = tmp_path / "evidence", [tmp_path / f"go {n}" for n in range(9)]
     with (
         site(tmp_path, "http://127.0.0.1:9") as here,
-        together(here.scheduler(told), here.worker("w1", 3, 3, processes=SHARE), here.manager("w1")),
+        together(here.scheduler(told), here.worker("w1", 3, 3, processes=SHARE), here.manager("w1", processes=3)),
     ):
+
+        def note(text: str, until: Path | None = None) -> dict[str, Any]:
+            """One that may not repeat."""
+            arguments = {"path": str(evidence), "text": text, "until": str(until) if until else None}
+            return {"kind": "custom", "payload": {"function": "note", "arguments": arguments}}
+
+        def begun() -> list[str]:
+            return evidence.read_text().splitlines() if evidence.exists() else []
+
         async with membership(here) as seen:
             await until(lambda: there(seen) == 1)
-            wait = {"path": str(evidence), "until": str(go)}
-            notes = [{"function": "note", "arguments": {**wait, "text": f"task {n}"}} for n in range(9)]
-            ids = here.submit(*({"kind": "custom", "payload": it, "idempotent": True} for it in notes))
-            await until(lambda: evidence.exists() and len(evidence.read_text().splitlines()) == 3)
+            ids = here.submit(*(note(f"{n}", it) for n, it in enumerate(go)))
+            await until(lambda: len(begun()) == 3)
             await until(lambda: there(seen) == 3)
             keys = security(here.keys)
             async with Client(here.scheduler_url, security=keys, asynchronous=True, set_as_default=False) as client:
-                workers = (await client.scheduler.identity(n_workers=-1))["workers"].values()
-                assert sum(it["memory_limit"] for it in workers) <= 3 * GIB
-                assert sum(it["resources"]["CPU"] for it in workers) == 3
-            go.touch()
+                workers = (await client.scheduler.identity(n_workers=-1))["workers"]
+                assert sum(it["memory_limit"] for it in workers.values()) <= 3 * GIB
+                assert sum(it["resources"]["CPU"] for it in workers.values()) == 3
+                last = next(address for address, it in workers.items() if it["name"] == process_name("w1", 3))
+                (key,) = (await client.processing([last]))[last]
+            long = next(n for n, it in enumerate(ids) if key.startswith(it))  # what runs in the one that goes first
+            for n, it in enumerate(go):
+                if n != long:
+                    it.touch()
+            others = [it for n, it in enumerate(ids) if n != long]
+            await until(lambda: here.ended(*others))
+            await until(lambda: seen.view is not None and seen.view.decided and seen.view.decided[-1].after == 1)
+            late = here.submit(*(note(f"late {n}") for n in range(4)))
+            await until(lambda: here.ended(*late))
+            assert here.task(ids[long])["state"] == "sent"
+            go[long].touch()
             await until(lambda: here.ended(*ids))
-            assert {(it["state"], it["worker"]) for it in map(here.task, ids)} == {("done", "w1")}
-            assert set(evidence.read_text().splitlines()) == {f"task {n}" for n in range(9)}
+            assert {(it["state"], it["worker"]) for it in map(here.task, [*ids, *late])} == {("done", "w1")}
+            assert sorted(begun()) == [*(f"{n}" for n in range(9)), *(f"late {n}" for n in range(4))]
             await until(lambda: there(seen) == 1)
             found = member(seen)
             assert found is not None

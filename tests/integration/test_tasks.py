@@ -92,13 +92,15 @@ def test_whoever_is_killed_no_task_is_lost_and_none_that_may_not_begins_twice(
 ) -> None:
     go = tmp_path / "go"
     with ExitStack() as stack:
-        scheduler, worker = stack.enter_context(here.scheduler()), stack.enter_context(here.worker("w1"))
+        scheduler, worker = stack.enter_context(here.scheduler()), stack.enter_context(here.worker("w1", cpu=2))
         manager = stack.enter_context(here.manager("w1"))
-        (running,) = here.submit(note(tmp_path, "running", until=go))
-        until(lambda: evidence(tmp_path) == ["running"], what="the first task runs")
+        beside = note(tmp_path, "beside", until=go, idempotent=True)
+        running, _ = here.submit(note(tmp_path, "running", until=go), beside)
+        until(lambda: sorted(evidence(tmp_path)) == ["beside", "running"], what="both its processors have a task")
+        # One of them is with Dask, and the worker has room for it but for the one beside; the others are not, yet.
         waiting = here.submit(*(note(tmp_path, f"waiting {n}") for n in range(5)))
         again = here.submit(*(note(tmp_path, f"again {n}", idempotent=True) for n in range(5)))
-        until(lambda: here.ask("GET", "/counts")["counts"]["sent"] == 11, what="all are with Dask")
+        until(lambda: here.ask("GET", "/counts")["counts"]["sent"] == 12, what="all are taken")
 
         parts = {"scheduler": scheduler, "manager": manager, "worker": worker}
         victims = set(parts) if victim == "all" else {victim}
@@ -109,7 +111,7 @@ def test_whoever_is_killed_no_task_is_lost_and_none_that_may_not_begins_twice(
         if "scheduler" in victims:
             stack.enter_context(here.scheduler())
         if "worker" in victims:
-            stack.enter_context(here.worker("w1"))
+            stack.enter_context(here.worker("w1", cpu=2))
         if "manager" in victims:
             stack.enter_context(here.manager("w1"))
         go.touch()
@@ -152,6 +154,23 @@ def test_a_task_that_may_not_repeat_stays_with_its_worker_though_another_is_free
         assert here.task(other)["state"] == "done"
     assert sorted(evidence(tmp_path))[:2] == ["running 0", "running 1"]
     assert len(evidence(tmp_path)) == 4
+
+
+def test_those_that_may_not_repeat_go_to_whoever_has_room_be_it_one_that_joins_late(here: Site, tmp_path: Path) -> None:
+    go = [tmp_path / f"go {n}" for n in range(5)]
+    with here.scheduler(), here.worker("w1"), here.manager("w1", "w2"):
+        ids = here.submit(*(note(tmp_path, f"{n}", until=it) for n, it in enumerate(go)))
+        until(lambda: evidence(tmp_path) == ["0"], what="the first worker has one")
+        until(lambda: here.ask("GET", "/counts")["held"] == 4, what="the others are nobody's")
+        with here.worker("w2", cpu=2):
+            until(lambda: len(evidence(tmp_path)) == 3, within=60, what="the larger worker has two at once")
+            for it in go[1:]:
+                it.touch()
+            until(lambda: here.ended(*ids[1:]), within=60, what="one that is long keeps none behind it waiting")
+            assert {here.task(it)["worker"] for it in ids[1:]} == {"w2"}
+            go[0].touch()
+            until(lambda: here.ended(*ids), within=60)
+    assert sorted(evidence(tmp_path)) == [f"{n}" for n in range(5)]
 
 
 def test_a_worker_that_joins_takes_what_waits_on_another(here: Site, tmp_path: Path) -> None:

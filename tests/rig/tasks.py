@@ -131,12 +131,13 @@ class Site:
         )
 
     def manager(
-        self, *workers: str, memory: Sequence[int] = (), gpu: int = 0
+        self, *workers: str, memory: Sequence[int] = (), gpu: int = 0, processes: int = 1
     ) -> contextlib.AbstractContextManager[Process]:
-        """memory: GiB of each worker; gpu: cards of each."""
+        """memory: GiB of each worker; gpu: cards of each; processes: that each may have."""
         sizes = zip_longest(workers, memory, fillvalue=2)
         there = tuple(
-            settings.TaskWorker(str(it), 1, int(size) * 1024**3, gpu, (rig.MODEL,), True) for it, size in sizes
+            settings.TaskWorker(str(it), 1, int(size) * 1024**3, gpu, (rig.MODEL,), True, processes)
+            for it, size in sizes
         )
         told = settings.TasksSettings(self.scheduler_url, self.socket, there)
         path = self.folder / "tasks.json"

@@ -157,7 +157,7 @@ def test_a_worker_may_have_several_dask_processes_where_cluster_yaml_says_so(tmp
     worker = loaded(settings.WorkerSettings, made.files["etc/worker-1.json"], tmp_path / "worker.json")
     assert worker.processes == settings.Processes(2, 1, 4096 * MIB, "tls://127.0.0.1")
     tasks = loaded(settings.TasksSettings, made.files["etc/tasks.json"], tmp_path / "tasks.json")
-    assert {(it.cpu, it.memory) for it in tasks.workers} == {(1, 4096 * MIB)}
+    assert {(it.cpu, it.memory, it.processes) for it in tasks.workers} == {(1, 4096 * MIB, 2)}
     components = {it.name: it for it in made.components}
     assert f"GPU=0,MEMORY={4096 * MIB},CPU=1,ENGINE=2" in components["worker-1"].argv
     assert components["scheduler"].env["CLUSTER_AI_SCHEDULER_SETTINGS"].endswith("etc/scheduler.json")

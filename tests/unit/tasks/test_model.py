@@ -70,10 +70,6 @@ def test_a_task_goes_where_its_model_its_card_and_its_memory_are() -> None:
     )
 
 
-def test_a_pin_goes_to_the_one_with_the_least() -> None:
-    assert placing.pin(["a", "b"], {"a": 2, "b": 1}) == "b"
-
-
 @pytest.mark.parametrize(
     ("said", "attempt", "retries", "state"),
     [
