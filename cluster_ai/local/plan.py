@@ -19,6 +19,7 @@ MIB = 1 << 20
 WORKERS = 2
 # Measured resident sizes, rounded up: everything but workers; one worker, which is a Dask worker and an engine.
 SHARED_MEMORY, WORKER_MEMORY = 500 * MIB, 500 * MIB
+ROOM = 500 * MIB  # on disk: the model once more in Ollama's form, and a day's logs and metrics
 
 GET_PROMETHEUS = "install it (Debian, Ubuntu: `apt install prometheus`), then `cluster-ai down` and `cluster-ai up`"
 _START, _LOAD = 90.0, 300.0  # seconds
@@ -35,6 +36,16 @@ def worker_count(machine: Machine) -> int:
         where="memory",
         remedy="close other programs, or use a machine with more memory",
     )
+
+
+def require_room(free: int, root: Path) -> None:
+    """free: bytes on the disk of `root`. Without them parts die later, each with other words."""
+    if free < ROOM:
+        raise UnavailableError(
+            f"{free // MIB} MiB are free on its disk; a cluster needs {ROOM // MIB}",
+            where=str(root),
+            remedy="make room there, or start it in another folder",
+        )
 
 
 def require_engine(machine: Machine) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,6 +73,7 @@ def up(options: Options, report: Report, environment: Mapping[str, str] = os.env
 
 def _prepare(paths: Paths, options: Options, environment: Mapping[str, str]) -> Plan:
     state.kill_all(paths.root)  # the lock is ours: what still carries this root was orphaned
+    plan.require_room(shutil.disk_usage(paths.root).free, paths.root)
     here = machine.look(environment)
     plan.require_engine(here)
     wanted = options.ports

@@ -162,3 +162,9 @@ def test_a_worker_may_have_several_dask_processes_where_cluster_yaml_says_so(tmp
     assert f"GPU=0,MEMORY={4096 * MIB},CPU=1,ENGINE=2" in components["worker-1"].argv
     assert components["scheduler"].env["CLUSTER_AI_SCHEDULER_SETTINGS"].endswith("etc/scheduler.json")
     assert "CLUSTER_AI_SCHEDULER_SETTINGS" not in next(it for it in make().components if it.name == "scheduler").env
+
+
+def test_too_little_room_on_the_disk_is_told_before_anything_starts(tmp_path: Path) -> None:
+    plan.require_room(plan.ROOM, tmp_path)
+    with pytest.raises(UnavailableError, match=f"{tmp_path}: 7 MiB are free on its disk; a cluster needs 500"):
+        plan.require_room(7 * plan.MIB, tmp_path)
