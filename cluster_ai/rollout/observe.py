@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from cluster_ai import layout
 from cluster_ai.errors import HostError
+from cluster_ai.rollout.credentials import ON_HEAD
 
 _BEGIN, _END = "cluster-ai-probe=1", "cluster-ai-probe=end"
 OURS = frozenset(
@@ -25,7 +26,7 @@ _SUMMED = " ".join(
     str(folder / name)
     for folder, names in (
         (layout.TLS, (layout.CA_CERT, layout.HOSTS)),
-        (layout.CREDENTIALS, (layout.GATEWAY_TOKEN, layout.ISSUING_CERT, layout.PUBLIC_CERT, layout.OIDC_SECRET)),
+        (layout.CREDENTIALS, ON_HEAD),
     )
     for name in names
 )

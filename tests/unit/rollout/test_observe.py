@@ -11,6 +11,7 @@ from cluster_ai import layout
 from cluster_ai.errors import HostError
 from cluster_ai.provision.refusals import Reply
 from cluster_ai.provision.ssh import Call, run
+from cluster_ai.rollout.credentials import ON_HEAD, REGISTERED, TRUST
 from cluster_ai.rollout.observe import SCRIPT, Observed, parse
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
@@ -51,6 +52,13 @@ def test_an_answer_is_read_and_what_a_login_shell_says_around_it_is_skipped() ->
     assert seen.free == 80000 * 1024
     assert seen.sums == {"tls/ca.pem": C, "gateway.token": A}
     assert seen.newer == ("etc/host.json", "app")
+
+
+def test_each_credential_that_a_plan_compares_is_asked_for_and_read() -> None:
+    """One that isn't is never there yet: each apply would bring it again."""
+    (asked,) = (line.split()[1:] for line in SCRIPT.splitlines() if line.startswith("sha256sum "))
+    seen = parse("h1", ANSWER.replace("stamp=", "".join(f"{A}  {path}\n" for path in asked) + "stamp="))
+    assert set(seen.sums) == {TRUST, REGISTERED, *ON_HEAD}
 
 
 def test_a_release_that_is_not_confirmed_yet_is_not_what_a_host_runs() -> None:
