@@ -41,6 +41,9 @@ PAGES = {
     ),
 }
 
+# Where nothing hovers, a table's toolbar is always there, over what stands above the table: the choice of time.
+_STYLE = "<style>@media (hover: none) { [data-testid='stElementToolbar'] { display: none; } }</style>"
+
 
 @st.cache_resource(show_spinner=False)
 def _settings() -> settings.DashboardSettings:
@@ -51,6 +54,7 @@ def main() -> None:
     sources = live.Sources(_settings())
     st.set_page_config(page_title=sources.settings.cluster, page_icon=str(HERE / "static" / "icon.svg"), layout="wide")
     st.logo(str(HERE / "static" / "logo.svg"), size="large", icon_image=str(HERE / "static" / "icon.svg"))
+    st.html(_STYLE)
     gate = access.gate(sources)
     if gate is not None:
         st.navigation(

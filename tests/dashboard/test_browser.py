@@ -59,6 +59,20 @@ def test_every_page_draws_what_prometheus_and_the_gateway_say(
         is_clean(browser)
 
 
+def test_on_a_phone_no_table_covers_the_choice_of_time(
+    browser: Any, shots: ModuleType, dashboard: Dashboard, gateway: FakeGateway, prometheus: RealPrometheus
+) -> None:
+    browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    shots.resize(browser, 390, 844)
+    shots.sign_in(browser, dashboard(gateway.url, prometheus.url), None)
+    browser.get(f"{browser.current_url.rstrip('/')}/workers")
+    wait_for(lambda: browser.find_elements(By.CSS_SELECTOR, '[data-testid="stDataFrame"] canvas'), "a table")
+    press(browser, "24 h")
+    toolbars = browser.find_elements(By.CSS_SELECTOR, '[data-testid="stElementToolbar"]')
+    assert toolbars
+    assert not any(it.is_displayed() for it in toolbars)
+
+
 def test_drift_is_told_on_the_overview_and_beside_its_host_and_gone_with_it(
     browser: Any, shots: ModuleType, dashboard: Dashboard, gateway: FakeGateway, prometheus: RealPrometheus, node: Node
 ) -> None:
