@@ -23,6 +23,7 @@ from cluster_ai.rollout.targets import targets
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cluster-ai" / "lab-tests"
+ALERTS = 9095  # where a webhook may listen, at the lab's own address
 LIMIT = 20  # seconds that a gate may take in tests of the release layer
 NEEDED = ("systemd-nspawn", "debootstrap", "ssh", "nft")
 
@@ -56,6 +57,11 @@ class Lab:
         if check and done.returncode:
             raise AssertionError(f"lab {' '.join(args)} -> {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done
+
+    @property
+    def gateway(self) -> str:
+        """This machine's address among the hosts."""
+        return f"{self.net}.1"
 
     def address(self, host: str) -> str:
         return f"{self.net}.{10 + int(host[1:])}"
@@ -144,7 +150,7 @@ def write_config(lab: Lab, ollama: Path, gguf: Path) -> Path:
         (lab.dir / name).unlink(missing_ok=True)
         (lab.dir / name).symlink_to(target)
     path = lab.dir / "cluster.yaml"
-    path.write_text(text)
+    path.write_text(f"{text}  monitoring: {{alerts: {{webhook: 'http://{lab.gateway}:{ALERTS}/'}}}}\n")
     store = lab.dir / ".cluster-ai"
     store.mkdir(exist_ok=True)
     if not (store / "store").exists():  # wheels and packages are fetched once for all labs

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from cluster_ai import layout
 from cluster_ai.errors import ExitCode
-from tests.lab.conftest import Cluster
+from tests.lab.conftest import ALERTS, Cluster
+from tests.rig.alerting import Chat, chat
+from tests.rig.processes import until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
@@ -19,6 +21,21 @@ DAMAGE = (
     " && sed 's/}/ }/' /run/w > etc/worker.json && rm etc/nginx.conf && touch etc/extra.json"
     " && systemctl stop cluster-ai-front.service"
 )
+# Nobody reads its measurements any more; all else goes on.
+UNREAD = (
+    "nft add table inet unread && nft add chain inet unread input '{ type filter hook input priority -10; }'"
+    f" && nft add rule inet unread input tcp dport {layout.NODE_EXPORTER_PORT} drop"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def webhook(cluster: Cluster) -> Iterator[Chat]:
+    """What it is told. An alert takes three minutes to come, so what this one is of begins before the other tests."""
+    host = cluster.hosts[1]
+    with chat(cluster.lab.gateway, ALERTS) as told:
+        cluster.lab.run_on(host, UNREAD)
+        yield told
+        cluster.lab.run_on(host, "nft delete table inet unread")
 
 
 def plan(cluster: Cluster, *arguments: str) -> tuple[int, dict[str, Any]]:
@@ -116,3 +133,15 @@ def test_a_host_that_is_not_in_the_file_is_a_mistake_of_the_file_or_the_command(
     done = cluster.run("plan", "--limit", "nobody")
     assert done.returncode == ExitCode.CONFIG
     assert "there is no host 'nobody'" in done.stderr
+
+
+def test_an_alert_comes_from_the_head_where_alertmanager_runs_by_our_unit_alone(
+    cluster: Cluster, webhook: Chat
+) -> None:
+    until(lambda: webhook.told("firing", "HostDown"), within=300, what="the alert")
+    (alert,) = webhook.told("firing", "HostDown")[0]["alerts"]
+    assert alert["annotations"]["summary"] == f"Host {cluster.hosts[1]} can't be read"
+    head, theirs = cluster.hosts[0], "prometheus-alertmanager"
+    assert cluster.lab.run_on(head, f"systemctl is-active {layout.ALERTMANAGER}").strip() == "active"
+    assert cluster.lab.run_on(head, f"systemctl is-enabled {theirs}", check=False).strip() == "masked"
+    assert cluster.lab.run_on(head, f"journalctl -u {theirs} -o cat -q", check=False).strip() == ""

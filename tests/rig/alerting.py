@@ -43,7 +43,7 @@ class Chat:
 
 
 @contextlib.contextmanager
-def chat() -> Iterator[Chat]:
+def chat(address: str = "127.0.0.1", port: int = 0) -> Iterator[Chat]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -54,8 +54,8 @@ def chat() -> Iterator[Chat]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    here = Chat(f"http://127.0.0.1:{server.server_port}/alerts")
+    server = ThreadingHTTPServer((address, port), Handler)
+    here = Chat(f"http://{address}:{server.server_port}/alerts")
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
