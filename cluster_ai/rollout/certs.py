@@ -15,7 +15,7 @@ from cluster_ai.rollout import credentials
 from cluster_ai.rollout.observe import Observed
 from cluster_ai.rollout.scope import Scope
 from cluster_ai.security import ca, rotation
-from cluster_ai.security.credentials import OLD_CERT, ROOT_KEY, load_or_create
+from cluster_ai.security.credentials import OLD_CERT, ROOT_KEY, existing, load_or_create
 from cluster_ai.security.vault import Vault
 from cluster_ai.tls.validity import validity
 
@@ -45,7 +45,7 @@ class Leaf:
 
 
 def authorities(scope: Scope) -> list[Authority]:
-    secrets = load_or_create(scope.config)
+    secrets = existing(scope.config)
     ours, *others = ca.split(secrets.trust)
     found = [("root", ours)]
     found += [("issuing CA, on the head host", secrets.issuing.cert)] if secrets.renews else []

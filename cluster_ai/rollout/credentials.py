@@ -10,7 +10,7 @@ from typing import Any
 
 from cluster_ai import layout
 from cluster_ai.config.model import Config, Host
-from cluster_ai.security.credentials import Secrets, for_head, for_host, load_or_create, names
+from cluster_ai.security.credentials import Secrets, existing, for_head, for_host, load_or_create, names
 
 TRUST, REGISTERED = f"{layout.IN_TLS}{layout.CA_CERT}", f"{layout.IN_TLS}{layout.HOSTS}"
 ON_HEAD = (
@@ -68,8 +68,8 @@ def files(config: Config, host: Host) -> dict[str, str]:
 
 
 def token(config: Config) -> str:
-    """The gateway's bearer token."""
-    return load_or_create(config).gateway_token
+    """The gateway's bearer token. ConfigError where there is none yet."""
+    return existing(config).gateway_token
 
 
 def _sums(secrets: Secrets, config: Config) -> dict[str, str]:

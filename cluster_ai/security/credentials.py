@@ -36,6 +36,19 @@ class Secrets:
     vault: Mapping[str, str]  # all that is in it
 
 
+def existing(config: Config) -> Secrets:
+    """Open the vault of a cluster that has one; who only looks at a cluster makes none. ConfigError: none here."""
+    vault = Vault.of(config)
+    if not vault.exists():
+        raise ConfigError(
+            "is not there: it has the gateway's token and the CA's keys",
+            where=str(vault.path),
+            remedy="bring it from the folder or repository that the cluster was applied from; "
+            "the first cluster-ai apply makes it",
+        )
+    return load_or_create(config)
+
+
 def load_or_create(config: Config) -> Secrets:
     """Open the vault, and put into it what it lacks. Roots' certificates, no secret, are in .cluster-ai/ca.pem too."""
     folder = config.path.resolve().parent

@@ -19,7 +19,7 @@ import pytest
 
 from cluster_ai import layout, settings
 from cluster_ai.config.load import load
-from cluster_ai.rollout import credentials
+from cluster_ai.security.credentials import load_or_create
 from cluster_ai.settings import Upstream
 from tests.rig import cluster as rig
 from tests.rig.cluster import MODEL, TOKEN
@@ -190,7 +190,8 @@ def test_what_a_gateway_still_finishes_counts_in_the_one_that_has_taken_over(sit
 def test_the_command_waits_for_what_streams_and_undrain_brings_it_back(site: Site) -> None:
     path = site.folder / "cluster.yaml"
     path.write_text(CONFIG.format(port=site.told.port))
-    (site.keys / layout.GATEWAY_TOKEN).write_text(credentials.token(load(path)) + "\n")
+    token = load_or_create(load(path)).gateway_token
+    (site.keys / layout.GATEWAY_TOKEN).write_text(token + "\n")
 
     command = [sys.executable, "-m", "cluster_ai", "--config", str(path)]
 
@@ -202,7 +203,6 @@ def test_the_command_waits_for_what_streams_and_undrain_brings_it_back(site: Sit
         pipe = subprocess.PIPE
         return subprocess.Popen([*command, *words], stdout=pipe, stderr=pipe, stdin=subprocess.DEVNULL, text=True)
 
-    token = credentials.token(load(path))
     with rig.gateway(site.folder / "gateway", site.told, site.keys, workers=1) as (url, _):
         stream = Stream(url, ENDLESS, token)
         late = run("drain", "w1", "--timeout", "0s")

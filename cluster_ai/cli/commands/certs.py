@@ -29,9 +29,8 @@ def show(ctx: typer.Context, as_json: Json = False, ask_sudo_password: AskPasswo
     from cluster_ai.rollout import certs
 
     scope = _scope(ctx, ask_sudo_password)
-    probe = scope.probe()
     authorities, notes = certs.authorities(scope), certs.notes(scope)
-    seen = probe.results()
+    seen = scope.probe().results()
     leaves = certs.leaves(scope, seen)
     if as_json:
         told = {
@@ -66,9 +65,9 @@ def show(ctx: typer.Context, as_json: Json = False, ask_sudo_password: AskPasswo
 @app.command()
 def ca(ctx: typer.Context) -> None:
     """Print the roots that count, as PEM: what programs outside of the cluster are to trust."""
-    from cluster_ai.security.credentials import load_or_create
+    from cluster_ai.security.credentials import existing
 
-    sys.stdout.write(load_or_create(ctx.obj.config()).trust.decode())
+    sys.stdout.write(existing(ctx.obj.config()).trust.decode())
 
 
 @app.command()

@@ -12,7 +12,7 @@ from cluster_ai.cli.gateway import Client, find
 from cluster_ai.cli.monitoring import local_of
 from cluster_ai.cli.session import AskPassword, Json, say, sudo_password
 from cluster_ai.cli.tables import table
-from cluster_ai.errors import ClusterAIError, ExitCode, HostError, HostKeyError, UnavailableError
+from cluster_ai.errors import ClusterAIError, ConfigError, ExitCode, HostError, HostKeyError, UnavailableError
 
 if TYPE_CHECKING:
     from cluster_ai.rollout.observe import Observed
@@ -67,7 +67,7 @@ def command(
         for error in (*away, *([wrong] if wrong else [])):
             say(error)
     if wrong:
-        raise typer.Exit(ExitCode.UNAVAILABLE)
+        raise typer.Exit(wrong.exit_code)
     if away:
         raise typer.Exit(ExitCode.HOST)
 
@@ -92,7 +92,7 @@ def _ask(scope: Scope) -> tuple[dict[str, Any] | None, ClusterAIError | None]:
         return None, UnavailableError(
             f"the gateway can't be asked: {error.what}", where=error.where, remedy=error.remedy
         )
-    except UnavailableError as error:
+    except (UnavailableError, ConfigError) as error:
         return None, error
     if status != 200 or not isinstance(answer, dict):
         return None, UnavailableError(

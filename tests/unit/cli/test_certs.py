@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from cluster_ai.cli.main import main
+from cluster_ai.config.load import load
 from cluster_ai.errors import ExitCode
 from cluster_ai.security import ca
+from cluster_ai.security.credentials import load_or_create
 from cluster_ai.security.password import VARIABLE
 from cluster_ai.security.vault import Vault
 
@@ -29,8 +31,22 @@ cluster:
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv(VARIABLE, "test")
     (tmp_path / "known_hosts").touch()
-    (tmp_path / "cluster.yaml").write_text(CLUSTER)
-    return str(tmp_path / "cluster.yaml")
+    path = tmp_path / "cluster.yaml"
+    path.write_text(CLUSTER)
+    load_or_create(load(path))
+    return str(path)
+
+
+@pytest.mark.parametrize("words", [["certs", "ca"], ["certs", "show"], ["status", "--token"], ["status"]])
+def test_who_only_looks_where_the_secrets_were_not_brought_makes_no_other_ca(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    (tmp_path / "secrets.yaml").unlink()
+    assert main(["--config", config, *words]) == ExitCode.CONFIG
+    said = capsys.readouterr().err
+    assert "secrets.yaml" in said
+    assert "applied from" in said
+    assert not (tmp_path / "secrets.yaml").exists()
 
 
 def test_the_roots_that_count_are_printed_for_programs_outside(

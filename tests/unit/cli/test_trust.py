@@ -17,6 +17,7 @@ from cluster_ai.inventory import known_hosts
 from cluster_ai.inventory.known_hosts import HostKey
 from cluster_ai.provision.ssh import calls, run
 from cluster_ai.rollout.scope import Scope
+from cluster_ai.security.credentials import load_or_create
 from tests.rig.sshd import servers
 
 CONFIG = """\
@@ -112,6 +113,7 @@ def test_a_key_that_changed_is_an_error_with_both_fingerprints_until_somebody_ac
 ) -> None:
     old, file = offered(config), config.parent / "known_hosts"
     config.write_text(CONFIG.format(port=server()))
+    load_or_create(load(config))
     new = offered(config)
     known_hosts.pin(file, [HostKey(new.name, old.kind, old.blob)])
     changed = error(config)
