@@ -61,7 +61,9 @@ def heading(title: str) -> tuple[int, DeltaGenerator]:
 
 def age(slot: DeltaGenerator, newest: float | None) -> None:
     """How old what is shown is. newest: the last scrape that it rests on."""
-    if newest is not None:
+    if newest is None:
+        slot.empty()  # a fragment may write later only where it wrote in the whole page's run
+    else:
         slot.caption(f"Data {units.age(time.time() - newest)}", width="content")
 
 
