@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -77,12 +78,15 @@ class Node:
 
 
 class RealPrometheus:
-    """Scrapes one gateway, a host that is there, one that isn't, and one that may sleep, once a second."""
+    """Scrapes one gateway, a host that is there, one that isn't, and one that may sleep, once a second.
 
-    def __init__(self, folder: Path, gateway: FakeGateway, node: Node | None = None) -> None:
+    begun: whether it does so from the start, or has measured nothing until `scrape`.
+    """
+
+    def __init__(self, folder: Path, gateway: FakeGateway, node: Node | None = None, *, begun: bool = True) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
         there = [{"targets": [node.address], "labels": {"host": "near-host"}}] if node else []
-        jobs = [
+        self._jobs = [
             {"job_name": "gateway", "static_configs": [{"targets": [gateway.url.removeprefix("http://")]}]},
             {
                 "job_name": "node",
@@ -93,17 +97,24 @@ class RealPrometheus:
                 ],
             },
         ]
-        (folder / "prometheus.yml").write_text(
-            json.dumps({"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": jobs})
-        )
+        self._file = folder / "prometheus.yml"
+        self._configure(self._jobs if begun else [])
         self._argv = [
             "prometheus",
-            f"--config.file={folder / 'prometheus.yml'}",
+            f"--config.file={self._file}",
             f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address={self.url.removeprefix('http://')}",
             "--log.level=error",
         ]
         self.start()
+
+    def _configure(self, jobs: Sequence[dict[str, Any]]) -> None:
+        often = {"scrape_interval": "1s", "scrape_timeout": "1s"}
+        self._file.write_text(json.dumps({"global": often, "scrape_configs": jobs}))
+
+    def scrape(self) -> None:
+        self._configure(self._jobs)
+        self._process.send_signal(signal.SIGHUP)
 
     def start(self) -> None:
         self._process = subprocess.Popen(self._argv)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -134,6 +135,21 @@ def test_a_chart_is_not_drawn_anew_when_new_values_come(
         assert browser.execute_script(f"return [...{mark}].filter(c => c.dataset.seen).length") == marked
     finally:
         gateway.metric["worker_up"].labels("gpu-worker-02").set(0)
+
+
+def test_a_page_opened_before_anything_was_measured_fills_by_itself(
+    browser: Any, shots: ModuleType, dashboard: Dashboard, gateway: FakeGateway, tmp_path: Path
+) -> None:
+    new = RealPrometheus(tmp_path, gateway, begun=False)
+    try:
+        shots.sign_in(browser, dashboard(gateway.url, new.url), None)
+        sees(browser, "Overview")
+        assert "Data " not in text(browser)
+        new.scrape()
+        sees(browser, "Data ", "2 of 3")
+        is_clean(browser)
+    finally:
+        new.stop()
 
 
 def test_without_prometheus_each_page_says_so_and_the_playground_answers(
