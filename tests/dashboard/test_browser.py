@@ -69,9 +69,11 @@ def test_on_a_phone_no_table_covers_the_choice_of_time(
     browser.get(f"{browser.current_url.rstrip('/')}/workers")
     wait_for(lambda: browser.find_elements(By.CSS_SELECTOR, '[data-testid="stDataFrame"] canvas'), "a table")
     press(browser, "24 h")
-    toolbars = browser.find_elements(By.CSS_SELECTOR, '[data-testid="stElementToolbar"]')
-    assert toolbars
-    assert not any(it.is_displayed() for it in toolbars)
+    # The table is drawn anew meanwhile, so both are asked of the page at one moment each.
+    toolbars = "[...document.querySelectorAll('[data-testid=\"stElementToolbar\"]')]"
+    seen = "it => it.checkVisibility({opacityProperty: true, visibilityProperty: true})"
+    wait_for(lambda: browser.execute_script(f"return {toolbars}.length"), "the table's toolbar")
+    assert browser.execute_script(f"return {toolbars}.filter({seen}).length") == 0
 
 
 def test_drift_is_told_on_the_overview_and_beside_its_host_and_gone_with_it(
