@@ -80,6 +80,8 @@ def hosts() -> Iterator[tuple[Config, list[HostTarget]]]:
     try:
         lab("up", str(1 + len(WORKERS)))
         furnish(FOLDER)
+        for host in WORKERS:  # as the host layer does, without which nothing is pushed
+            lab("exec", host, "--", "groupadd", "--system", "cluster-ai")
         each = "    - {{name: {0}, host: {1}.{2}, resources: {{cpu: 1, memory: 2GB}}}}"
         workers = "\n".join(each.format(host, NET, 10 + int(host[1:])) for host in WORKERS)
         (FOLDER / "cluster.yaml").write_text(CONFIG.format(net=NET, workers=workers))
