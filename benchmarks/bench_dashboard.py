@@ -68,11 +68,6 @@ class Load:
     queries: float
 
 
-def screenshots() -> ModuleType:
-    """docs/screenshots.py, which knows how to start a browser and to walk through the pages."""
-    return script("docs/screenshots.py")
-
-
 def measure(shots: ModuleType, crowd: Crowd, rounds: int) -> dict[str, list[Load]]:
     """The first round is not counted: the dashboard's modules are read in it."""
     found: dict[str, list[Load]] = {FIRST: []} | {page: [] for page in shots.PAGES}
@@ -162,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="bench-dashboard-") as folder:
         print(f"bench: an hour of {args.workers} workers is written, and a cluster started", flush=True)
         with crowd(Path(folder), args.workers) as site:
-            found = measure(screenshots(), site, args.rounds)
+            found = measure(script("docs/screenshots.py"), site, args.rounds)
     put("dashboard", "Dashboard", section(found, args.workers, args.rounds))
 
 
