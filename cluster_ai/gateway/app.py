@@ -117,7 +117,6 @@ class Gateway:
                 fleet=fleet,
                 membership=around.membership,
                 cordons=around.cordons,
-                elders=around.elders,
                 health=around.health,
                 relay=relay,
                 meter=meter,

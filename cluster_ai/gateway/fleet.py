@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -90,6 +90,7 @@ class Worker:
         self.leaving = False  # Dask is closing it gracefully
         self.asleep = False  # it was sent to sleep; only models/standby.py changes it
         self.flights: set[Flight] = set()
+        self.elsewhere = 0  # requests that gateways which end still have under way there
         self.suspect = asyncio.Event()  # a request met a fault: check now
         self.used: dict[str, float] = {}  # by model: when it last answered, seconds since 1970
         self.lacks: frozenset[str] = frozenset()  # models that it had in memory before its engine was away
@@ -125,7 +126,7 @@ class Worker:
 
     @property
     def in_flight(self) -> int:
-        return len(self.flights)
+        return len(self.flights) + self.elsewhere
 
     @property
     def state(self) -> State:
@@ -210,6 +211,11 @@ class Fleet:
         """Whether a worker that has the model, or is to have it, will be back in a moment."""
         now = time.monotonic()
         return any(w.returns(now) for w in self.workers.values() if model in w.placed or model in w.present)
+
+    def count(self, elsewhere: Mapping[str, int]) -> None:
+        """elsewhere: what other gateways have under way, by worker."""
+        for worker in self.workers.values():
+            worker.elsewhere = elsewhere.get(worker.name, 0)
 
     def asked(self, model: str, pinned: str) -> tuple[Worker, ...]:
         """Those who may answer; pinned: only the worker of this name, empty: all. Raises Refusal (404, 503)."""

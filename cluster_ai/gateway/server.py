@@ -149,7 +149,9 @@ class Server(uvicorn.Server):
         self._context, self._public_port = context, public_port
 
     async def on_tick(self, counter: int) -> bool:
-        if counter % 10 == 0:  # it is called ten times a second
+        if counter % 5 == 0:  # it is called ten times a second
+            self._fleet.count(self._elders.in_flight())
+        if counter % 10 == 0:
             self._tick()
         return await super().on_tick(counter)
 
@@ -201,7 +203,7 @@ class Server(uvicorn.Server):
 
     async def _tell(self) -> None:
         while True:
-            self._elders.tell({worker.name: worker.in_flight for worker in self._fleet.workers.values()})
+            self._elders.tell({worker.name: len(worker.flights) for worker in self._fleet.workers.values()})
             await asyncio.sleep(INTERVAL)
 
 
@@ -268,7 +270,6 @@ async def serve(
                 fleet=fleet,
                 membership=membership,
                 cordons=cordons,
-                elders=elders,
                 health=health,
                 database=database,
                 tasks=tasks,

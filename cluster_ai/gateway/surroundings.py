@@ -11,7 +11,6 @@ from cluster_ai.gateway.admission.books import Books
 from cluster_ai.gateway.api.native.kept.database import Database
 from cluster_ai.gateway.auth import Guard
 from cluster_ai.gateway.cordons import Cordons
-from cluster_ai.gateway.elders import Elders
 from cluster_ai.gateway.fleet import Fleet
 from cluster_ai.gateway.health import HealthWatch
 from cluster_ai.gateway.identity.audit import Audit
@@ -32,7 +31,6 @@ class Surroundings:
     fleet: Fleet
     membership: Membership
     cordons: Cordons
-    elders: Elders
     health: HealthWatch
     database: Database
     tasks: TaskManager

@@ -51,12 +51,14 @@ class Gateway:
         *,
         timeout: float = 30.0,
         worker: str | None = None,
+        policy: str | None = None,
     ) -> tuple[int, Any]:
-        """Status and decoded answer. worker: who is to answer.
+        """Status and decoded answer. worker: who is to answer. policy: by which the gateway is to choose.
 
         Raises UnavailableError where the gateway can't be reached in either way.
         """
-        headers = {"X-Cluster-Worker": worker} if worker else {}
+        wishes = {"X-Cluster-Worker": worker, "X-Cluster-Policy": policy}
+        headers = {name: it for name, it in wishes.items() if it}
         if self._direct is not False:
             try:
                 reply = self._ask_directly(method, path, body, timeout, headers)
@@ -137,12 +139,15 @@ def _decoded(text: str) -> Any:
 
 
 def one_token(gateway: Gateway, models: Sequence[str], *, timeout: float) -> dict[str, str]:
-    """What is wrong with each model that doesn't answer; empty: all is well."""
+    """What is wrong with each model that doesn't answer; empty: all is well.
+
+    Whatever the gateway's own policy is, none of them is to wait behind a long answer while another worker is free.
+    """
     wrong = {}
     for model in models:
         request = {"model": model, "prompt": "Hello", "stream": False, "options": {"num_predict": 1}}
         try:
-            status, answer = gateway.ask("POST", "/api/generate", request, timeout=timeout)
+            status, answer = gateway.ask("POST", "/api/generate", request, timeout=timeout, policy="least_loaded")
         except UnavailableError as error:
             wrong[model] = error.what
             continue

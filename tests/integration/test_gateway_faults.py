@@ -21,7 +21,6 @@ from cluster_ai.gateway.api.native.kept.database import Database
 from cluster_ai.gateway.app import Gateway
 from cluster_ai.gateway.auth import Guard
 from cluster_ai.gateway.cordons import CordonFile, Cordons
-from cluster_ai.gateway.elders import Elders
 from cluster_ai.gateway.failover import pace
 from cluster_ai.gateway.fleet import Fleet
 from cluster_ai.gateway.health import HealthWatch
@@ -98,14 +97,13 @@ async def site(*engines: fake.Upstream, **changed: Any) -> AsyncIterator[Site]:
         TaskManager(None) as tasks,
     ):
         database, guard = Database(None), Guard("", settings.trusted_networks, (), logins.user)
-        blobs, elders = Blobs(None), Elders(None)
+        blobs = Blobs(None)
         app = Gateway(
             Surroundings(
                 settings=settings,
                 fleet=fleet,
                 membership=membership,
                 cordons=cordons,
-                elders=elders,
                 health=health,
                 database=database,
                 tasks=tasks,

@@ -121,7 +121,9 @@ def ollama_engine(
     with running(command, folder / "log", environment=environment, until_ready=lambda: get(ready)) as process:
         if not (folder / "Modelfile").exists():
             # Several engines share the machine: threads that wait for each other would wait for each other's processes.
-            (folder / "Modelfile").write_text(f"FROM {weights()}\nPARAMETER num_thread 1\n")
+            # And a model this small may never come to an end by itself, which commands like `ollama run` wait for.
+            parameters = "PARAMETER num_thread 1\nPARAMETER num_predict 256\n"
+            (folder / "Modelfile").write_text(f"FROM {weights()}\n{parameters}")
             create = [str(program), "create", model, "-f", str(folder / "Modelfile")]
             subprocess.run(create, env={**os.environ, **environment}, check=True, capture_output=True, timeout=120)
         yield url, process

@@ -14,11 +14,13 @@ from cluster_ai.gateway.admission.account import Account
 from cluster_ai.gateway.admission.gate import Gate
 from cluster_ai.gateway.api import catalog
 from cluster_ai.gateway.api.http import Refusal
+from cluster_ai.gateway.balancing.least_loaded import LeastLoaded
 from cluster_ai.gateway.exposition import Exposition
 from cluster_ai.gateway.fleet import Cordon, Fleet, Health, State
 from cluster_ai.gateway.metering import Meter, Usage
 from cluster_ai.metrics.names import METRICS
 from cluster_ai.settings import GatewaySettings, LimitSettings, Upstream
+from tests.unit.gateway.balancing.workers import Ask
 
 UPSTREAMS = tuple(Upstream(n, "http://x", ("M",), 1, 0) for n in ("a", "b"))
 SETTINGS = GatewaySettings("c", "h", 1, "least_loaded", (), "tls://s:1", UPSTREAMS, {"M": 512})
@@ -64,6 +66,18 @@ def test_a_model_is_answered_by_active_workers_that_have_it() -> None:
     assert fleet.known("other:latest")  # it comes back with its worker
     with pytest.raises(Refusal, match="model 'X' not found"):
         fleet.must_know("x:latest", "X")
+
+
+def test_what_another_gateway_has_under_way_on_a_worker_keeps_new_requests_from_it() -> None:
+    fleet = Fleet(SETTINGS)
+    a, b = fleet.workers.values()
+    for busy, free in ((a, b), (b, a)):
+        fleet.count({busy.name: 1, "unknown": 3})
+        assert (busy.in_flight, free.in_flight) == (1, 0)
+        policy = LeastLoaded()
+        assert [policy.choose([a, b], Ask()) for _ in range(3)] == [free] * 3
+    fleet.count({})
+    assert (a.in_flight, b.in_flight) == (0, 0)
 
 
 def test_lists_are_merged_over_workers() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import socket
 import ssl
 import threading
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from cluster_ai.errors import UnavailableError
-from cluster_ai.rollout.gate import Gateway
+from cluster_ai.rollout.gate import Gateway, one_token
 from tests.rig.processes import free_port
 
 SSH = ("sh", "-c", 'eval "$0"')  # runs what it is given here, as ssh does there
@@ -19,10 +20,17 @@ SSH = ("sh", "-c", 'eval "$0"')  # runs what it is given here, as ssh does there
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
+        self._say(b"{}")
+
+    def do_POST(self) -> None:
+        """Done for one who wishes for a worker that isn't busy."""
+        self._say(json.dumps({"done": self.headers["x-cluster-policy"] == "least_loaded"}).encode())
+
+    def _say(self, text: bytes) -> None:
         self.send_response(200)
-        self.send_header("Content-Length", "2")
+        self.send_header("Content-Length", str(len(text)))
         self.end_headers()
-        self.wfile.write(b"{}")
+        self.wfile.write(text)
 
     def log_message(self, *args: object) -> None: ...
 
@@ -61,6 +69,11 @@ def test_the_local_port_comes_first_and_what_is_heard_there_is_not_asked_again(p
     ):
         gateway(plain, mute.getsockname()[1]).ask("GET", "/", timeout=0.5)
     assert gateway(free_port(), plain).ask("GET", "/") == (200, {})
+
+
+def test_a_token_is_asked_of_a_worker_that_is_free_whatever_the_gateways_policy_is(plain: int) -> None:
+    for there in (gateway(free_port(), plain), Gateway("127.0.0.1", plain, None, head="h", argv=SSH)):
+        assert one_token(there, ["m"], timeout=30) == {}
 
 
 def test_where_nothing_listens_at_all_that_is_told() -> None:

@@ -151,8 +151,7 @@ async def scaling(parts: Parts) -> Scaling:
 def status(parts: Parts) -> Status:
     view = parts.membership.view
     members = view.members if view is not None else {}
-    elsewhere = parts.elders.in_flight()
-    workers = [worker_info(w, view, parts.cordons, elsewhere.get(w.name, 0)) for w in parts.fleet.workers.values()]
+    workers = [worker_info(w, view, parts.cordons) for w in parts.fleet.workers.values()]
     reports = [m.report for m in members.values() if m.report is not None]
     timed = [(r.cpu * r.cores, r.cores) for r in reports if r.cpu is not None]
     memory = sum(r.memory_total for r in reports)

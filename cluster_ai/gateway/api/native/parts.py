@@ -19,7 +19,6 @@ from cluster_ai.gateway.api.native.figures import Figures
 from cluster_ai.gateway.api.native.kept.database import Database
 from cluster_ai.gateway.context import Contexts
 from cluster_ai.gateway.cordons import Cordons
-from cluster_ai.gateway.elders import Elders
 from cluster_ai.gateway.fleet import Fleet, Worker
 from cluster_ai.gateway.health import HealthWatch
 from cluster_ai.gateway.identity.audit import Audit
@@ -81,7 +80,6 @@ class Parts:
     fleet: Fleet
     membership: Membership
     cordons: Cordons
-    elders: Elders
     health: HealthWatch
     relay: Relay
     meter: Meter

@@ -132,15 +132,15 @@ def cordon_info(worker: Worker, cordons: Cordons) -> CordonInfo | None:
     )
 
 
-def worker_info(worker: Worker, view: View | None, cordons: Cordons, elsewhere: int) -> WorkerInfo:
-    """view: of Dask's workers. elsewhere: what gateways that end have under way there."""
+def worker_info(worker: Worker, view: View | None, cordons: Cordons) -> WorkerInfo:
+    """view: of Dask's workers."""
     member = view.members.get(worker.name) if view is not None else None
     told = member.report if member is not None else None
     return WorkerInfo(
         name=worker.name,
         state=worker.state.value,
         reason=worker.reason or None,
-        in_flight=worker.in_flight + elsewhere,
+        in_flight=worker.in_flight,
         slots=worker.slots,
         dask_tasks=member.executing if member is not None else None,
         placed=sorted(worker.placed),

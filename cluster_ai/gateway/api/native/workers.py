@@ -125,8 +125,7 @@ def routes(parts: Parts) -> APIRouter:
     configured = frozenset(u.name for u in parts.settings.upstreams)
 
     def info(worker: Worker) -> WorkerInfo:
-        elsewhere = parts.elders.in_flight().get(worker.name, 0)
-        return worker_info(worker, parts.membership.view, parts.cordons, elsewhere)
+        return worker_info(worker, parts.membership.view, parts.cordons)
 
     @router.get("", summary="Every worker, now", operation_id="listWorkers", responses=refusals())
     async def workers() -> Workers:
