@@ -141,8 +141,9 @@ def answers(ways: Mapping[str, Way], rounds: int) -> str:
             memory[name] = max(it["size"] for it in way.loaded())
             way.answer(0)
         for at in range(ANSWERS):
-            for name, way in ways.items():
-                first, speed = way.answer(1 + at + number * ANSWERS)
+            for turn, (name, way) in enumerate(ways.items()):
+                # Each is asked what was never asked before: who comes second must not find the prompt read already.
+                first, speed = way.answer(100 + turn + len(ways) * (at + number * ANSWERS))
                 firsts[name].append(first)
                 speeds[name].append(speed)
         told = ", ".join(f"{name} {median(all_):.1f}" for name, all_ in speeds.items())
