@@ -66,7 +66,7 @@ def set_(ctx: typer.Context, name: Name) -> None:
     import yaml
 
     state = vault.state()
-    parse(yaml.safe_dump({name: value}, allow_unicode=True), name)
+    parse(yaml.safe_dump({name: value}, allow_unicode=True), str(vault.path))
     vault.write(vault.read() | {name: value}, over=state)
 
 

@@ -95,7 +95,8 @@ def test_a_name_that_is_not_there_and_a_value_that_is_empty_are_refused(secrets:
     before = (folder / "secrets.yaml").read_bytes()
     assert secrets("get", "nothing").returncode == ExitCode.USAGE
     assert secrets("set", "a b", typed="x").returncode == ExitCode.CONFIG
-    assert secrets("set", "a", typed="\n").returncode == ExitCode.CONFIG
+    empty = secrets("set", "a", typed="\n")
+    assert (empty.returncode, empty.stderr.splitlines()[0]) == (ExitCode.CONFIG, f"{folder}/secrets.yaml: a is empty")
     assert (folder / "secrets.yaml").read_bytes() == before
 
 
