@@ -1,4 +1,7 @@
-"""Sizes as people write and read them. A size needs its unit: to one, `memory: 32` is bytes, to another GB."""
+"""Sizes and counts as people write and read them.
+
+A size needs its unit: to one, `memory: 32` is bytes, to another GB.
+"""
 
 from __future__ import annotations
 
@@ -27,3 +30,8 @@ def format_size(size: int) -> str:
             return f"{value:.3g} {unit}"
         value /= 1000
     raise AssertionError
+
+
+def counted(number: int, one: str) -> str:
+    """Such as "1 task", "3 tasks"."""
+    return f"{number} {one}{'' if number == 1 else 's'}"

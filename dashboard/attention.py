@@ -106,7 +106,7 @@ def _answers(o: Overview) -> list[Notice]:
         what = f"{units.share(ratio)} of the requests failed ({units.count(o.failed)} of {units.count(o.finished)})."
         found.append(Notice(level, what, "The gateway's log says which: `journalctl -u 'cluster-ai-gateway@*'`."))
     if o.failovers >= 0.5:
-        what = f"{units.count(o.failovers)} requests went to another worker because the first one failed them."
+        what = f"{units.counted(round(o.failovers), 'request')} went to another worker: the first one failed."
         found.append(Notice("warning", what, "Nothing was lost, but a worker is unsteady: see Workers."))
     return found
 

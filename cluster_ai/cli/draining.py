@@ -11,6 +11,7 @@ import typer
 
 from cluster_ai.cli.session import sudo_password
 from cluster_ai.errors import ConfigError, HostError, RolloutError, UnavailableError
+from cluster_ai.sizes import counted
 
 if TYPE_CHECKING:
     from cluster_ai.cli.main import Invocation
@@ -85,7 +86,7 @@ def as_json(seen: dict[str, Seen]) -> dict[str, Any]:
 def words(seen: Seen) -> str:
     """What is left, for people: "3 requests and 1 Dask task"."""
     counts = ((seen.requests, "request"), (seen.tasks, "Dask task"), (seen.results, "Dask result"))
-    parts = [f"{count} {what}{'' if count == 1 else 's'}" for count, what in counts if count]
+    parts = [counted(count, what) for count, what in counts if count]
     if seen.tasks is None or seen.results is None:
         parts.append("what Dask has there")
     return " and ".join(([", ".join(parts[:-1])] if parts[:-1] else []) + parts[-1:]) or "nothing"

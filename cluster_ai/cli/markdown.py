@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from cluster_ai.cli.render import Alike, alike, schedule, summary
 from cluster_ai.rollout.changes import changes, sentence
 from cluster_ai.rollout.plan import Plan
+from cluster_ai.sizes import counted
 
 MOST = 60_000  # characters; GitHub takes 65,536
 
@@ -36,7 +37,7 @@ def comment(plan: Plan) -> str:
             left_out += len(group.hosts)
         else:
             text += block
-    return text[:MOST] + (f"\nNot shown for want of room: {left_out} hosts.\n" if left_out else "")
+    return text[:MOST] + (f"\nNot shown for want of room: {counted(left_out, 'host')}.\n" if left_out else "")
 
 
 def escaped(text: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cluster_ai.errors import ClusterAIError
 from cluster_ai.rollout.changes import changes, listed, sentence
 from cluster_ai.rollout.outages import outages
+from cluster_ai.sizes import counted
 
 if TYPE_CHECKING:
     from cluster_ai.rollout.plan import FileChange, HostPlan, Plan
@@ -94,20 +95,18 @@ def summary(plan: Plan) -> str:
     if not plan.hosts:
         return "No host could be asked."
     if not changing:
-        return f"Nothing to do: {_hosts(len(plan.hosts))} as {plan.cluster}'s configuration says{_unknown(plan)}."
+        return (
+            f"Nothing to do: {counted(len(plan.hosts), 'host')} as {plan.cluster}'s configuration says{_unknown(plan)}."
+        )
     transfer = sum(it.size for host in changing for it in (*host.parts, *host.blobs))
     sent = f", {size(transfer)} to send" if transfer else ""
-    return f"{len(changing)} of {_hosts(len(plan.hosts))} would change{sent}{_unknown(plan)}."
+    return f"{len(changing)} of {counted(len(plan.hosts), 'host')} would change{sent}{_unknown(plan)}."
 
 
 def _unknown(plan: Plan) -> str:
-    unknown = f"; {_hosts(len(plan.errors))} could not be asked" if plan.errors else ""
+    unknown = f"; {counted(len(plan.errors), 'host')} could not be asked" if plan.errors else ""
     left = f"; {', '.join(plan.asleep)} on standby, left as is: apply again while awake" if plan.asleep else ""
     return unknown + left
-
-
-def _hosts(count: int) -> str:
-    return f"{count} host" if count == 1 else f"{count} hosts"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cluster_ai.cluster.membership import Member
 from cluster_ai.settings import Upstream
-from cluster_ai.sizes import format_size
+from cluster_ai.sizes import counted, format_size
 
 
 def findings(upstream: Upstream, member: Member | None) -> tuple[str, ...]:
@@ -20,7 +20,7 @@ def _cards(upstream: Upstream, member: Member) -> tuple[str, ...]:
     assert member.report is not None
     cards = member.report.gpus
     if len(cards) != upstream.gpu:
-        return (f"it is to have {upstream.gpu} cards (resources.gpu), and its driver shows {len(cards)}",)
+        return (f"it is to have {counted(upstream.gpu, 'card')} (resources.gpu), and its driver shows {len(cards)}",)
     there = sum(card.memory_total for card in cards)
     if cards and upstream.memory is not None and upstream.memory > there:
         wanted, has = format_size(upstream.memory), format_size(there)

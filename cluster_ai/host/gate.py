@@ -21,6 +21,7 @@ from cluster_ai.engine.client import canonical
 from cluster_ai.host import units
 from cluster_ai.host.ollama import Ollama, OllamaError
 from cluster_ai.settings import HostSettings, PlacedModel
+from cluster_ai.sizes import counted
 from cluster_ai.tls.dask import security
 
 IN_A_ROW = 3  # checks without a failure, until the host counts as healthy with a release that is new to it
@@ -79,7 +80,7 @@ class Gate:
             if state.active != "active"
         ]
         failures += [
-            f"unit {name}: expected it to stay up, found that it was restarted {state.restarts} times"
+            f"unit {name}: expected it to stay up, found that it was restarted {counted(state.restarts, 'time')}"
             for name, state in found.items()
             if state.restarts > self.restarts.get(name, state.restarts)
         ]

@@ -17,7 +17,7 @@ from cluster_ai.placement.memory import Need
 from cluster_ai.placement.need import budget, need, not_quantizable
 from cluster_ai.placement.room import Processor, preference
 from cluster_ai.placement.speed import Pace, compare
-from cluster_ai.sizes import format_size
+from cluster_ai.sizes import counted, format_size
 
 SEARCH_STEPS = 20_000
 
@@ -195,7 +195,11 @@ def _too_big(config: Config, item: _Item, space: _Space, *, alone: bool) -> Plac
         else f"each of its {item.replicas} replicas"
     )
     beside = "" if alone else " beside the other models"
-    where = f"fits on {len(fits)} of {len(config.workers)} workers{beside}" if fits else f"fits on no worker{beside}"
+    where = (
+        f"fits on {len(fits)} of {counted(len(config.workers), 'worker')}{beside}"
+        if fits
+        else f"fits on no worker{beside}"
+    )
     lines = [f"model {model.name!r} needs {each} for {replicas} ({item.need.why}) and {where}"]
     for worker in sorted(config.workers, key=lambda w: w.name):
         gpu, ram = space.free[worker.name, "gpu"], space.free[worker.name, "cpu"]

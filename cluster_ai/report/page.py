@@ -19,6 +19,7 @@ from cluster_ai.report.figures import COLOURS, Bars
 from cluster_ai.report.measurements import Drawn, Measurements
 from cluster_ai.rollout.journal import STATES, Rollout
 from cluster_ai.rollout.prometheus import Span
+from cluster_ai.sizes import counted
 
 MOST_PARTS = 7  # of a bar; the rest is put together
 
@@ -130,7 +131,7 @@ def by_day(lines: Sequence[Mapping[str, Any]], key: str, wanted: Sequence[str]) 
         sums[line[key]] = sums.get(line[key], 0) + _tokens(line)
     order = sorted(sums, key=lambda name: -sums[name])
     shown = set(order[:MOST_PARTS])
-    others = f"{len(order) - MOST_PARTS} others"
+    others = counted(len(order) - MOST_PARTS, "other")
     parts = {name: dict.fromkeys(wanted, 0.0) for name in order[:MOST_PARTS]}
     if len(order) > MOST_PARTS:
         parts[others] = dict.fromkeys(wanted, 0.0)

@@ -25,6 +25,7 @@ from statistics import median
 from typing import Any, Literal
 
 from cluster_ai.config.model import Canary
+from cluster_ai.sizes import counted
 
 Result = Literal["pass", "fail", "inconclusive"]
 MIN_REQUESTS = 10  # fewer say nothing
@@ -134,7 +135,7 @@ def _errors(worker: str, trial: Trial, others: Sequence[Trial], limit: float) ->
     change = _rate([it.after for it in others]) - _rate([it.before for it in others])
     expected = max(0.0, _rate([trial.before]) + change)
     allowed = expected + limit
-    told = f"{_percent(rate)} of {after.requests:.0f} requests against {_percent(expected)} expected"
+    told = f"{_percent(rate)} of {counted(round(after.requests), 'request')} against {_percent(expected)} expected"
     told += f", at most {_percent(limit)} more is allowed"
     if _wilson(after.failed, after.requests) > allowed:
         result: Result = "fail"
@@ -152,7 +153,7 @@ def _latency(
 ) -> Check:
     before, after = part(trial.before), part(trial.after)
     if after.bottom < MIN_REQUESTS:
-        return _silent(name, worker, limit, f"{after.bottom:.0f} requests are too few to tell")
+        return _silent(name, worker, limit, f"{counted(round(after.bottom), 'request')}: too few to tell")
     pairs = [(part(it.before), part(it.after)) for it in others]
     changes = [b.value / a.value for a, b in pairs if min(a.bottom, b.bottom) >= MIN_REQUESTS and a.top]
     if before.bottom >= MIN_REQUESTS:
@@ -176,7 +177,7 @@ def _speed(worker: str, trial: Trial, others: Sequence[Trial], limit: float) -> 
     name, after = "tokens/s", trial.after.speed
     tokens = sum(it.top for it in after.values())
     if tokens < MIN_TOKENS:
-        return _silent(name, worker, limit, f"{tokens:.0f} tokens are too few to tell")
+        return _silent(name, worker, limit, f"{counted(round(tokens), 'token')}: too few to tell")
     changes = [ratio for it in others if (ratio := _ratio(it.before.speed, it.after.speed)) is not None]
     ratio = _ratio(trial.before.speed, after)
     if ratio is not None:

@@ -14,6 +14,7 @@ from cluster_ai.release.ports import ports
 from cluster_ai.rollout import observe
 from cluster_ai.rollout.observe import Observed
 from cluster_ai.rollout.survey import usable
+from cluster_ai.sizes import counted
 from cluster_ai.tls.validity import validity
 
 SKEW_WARN, SKEW_FAIL = 5, 120  # seconds; certificates are valid from five minutes before they are issued
@@ -126,15 +127,15 @@ def _resources(host: Host, machine: Machine) -> Iterator[Finding]:
     else:
         yield Finding("ok", f"has {machine.memory / 1e9:.1f} GB of memory")
     if said.gpu > machine.cards:
-        yield Finding("fail", f"has {machine.cards} NVIDIA cards; cluster.yaml says {said.gpu}", edit)
+        yield Finding("fail", f"has {counted(machine.cards, 'NVIDIA card')}; cluster.yaml says {said.gpu}", edit)
     elif machine.cards > said.gpu:
-        yield Finding("warn", f"has {machine.cards} NVIDIA cards; cluster.yaml uses {said.gpu}", edit)
+        yield Finding("warn", f"has {counted(machine.cards, 'NVIDIA card')}; cluster.yaml uses {said.gpu}", edit)
     elif machine.cards:
-        yield Finding("ok", f"has {machine.cards} NVIDIA cards")
+        yield Finding("ok", f"has {counted(machine.cards, 'NVIDIA card')}")
     if said.gpu and machine.driver < min(said.gpu, machine.cards):
         yield Finding(
             "fail",
-            f"the NVIDIA driver shows {machine.driver} of {machine.cards} cards",
+            f"the NVIDIA driver shows {machine.driver} of {counted(machine.cards, 'card')}",
             "cluster-ai apply --converge installs it; a new driver needs a reboot (docs/host-layer.md)",
         )
 
@@ -162,7 +163,7 @@ def _running(seen: Observed, now: float) -> Iterator[Finding]:
         remedy = f"on it: journalctl -u '{log}'; then cluster-ai apply"
         yield Finding("fail", f"{unit} is {seen.units[unit].active}", remedy)
     if not down:
-        yield Finding("ok", f"{len(seen.units)} units of ours are active")
+        yield Finding("ok", f"{counted(len(seen.units), 'unit')} of ours active")
     try:
         if seen.certificate and validity(seen.certificate).end < now:
             yield Finding("fail", "its certificate has expired", "cluster-ai apply renews it")

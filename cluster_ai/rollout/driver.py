@@ -35,7 +35,7 @@ def reboot(
         say("drain", "start", "")
         ours = traffic.drain("a new driver, with a reboot")
         left = traffic.under_way(DRAIN)
-        say("drain", "changed" if ours else "ok", f"{left} requests and tasks are cut off" if left else "")
+        say("drain", "changed" if ours else "ok", f"cut off: {left} that were under way" if left else "")
         failed = run()
         done = failed is None
     except ClusterAIError as error:

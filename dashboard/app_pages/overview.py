@@ -52,7 +52,7 @@ def _now(sources: Sources, seconds: int, slot: DeltaGenerator) -> None:
         (
             "Failed",
             units.share(share),
-            f"{units.count(now.failed)} of {units.count(now.finished)} requests in the time shown.",
+            f"Requests that failed in the time shown: {units.count(now.failed)} of {units.count(now.finished)}.",
         ),
         *(
             [("Energy", f"{units.significant(now.energy)} kWh", "What GPUs drew in the time shown.")]

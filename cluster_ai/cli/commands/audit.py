@@ -17,6 +17,7 @@ from cluster_ai.cli.gateway import Client, GatewayUrl, find
 from cluster_ai.cli.session import Json
 from cluster_ai.cli.tables import table
 from cluster_ai.errors import ConfigError, ExitCode
+from cluster_ai.sizes import counted
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -73,7 +74,7 @@ def verify_(ctx: typer.Context, here: Here = False, json_: Json = False, gateway
         print(json.dumps({**told, "good": found.good, "problem": found.problem}, indent=2))
     elif found.good:
         begin = f", from line {found.first}: what is older was rotated away" if (found.first or 1) > 1 else ""
-        print(f"{what}: {found.lines} lines, all as they were written{begin}. The last: {found.head.hash}")
+        print(f"{what}: {counted(found.lines, 'line')}, unchanged{begin}. The last: {found.head.hash}")
     else:
         print(f"{what}: {found.problem}")
     if not found.good:

@@ -16,6 +16,7 @@ from cluster_ai.cli.gateway import GatewayUrl, find
 from cluster_ai.cli.session import Json
 from cluster_ai.cli.tables import show_list
 from cluster_ai.errors import ConfigError, RolloutError
+from cluster_ai.sizes import counted
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -61,12 +62,12 @@ def run(
             raise ConfigError("another batch is under way for these answers", where=str(out), remedy=remedy)
         with _bar() as show:
             done, failed = lead(there, folder, job, show)
-    print(f"{done} answers: {out}")
+    print(f"{counted(done, 'answer')}: {out}")
     if failed:
         where = str(folder.errors)
-        first = next(folder.faults())
+        first, rows = next(folder.faults()), counted(done + failed, "row")
         raise RolloutError(
-            f"{failed} of {done + failed} rows have no answer; row {first['row']}: {first['error']['message']}",
+            f"no answer for {failed} of {rows}; row {first['row']}: {first['error']['message']}",
             where=where,
             remedy="it says why of each",
         )

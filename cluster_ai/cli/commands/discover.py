@@ -10,6 +10,7 @@ import typer
 
 from cluster_ai.cli.session import AskPassword, Json, sudo_password
 from cluster_ai.errors import ExitCode
+from cluster_ai.sizes import counted
 
 if TYPE_CHECKING:
     from cluster_ai.config.model import Config
@@ -177,7 +178,7 @@ def _tell(
             print(f"  added as {names[address]}")
         elif add and address in checked:
             print("  not added")
-    print(f"{len(judged)} machine{'' if len(judged) == 1 else 's'}" + (f", {len(names)} added" if add else ""))
+    print(counted(len(judged), "machine") + (f", {len(names)} added" if add else ""))
 
 
 def _apply(ctx: typer.Context, flow: Flow, added: Sequence[Checked], yes: bool, ask_sudo_password: bool) -> None:

@@ -10,6 +10,7 @@ import typer
 from cluster_ai.cli.building import building
 from cluster_ai.cli.session import AskPassword, Json, look, say
 from cluster_ai.errors import ExitCode, HostError
+from cluster_ai.sizes import counted
 
 if TYPE_CHECKING:
     from cluster_ai.config import Config
@@ -125,4 +126,4 @@ def show(
         print(f"blob    {blob[:16]}")
     for path in sorted(path for path in manifest["files"] if path.startswith(("etc/", "units/", "bin/"))):
         print(f"file    {path}")
-    print(f"        {len(manifest['files'])} files in all")
+    print(f"        {counted(len(manifest['files']), 'file')} in all")

@@ -13,6 +13,7 @@ from cluster_ai.cli.monitoring import local_of
 from cluster_ai.cli.session import AskPassword, Json, say, sudo_password
 from cluster_ai.cli.tables import table
 from cluster_ai.errors import ClusterAIError, ConfigError, ExitCode, HostError, HostKeyError, UnavailableError
+from cluster_ai.sizes import counted
 
 if TYPE_CHECKING:
     from cluster_ai.rollout.observe import Observed
@@ -118,7 +119,7 @@ def row(host: str, roles: str, seen: Observed | HostError, now: float) -> dict[s
     certificate = "none"
     if seen.certificate:
         try:
-            certificate = f"{(validity(seen.certificate).end - now) / 86400:.0f} days left"
+            certificate = f"{counted(round((validity(seen.certificate).end - now) / 86400), 'day')} left"
         except ValueError:
             certificate = "can't be read"
     return {"host": host, "roles": roles, "release": short(seen.current), "units": units, "certificate": certificate}
@@ -141,11 +142,11 @@ def _print_gateway(gateway: Mapping[str, Any], url: str) -> None:
     for worker in gateway["workers"]:
         for text in worker.get("warnings") or ():  # a gateway of an older release has none
             print(f"{worker['name']}: {text}")
-    parts = [f"{gateway['active_workers']} of {gateway['total_workers']} workers active"]
-    parts.append(f"{gateway['active_tasks']} tasks")
+    parts = [f"{gateway['active_workers']} of {counted(gateway['total_workers'], 'worker')} active"]
+    parts.append(counted(gateway["active_tasks"], "task"))
     parts += [f"CPU {gateway['cpu_utilization']:.0%}"] if gateway["cpu_utilization"] is not None else []
     parts += [f"memory {gateway['memory_usage']:.0%}"] if gateway["memory_usage"] is not None else []
-    parts.append(f"{gateway['gpu_available']} GPUs")
+    parts.append(counted(gateway["gpu_available"], "GPU"))
     print(f"Gateway {url}: {', '.join(parts)}")
     if not gateway["scheduler_connected"]:
         print(f"The gateway has lost the Dask scheduler: {gateway['scheduler_reason'] or 'no reason given'}")

@@ -17,6 +17,7 @@ from cluster_ai.cli.session import Json
 from cluster_ai.cli.tables import show_list
 from cluster_ai.errors import ConfigError, RolloutError
 from cluster_ai.landing import Landing
+from cluster_ai.sizes import counted
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -49,7 +50,9 @@ def submit(
     failed = [it["id"] for it in tasks if it["state"] != "done"]
     if failed:
         remedy = f"cluster-ai tasks show {failed[0]}"
-        raise RolloutError(f"{len(failed)} of {len(ids)} tasks didn't come to a result", where="tasks", remedy=remedy)
+        raise RolloutError(
+            f"{len(failed)} of {counted(len(ids), 'task')} didn't come to a result", where="tasks", remedy=remedy
+        )
 
 
 @app.command("list")

@@ -11,7 +11,7 @@ import typer
 from cluster_ai.config.load import read_text
 from cluster_ai.errors import ClusterAIError, ErrorGroup, ExitCode
 from cluster_ai.placement.check import check
-from cluster_ai.sizes import format_size
+from cluster_ai.sizes import counted, format_size
 
 
 def command(
@@ -36,7 +36,7 @@ def command(
             json.dumps({"valid": True, "errors": [], "placement": [asdict(a) for a in placement.assignments]}, indent=2)
         )
         return
-    print(f"{path} is valid: {_count(len(config.workers), 'worker')}, {_count(len(config.models), 'model')}.")
+    print(f"{path} is valid: {counted(len(config.workers), 'worker')}, {counted(len(config.models), 'model')}.")
     for assignment in placement.assignments:
         on = "GPU" if assignment.processor == "gpu" else "CPU"
         print(f"  {assignment.model} -> {assignment.worker}, {on}, {format_size(assignment.memory)}")
@@ -48,7 +48,3 @@ def _as_data(error: ClusterAIError) -> dict[str, Any]:
     )
     position = {"line": int(line), "column": int(column)} if line.isdigit() and column.isdigit() else {}
     return {"file": file, **position, "what": error.what, "remedy": error.remedy}
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

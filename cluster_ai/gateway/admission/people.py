@@ -8,6 +8,7 @@ from collections.abc import Callable
 from cluster_ai.gateway.admission.rates import Bucket
 from cluster_ai.gateway.admission.users import Limits, User
 from cluster_ai.gateway.api.http import Header, Refusal
+from cluster_ai.sizes import counted
 
 _KEPT = 4096  # users; beyond that, those with nothing to remember are forgotten
 
@@ -47,11 +48,11 @@ class Person:
         """One more request. Raises Refusal (429), and counts nothing then."""
         most = self._limits.max_concurrent
         if most is not None and self.at_once >= most:
-            raise self._refusal(f"{most} requests at once", 1.0, now)
+            raise self._refusal(f"{counted(most, 'request')} at once", 1.0, now)
         if self._requests is not None and (wait := self._requests.wait(1.0, now)):
-            raise self._refusal(f"{self._requests.per_minute} requests a minute", wait, now)
+            raise self._refusal(f"{counted(self._requests.per_minute, 'request')} a minute", wait, now)
         if self._tokens is not None and (wait := self._tokens.wait(1.0, now)):
-            raise self._refusal(f"{self._tokens.per_minute} tokens a minute", wait, now)
+            raise self._refusal(f"{counted(self._tokens.per_minute, 'token')} a minute", wait, now)
         if self._requests is not None:
             self._requests.take(1.0, now)
         self.at_once += 1

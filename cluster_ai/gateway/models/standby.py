@@ -27,6 +27,7 @@ from cluster_ai.gateway.models.stand_ins import StandIns
 from cluster_ai.gateway.power import WakeError, wake
 from cluster_ai.gateway.tasks import TaskManager
 from cluster_ai.settings import StandbySettings
+from cluster_ai.sizes import counted
 
 EVERY = 2.0  # seconds between two looks
 WAITS = 10.0  # seconds that tasks must have waited for room before a host is woken for them
@@ -251,7 +252,7 @@ class Standby:
         self._waiting = self._waiting if self._waiting is not None else self.clock()
         if self.clock() - self._waiting < WAITS:
             return None
-        return _Wish(f"{waiting} tasks wait, and no worker has room", 0)
+        return _Wish(f"no worker has room for {counted(waiting, 'task')}", 0)
 
     def _busy(self, worker: Worker) -> bool:
         view = self.membership.view

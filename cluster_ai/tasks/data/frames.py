@@ -13,6 +13,7 @@ import pandas
 import pyarrow
 import pyarrow.parquet
 
+from cluster_ai.sizes import counted
 from cluster_ai.tasks.data.steps import Aggregate, Convert, Filter, Plan, Select, Step
 
 LIMIT = 200 << 20  # bytes of a result
@@ -37,7 +38,7 @@ def run(plan: Plan, root: Path, out: Path, cpu: int, report: Callable[[float, st
     with _told("the data"), dask.config.set(scheduler="threads", num_workers=cpu):
         try:
             for number, lazy in enumerate(table.partitions):
-                report(number / count, f"part {number + 1} of {count}, {rows} rows so far")
+                report(number / count, f"part {number + 1} of {count}, {counted(rows, 'row')} so far")
                 part = lazy.compute()
                 writer.write(part)
                 rows += len(part)

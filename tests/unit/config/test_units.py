@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster_ai.config.units import format_duration, parse_duration
-from cluster_ai.sizes import format_size, parse_size
+from cluster_ai.sizes import counted, format_size, parse_size
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,8 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 @given(st.integers(0, 10**10).map(lambda ms: ms / 1000))
 def test_a_formatted_duration_reads_as_the_same(seconds: float) -> None:
     assert parse_duration(format_duration(seconds)) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(("number", "said"), [(0, "0 tasks"), (1, "1 task"), (2, "2 tasks")])
+def test_one_of_a_thing_has_no_plural(number: int, said: str) -> None:
+    assert counted(number, "task") == said

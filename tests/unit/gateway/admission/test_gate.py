@@ -245,7 +245,7 @@ async def test_who_waits_for_a_worker_that_doesnt_come_back_is_told_so() -> None
 
 @pytest.mark.parametrize(
     ("limits", "said"),
-    [({"max_concurrent": 1}, "1 requests at once"), ({"requests_per_minute": 1}, "1 requests a minute")],
+    [({"max_concurrent": 1}, "1 request at once"), ({"requests_per_minute": 1}, "1 request a minute")],
 )
 async def test_a_users_limits_are_theirs_alone(limits: dict[str, int], said: str) -> None:
     async with site(8, **limits) as here:

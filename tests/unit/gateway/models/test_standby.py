@@ -212,7 +212,7 @@ async def test_tasks_that_wait_for_room_wake_one_after_a_while(monkeypatch: pyte
         assert site.woken == 0
         site.now += 1
         await site.until(lambda: site.woken == 1)
-        assert await site.decided() == [(0, 1, "7 tasks wait, and no worker has room")]
+        assert await site.decided() == [(0, 1, "no worker has room for 7 tasks")]
 
 
 async def test_one_that_sleeps_for_days_is_woken_to_renew_its_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
