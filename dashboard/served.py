@@ -25,8 +25,8 @@ class ServedModel:
 @dataclass(frozen=True, slots=True)
 class Card:
     name: str
-    memory_used: int  # bytes
-    memory_total: int
+    memory_used: int | None  # bytes; None: it shares the host's
+    memory_total: int | None
     usage: float | None  # 0..1
     temperature: float | None  # degrees Celsius
     power: float | None  # watts

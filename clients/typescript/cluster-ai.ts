@@ -141,8 +141,10 @@ export interface GenerateRequest {
 export interface GpuInfo {
   index: number;
   name: string;
-  memory_used: number;
-  memory_total: number;
+  /** Bytes; null: it has none of its own, it shares the host's. */
+  memory_used: number | null;
+  /** Bytes; null as memory_used. */
+  memory_total: number | null;
   usage: number | null;
   /** Degrees Celsius; null where the card doesn't tell. */
   temperature: number | null;

@@ -115,8 +115,8 @@ class Rendered:
 class GpuInfo:
     index: int
     name: str
-    memory_used: int
-    memory_total: int
+    memory_used: int | None
+    memory_total: int | None
     usage: float | None
     temperature: float | None = None
     power: float | None = None

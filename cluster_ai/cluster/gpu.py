@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import pynvml
 
@@ -32,7 +33,7 @@ def _card(index: int) -> Gpu | None:
     """None for one that has fallen off the bus."""
     try:
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        used, total = _memory(handle)
         name, uuid = pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetUUID(handle)
     except pynvml.NVMLError:
         return None
@@ -43,7 +44,21 @@ def _card(index: int) -> Gpu | None:
         temperature = float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
     with contextlib.suppress(pynvml.NVMLError):
         power = pynvml.nvmlDeviceGetPowerUsage(handle) / 1000
-    return Gpu(index, _text(name), int(memory.used), int(memory.total), usage, temperature, power, _text(uuid))
+    return Gpu(index, _text(name), used, total, usage, temperature, power, _text(uuid))
+
+
+def _memory(handle: Any) -> tuple[int, int] | tuple[None, None]:
+    """Bytes used and in all; None: the card has none of its own, it shares the host's.
+
+    NVML supports no figure of such a card (GB10 of DGX Spark, Jetson), or tells none in all, and nvidia-smi shows
+    [N/A]: https://docs.nvidia.com/dgx/dgx-spark/known-issues.html, https://github.com/Syllo/nvtop/pull/411. Monitors
+    then show the host's memory as the card's; here it stays unknown, since the host's is told beside it.
+    """
+    try:
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    except pynvml.NVMLError_NotSupported:
+        return None, None
+    return (int(memory.used), int(memory.total)) if memory.total else (None, None)
 
 
 def _text(said: str | bytes) -> str:

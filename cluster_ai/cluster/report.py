@@ -18,8 +18,8 @@ PROCESSES = "cluster_ai_processes"  # the handler of a host's first worker proce
 class Gpu:
     index: int
     name: str
-    memory_used: int  # bytes
-    memory_total: int
+    memory_used: int | None  # bytes; None: it has none of its own (unified memory), it shares the host's
+    memory_total: int | None
     usage: float | None  # 0..1; None: the card doesn't say
     temperature: float | None = None  # degrees Celsius; None: as above, or a worker of an older release
     power: float | None = None  # watts; likewise

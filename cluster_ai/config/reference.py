@@ -35,6 +35,9 @@ _TAIL = """
 
 Every replica goes to another worker: into GPU memory where it fits, else into the RAM of a worker. Of a worker's
 `memory`, 80 % may hold models. A worker with `gpu` and no `gpu_memory` is taken to have 8 GB for each card.
+Cards with unified memory (GB10 of DGX Spark, Jetson) have none of their own: divide the host's between `gpu_memory` and
+`memory`, say `gpu_memory: 96GB` and `memory: 32GB` of 128. Nothing else keeps models on the card and in RAM from taking
+the same memory twice; `discover --add` divides it so, and `doctor` and the worker's warnings tell where it isn't.
 
 What a model needs is best said with `resources`. Where it isn't, it is estimated:
 

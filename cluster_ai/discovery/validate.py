@@ -26,9 +26,9 @@ from cluster_ai.rollout.doctor import Finding
 SCRIPT = doctor.SCRIPT + (
     """
 echo "hostname=$(hostname)"
-nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits 2>/dev/null | awk '{s+=$1} END {print "vram=" s+0}'
 """
 )
+UNIFIED = 0.75  # of memory that cards share with the host: theirs. Models may take 80 % of the rest, which leaves 5 %
 SLOW, FAR = 12.5e6, 0.02  # bytes a second; seconds: below, and above, a worker is told to be badly connected
 
 
@@ -76,7 +76,7 @@ def _checked(config: Config, machine: Machine, reply: Reply | HostError, taken: 
         return Checked(machine, name, (Finding("fail", error.what, error.remedy),))
     said = dict(line.split("=", 1) for line in reply.text.splitlines() if "=" in line)
     name = free_name(name_in(said.get("hostname", "")) or machine.address, taken)
-    resources = resources_of(system, said.get("vram", ""))
+    resources = resources_of(system)
     host = Host(name, machine.address, frozenset({"worker"}), Worker(name, machine.address, resources, {}))
     found = list(doctor.findings(config, host, seen, system, now))
     if seen.current is not None:
@@ -87,12 +87,17 @@ def _checked(config: Config, machine: Machine, reply: Reply | HostError, taken: 
     return Checked(machine, name, tuple(found), resources)
 
 
-def resources_of(system: doctor.Machine, vram: str) -> Resources:
+def resources_of(system: doctor.Machine) -> Resources:
     """What cluster.yaml says of such a machine: rounded down, so that what is measured never is less."""
-    memory = max(system.memory - system.memory % 10**8, 10**8)
-    gpu_memory = int(vram) * 2**20 if vram.strip().isdecimal() else 0
-    gpu_memory -= gpu_memory % 10**8
-    return Resources(max(system.cores, 1), memory, system.cards, gpu_memory if system.cards and gpu_memory else None)
+    shared = int(system.memory * UNIFIED) if system.unified else 0
+    memory, gpu_memory = _rounded(system.memory - shared), _rounded(system.card_memory + shared)
+    return Resources(
+        max(system.cores, 1), max(memory, 10**8), system.cards, (gpu_memory or None) if system.cards else None
+    )
+
+
+def _rounded(size: int) -> int:
+    return size - size % 10**8
 
 
 def free_name(wanted: str, taken: Iterable[str]) -> str:

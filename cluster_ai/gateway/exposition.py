@@ -81,8 +81,9 @@ def _hosts(view: View | None) -> Iterator[Family]:
     yield _gauge(names.WORKER_MEMORY, [((r.worker,), r.memory_used) for r in reports])
     yield _gauge(names.WORKER_MEMORY_CAPACITY, [((r.worker,), r.memory_total) for r in reports])
     cards = [((r.worker, str(g.index)), g) for r in reports for g in r.gpus]
-    yield _gauge(names.WORKER_GPU_MEMORY, [(labels, g.memory_used) for labels, g in cards])
-    yield _gauge(names.WORKER_GPU_MEMORY_CAPACITY, [(labels, g.memory_total) for labels, g in cards])
+    yield _gauge(names.WORKER_GPU_MEMORY, [(labels, g.memory_used) for labels, g in cards if g.memory_used is not None])
+    room = [(labels, g.memory_total) for labels, g in cards if g.memory_total is not None]
+    yield _gauge(names.WORKER_GPU_MEMORY_CAPACITY, room)
     yield _gauge(names.WORKER_GPU_USAGE, [(labels, g.usage) for labels, g in cards if g.usage is not None])
     warm = [(labels, g.temperature) for labels, g in cards if g.temperature is not None]
     yield _gauge(names.WORKER_GPU_TEMPERATURE, warm)

@@ -21,8 +21,23 @@ def _cards(upstream: Upstream, member: Member) -> tuple[str, ...]:
     cards = member.report.gpus
     if len(cards) != upstream.gpu:
         return (f"it is to have {counted(upstream.gpu, 'card')} (resources.gpu), and its driver shows {len(cards)}",)
-    there = sum(card.memory_total for card in cards)
+    own = [card.memory_total for card in cards if card.memory_total is not None]
+    if len(own) < len(cards):
+        return _shared(upstream, member.report.memory_total)
+    there = sum(own)
     if cards and upstream.memory is not None and upstream.memory > there:
         wanted, has = format_size(upstream.memory), format_size(there)
         return (f"models are to have {wanted} of its cards' memory (resources.gpu_memory), which is {has}",)
     return ()
+
+
+def _shared(upstream: Upstream, memory: int) -> tuple[str, ...]:
+    """Of cards without memory of their own. memory: the host's, in bytes."""
+    on_cards, in_ram = upstream.gpu_room, upstream.ram_room or 0
+    if on_cards + in_ram <= memory:
+        return ()
+    has, cards, ram = map(format_size, (memory, on_cards, in_ram))
+    return (
+        f"its cards share the host's {has} of memory, of which models may take {cards} there and {ram} in RAM: "
+        "divide it between resources.gpu_memory and resources.memory",
+    )

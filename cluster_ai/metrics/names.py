@@ -54,9 +54,11 @@ WORKER_UP = Metric("worker_up", "gauge", "1 while the worker's engine answers th
 WORKER_CPU = Metric("worker_cpu_usage", "gauge", "Share of the host's processor time in use, 0 to 1.", ("worker",))
 WORKER_MEMORY = Metric("worker_memory_usage", "gauge", "Bytes of the host's memory in use.", ("worker",))
 WORKER_MEMORY_CAPACITY = Metric("worker_memory_capacity", "gauge", "Bytes of memory that the host has.", ("worker",))
-WORKER_GPU_MEMORY = Metric("worker_gpu_memory", "gauge", "Bytes of a card's memory in use.", ("worker", "gpu"))
+WORKER_GPU_MEMORY = Metric(
+    "worker_gpu_memory", "gauge", "Bytes of a card's memory in use; none where it shares the host's.", ("worker", "gpu")
+)
 WORKER_GPU_MEMORY_CAPACITY = Metric(
-    "worker_gpu_memory_capacity", "gauge", "Bytes of memory that a card has.", ("worker", "gpu")
+    "worker_gpu_memory_capacity", "gauge", "Bytes of memory that a card has of its own.", ("worker", "gpu")
 )
 WORKER_GPU_USAGE = Metric(
     "worker_gpu_usage", "gauge", "Share of time in which a card was busy, 0 to 1.", ("worker", "gpu")

@@ -10,6 +10,7 @@ from typing import Literal
 from cluster_ai import layout
 from cluster_ai.config.model import Config, Host
 from cluster_ai.errors import HostError
+from cluster_ai.placement.need import budget
 from cluster_ai.release.ports import ports
 from cluster_ai.rollout import observe
 from cluster_ai.rollout.observe import Observed
@@ -28,6 +29,8 @@ cards=0; for d in /sys/bus/pci/devices/*; do
 done
 echo "cards=$cards"
 echo "driver=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU')"
+nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits 2>/dev/null |
+awk '/N\\/A|Not Supported/ {u++} {s+=$1} END {print "vram=" s+0; print "unified=" u+0}'
 echo "synchronized=$(timedatectl show -p NTPSynchronized --value 2>/dev/null)"
 ss -Hltnp 2>/dev/null | sed 's/^/listen=/'
 """
@@ -47,10 +50,12 @@ class Machine:
 
     cores: int
     memory: int  # bytes
-    cards: int  # NVIDIA's, on the PCI bus
+    cards: int  # NVIDIA's, on the PCI bus or, as Jetson's, known to the driver alone
     driver: int  # cards that the driver shows
     synchronized: bool | None  # the clock; None: not known
     listeners: Mapping[int, str]  # port -> program
+    card_memory: int = 0  # bytes that cards have of their own, as the driver says
+    unified: int = 0  # cards that have none: they share the host's
 
 
 def parse(text: str) -> Machine:
@@ -70,7 +75,11 @@ def parse(text: str) -> Machine:
                 listeners[int(port)] = program[1] if program else "an unknown program"
     synchronized = {"yes": True, "no": False}.get(values.get("synchronized", ""))
     memory = number("memory") * 1024
-    return Machine(number("cores"), memory, number("cards"), number("driver"), synchronized, listeners)
+    driver = number("driver")
+    cards, card_memory = max(number("cards"), driver), number("vram") * 2**20
+    return Machine(
+        number("cores"), memory, cards, driver, synchronized, listeners, card_memory, min(number("unified"), driver)
+    )
 
 
 def findings(config: Config, host: Host, seen: Observed, machine: Machine, now: float) -> list[Finding]:
@@ -137,6 +146,13 @@ def _resources(host: Host, machine: Machine) -> Iterator[Finding]:
             "fail",
             f"the NVIDIA driver shows {machine.driver} of {counted(machine.cards, 'card')}",
             "cluster-ai apply --converge installs it; a new driver needs a reboot (docs/host-layer.md)",
+        )
+    given = said.memory + budget(said).gpu
+    if said.gpu and machine.unified and given > machine.memory * 1.02:
+        yield Finding(
+            "warn",
+            f"its cards share its {machine.memory / 1e9:.1f} GB of memory; cluster.yaml gives out {given / 1e9:.1f}",
+            f"divide it between memory and gpu_memory of {host.name} (docs/configuration.md, Where models go)",
         )
 
 

@@ -13,7 +13,7 @@ from streamlit.delta_generator import DeltaGenerator
 from dashboard import acting, queries, units, view
 from dashboard.hosts import Host
 from dashboard.live import REFRESH, Sources
-from dashboard.served import Served, WorkerState
+from dashboard.served import Card, Served, WorkerState
 
 CHARTED = 8  # more lines than this can't be told apart by colour
 _ORDER = "/api/v1/cluster/workers/{}/"
@@ -63,7 +63,7 @@ def _table(states: Sequence[WorkerState], measured: Sequence[queries.Worker]) ->
                 "CPU": 100 * w.cpu if w and w.cpu is not None else None,
                 "Memory": units.of_gib(w.memory, w.memory_total) if w else None,
                 "GPU": 100 * sum(usage) / len(usage) if usage else None,
-                "VRAM": units.of_gib(w.gpu_memory, w.gpu_memory_total) if w else None,
+                "VRAM": _card_memory(cards, w),
                 "Heat": max((c.temperature for c in cards if c.temperature is not None), default=None),
                 "Busy": f"{state.in_flight} of {state.slots}" if state and state.slots and state.answers else None,
                 "Tokens": w.tokens if w else None,
@@ -94,6 +94,11 @@ def _table(states: Sequence[WorkerState], measured: Sequence[queries.Worker]) ->
     frame = pd.DataFrame(rows)
     shown = [c for c in frame.columns if c in ("Worker", "State") or frame[c].notna().any()]
     view.table(frame, shown, config, key="workers")
+
+
+def _card_memory(cards: Sequence[Card], measured: queries.Worker | None) -> str | None:
+    told = units.of_gib(measured.gpu_memory, measured.gpu_memory_total) if measured else None
+    return told or ("shared with the host" if any(card.memory_total is None for card in cards) else None)
 
 
 def _rank(told: WorkerState | None, measured: queries.Worker | None) -> int:

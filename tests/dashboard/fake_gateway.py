@@ -57,7 +57,12 @@ MODELS = [
     model("llama2:13b", 2, ["gpu-worker-01"], []),
     model("smollm2:135m", 1, ["cpu-worker-01"], ["cpu-worker-01"]),
 ]
-WORKERS = [worker("cpu-worker-01"), worker("gpu-worker-01"), worker("gpu-worker-02", "down", "connection refused")]
+UNIFIED = {"index": 0, "name": "NVIDIA GB10", "memory_used": None, "memory_total": None, "usage": 0.5}
+WORKERS = [
+    {**worker("cpu-worker-01"), "gpu": [{**UNIFIED, "temperature": 40.0, "power": None}]},
+    worker("gpu-worker-01"),
+    worker("gpu-worker-02", "down", "connection refused"),
+]
 
 
 def registered(metric: Metric, registry: CollectorRegistry) -> Any:

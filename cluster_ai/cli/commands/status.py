@@ -156,7 +156,7 @@ def worker_row(worker: Mapping[str, Any]) -> dict[str, str]:
     state = worker["state"] + (f" ({worker['reason']})" if worker.get("reason") else "")
     loaded = set(worker["loaded"])
     models = ", ".join(f"{name}{'' if name in loaded else ' (not loaded)'}" for name in worker["placed"])
-    cards = [f"{it['name']} {_used(it['memory_used'], it['memory_total'])}" for it in worker.get("gpu") or ()]
+    cards = [_card(it) for it in worker.get("gpu") or ()]
     cpu = f"{worker['cpu']:.0%}" if worker.get("cpu") is not None else "?"
     return {
         "worker": worker["name"],
@@ -167,6 +167,12 @@ def worker_row(worker: Mapping[str, Any]) -> dict[str, str]:
         "memory": _used(worker.get("memory_used"), worker.get("memory_total")),
         "cards": ", ".join(cards),
     }
+
+
+def _card(card: Mapping[str, Any]) -> str:
+    if card["memory_total"] is None:
+        return f"{card['name']} (shares the host's memory)"
+    return f"{card['name']} {_used(card['memory_used'], card['memory_total'])}"
 
 
 def _used(used: int | None, whole: int | None) -> str:

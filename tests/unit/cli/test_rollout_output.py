@@ -178,6 +178,8 @@ def test_a_worker_row_tells_memory_and_cards() -> None:
     card = {"index": 0, "name": "RTX 3090", "memory_used": 9_000_000_000, "memory_total": 25_769_803_776, "usage": None}
     shown = worker_row({**worker, "memory_used": 4_000_000_000, "memory_total": 34_000_000_000, "gpu": [card]})
     assert (shown["memory"], shown["cards"]) == ("4 of 34 GB", "RTX 3090 9 of 26 GB")
+    shared = {"index": 0, "name": "NVIDIA GB10", "memory_used": None, "memory_total": None, "usage": None}
+    assert worker_row({**worker, "gpu": [shared]})["cards"] == "NVIDIA GB10 (shares the host's memory)"
 
 
 def test_a_table_without_a_terminal_is_columns(capsys: pytest.CaptureFixture[str]) -> None:

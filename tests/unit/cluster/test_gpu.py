@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pynvml
 import pytest
 
@@ -77,6 +79,15 @@ def test_with_all_of_them_gone_there_are_none_and_the_driver_still_tells(driver:
     for card in driver.cards:
         card.fails["HandleByIndex"] = pynvml.NVML_ERROR_GPU_IS_LOST
     assert gpu.cards() == ()
+
+
+@pytest.mark.parametrize("told", [{"fails": {"MemoryInfo": pynvml.NVML_ERROR_NOT_SUPPORTED}}, {"used": 0, "total": 0}])
+def test_one_that_shares_the_memory_of_its_host_is_there_with_none_of_its_own(
+    driver: Driver, told: dict[str, Any]
+) -> None:
+    """As GB10 (DGX Spark) and Jetson."""
+    driver.cards[:] = [Card("GPU-a", **told)]
+    assert gpu.cards() == (Gpu(0, "NVIDIA H200", None, None, 0.25, 61.0, 350.5, "GPU-a"),)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,8 @@ import pytest
 from cluster_ai import layout
 from cluster_ai.config import Config, hosts, load_text
 from cluster_ai.release.ports import ports
-from cluster_ai.rollout.doctor import Finding, Machine, findings, parse
+from cluster_ai.rollout import observe
+from cluster_ai.rollout.doctor import SCRIPT, Finding, Machine, findings, parse
 from cluster_ai.rollout.observe import UnitState
 from tests.unit.rollout.test_plan import NOW, seen
 
@@ -46,6 +49,7 @@ def test_a_host_that_is_well_has_nothing_but_good_findings(config: Config) -> No
         (replace(GOOD, cards=0, driver=0), {}, "0 NVIDIA cards"),
         (replace(GOOD, driver=0), {}, "driver shows 0 of 1"),
         (replace(GOOD, cards=2, driver=2), {}, "2 NVIDIA cards"),
+        (replace(GOOD, unified=1), {}, "share its 32.0 GB of memory; cluster.yaml gives out 40.0"),
         (replace(GOOD, synchronized=False), {}, "not synchronized"),
         (replace(GOOD, listeners={layout.ENGINE_PORT: "ollama"}), {"units": {}, "current": None}, "11434 by ollama"),
         (GOOD, {"free": 10**9}, "1.0 GB are free"),
@@ -90,3 +94,23 @@ listen=LISTEN
 """
     assert parse(text) == Machine(2, 1024000, 1, 0, False, {11434: "ollama", 22: "an unknown program"})
     assert parse("") == Machine(0, 0, 0, 0, None, {})
+
+
+@pytest.mark.parametrize(
+    ("says", "own", "unified"),
+    [("24576\n24576\n", 2 * 24 * 2**30, 0), ("[N/A]\n", 0, 1), ("[Not Supported]\n", 0, 1), ("[GPU is lost]\n", 0, 0)],
+)
+def test_memory_of_cards_is_what_the_driver_says_or_the_host_s(
+    tmp_path: Path, says: str, own: int, unified: int
+) -> None:
+    cards = says.count("\n")
+    program = tmp_path / "nvidia-smi"
+    listed = "".join(f"GPU {n}: NVIDIA\n" for n in range(cards))
+    program.write_text(f"#!/bin/sh\n[ \"$1\" = -L ] && printf '{listed}' || printf '{says}'\n")
+    program.chmod(0o755)
+    script = SCRIPT.removeprefix(observe.SCRIPT)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    said = subprocess.run(["sh", "-c", script], env={"PATH": path}, capture_output=True, text=True, check=True).stdout
+    machine = parse(said)
+    assert (machine.driver, machine.card_memory, machine.unified) == (cards, own, unified)
+    assert machine.cards >= cards

@@ -56,8 +56,8 @@ EXAMPLE: JsonDict = {
 class GpuInfo(BaseModel):
     index: int
     name: str
-    memory_used: int
-    memory_total: int
+    memory_used: int | None = Field(description="Bytes; null: it has none of its own, it shares the host's.")
+    memory_total: int | None = Field(description="Bytes; null as memory_used.")
     usage: float | None
     temperature: float | None = Field(description="Degrees Celsius; null where the card doesn't tell.")
     power: float | None = Field(description="Watts; null where the card doesn't tell.")
