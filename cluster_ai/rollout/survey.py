@@ -24,6 +24,8 @@ from cluster_ai.rollout.manifest import Manifest
 from cluster_ai.rollout.observe import Observed
 from cluster_ai.rollout.plan import Before, Inputs, Plan, Transfer, Wanted, plan_cluster, plan_host
 from cluster_ai.rollout.scope import Scope
+from cluster_ai.security.credentials import require_first
+from cluster_ai.security.vault import Vault
 
 if TYPE_CHECKING:
     from cluster_ai.placement.place import Placement
@@ -58,6 +60,7 @@ def take(
     asleep = sleeping(scope.hosts, answers)
     errors = [answer for host, answer in answers.items() if isinstance(answer, HostError) and host not in asleep]
     observed = {host: answer for host, answer in answers.items() if isinstance(answer, Observed)}
+    _require_first(scope, answers)
     store = Store.of(config)
     facts = {host: HostFacts(it.distribution, it.python or "", it.arch) for host, it in observed.items()}
     releases = desired(config, placement, facts, store, progress=progress)
@@ -99,6 +102,16 @@ def again(scope: Scope, placement: Placement, found: Survey, since: float, *, co
     if since < (head.clock if head else time.time() - ssh.TIMEOUT):
         return found
     return take(scope, placement, scope.probe().results(), converge=converge)
+
+
+def _require_first(scope: Scope, answers: Mapping[str, Observed | HostError]) -> None:
+    """ConfigError where secrets.yaml is missing, and this isn't the first run. The head tells, also outside a limit."""
+    if Vault.of(scope.config).exists():
+        return
+    head = scope.head.name
+    all_of_them = {**({} if head in answers else scope.probe([head]).results()), **answers}
+    certificates = {host: it.certificate for host, it in all_of_them.items() if isinstance(it, Observed)}
+    require_first(scope.config, {host: it for host, it in certificates.items() if it})
 
 
 def sleeping(among: Iterable[Host], seen: Mapping[str, Observed | HostError]) -> tuple[str, ...]:

@@ -51,9 +51,7 @@ def delegate(root: Pair, cluster: str, *, now: datetime | None = None) -> Pair:
     """A new issuing CA, which signs hosts' certificates and no other CA's."""
     signer, key = _signer(root), ec.generate_private_key(ec.SECP256R1())
     builder = (
-        _builder(
-            _named(f"Cluster AI CA of {cluster}", now), subject(root.cert), key.public_key(), now, ISSUING_LIFETIME
-        )
+        _builder(_named(_issuing_name(cluster), now), subject(root.cert), key.public_key(), now, ISSUING_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(ca=True), critical=True)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
@@ -100,6 +98,15 @@ def issue(
     )
     pair = _pair(builder.sign(signer, hashes.SHA256()), key)
     return pair if issuer.issuer == issuer.subject else Pair(pair.cert + ca.cert, pair.key)
+
+
+def issued_in(cluster: str, cert: bytes) -> bool:
+    """Whether a host's certificate (DER) is of a cluster with this name."""
+    try:
+        names = x509.load_der_x509_certificate(cert).issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
+    except ValueError:
+        return False
+    return [name.value for name in names] == [_issuing_name(cluster)[:LONGEST_NAME]]
 
 
 def subject(cert: bytes) -> x509.Name:
@@ -153,6 +160,10 @@ def unfit(pair: Pair, host: str, now: datetime | None = None) -> str:
 def expiry(cert: bytes) -> datetime:
     """When a certificate ends."""
     return x509.load_pem_x509_certificate(cert).not_valid_after_utc
+
+
+def _issuing_name(cluster: str) -> str:
+    return f"Cluster AI CA of {cluster}"
 
 
 def _named(name: str, now: datetime | None) -> x509.Name:

@@ -13,6 +13,7 @@ from cluster_ai.config.model import Config, Host, hosts
 from cluster_ai.errors import ConfigError
 from cluster_ai.security.files import write
 from cluster_ai.security.vault import Vault
+from cluster_ai.sizes import counted
 
 if TYPE_CHECKING:
     from cluster_ai.security.ca import Pair
@@ -24,6 +25,7 @@ ROOT_CERT, ROOT_KEY, ISSUING_CERT, ISSUING_KEY = "root_cert", "root_key", "issui
 TRUSTED = "trusted_certs"  # roots that are trusted beside ours: the one before, and the one to come
 # Of clusters from before there was a root: one CA for everything. Its key goes to no host, so nothing renews itself.
 OLD_CERT, OLD_KEY = "ca_cert", "ca_key"
+_BRING = "bring it from the folder or repository that the cluster was applied from"
 _PAIRS = ((ROOT_CERT, ROOT_KEY), (ISSUING_CERT, ISSUING_KEY), (OLD_CERT, OLD_KEY))
 
 
@@ -43,10 +45,27 @@ def existing(config: Config) -> Secrets:
         raise ConfigError(
             "is not there: it has the gateway's token and the CA's keys",
             where=str(vault.path),
-            remedy="bring it from the folder or repository that the cluster was applied from; "
-            "the first cluster-ai apply makes it",
+            remedy=f"{_BRING}; the first cluster-ai apply makes it",
         )
     return load_or_create(config)
+
+
+def require_first(config: Config, certificates: Mapping[str, bytes]) -> None:
+    """Where there is no vault: raise if hosts have certificates (host -> DER) of this cluster, which then has one.
+
+    A new vault's CA would give all hosts new identities, and its token lock out all clients.
+    """
+    from cluster_ai.security import ca
+
+    known = [host for host, cert in certificates.items() if ca.issued_in(config.name, cert)]
+    if known:
+        more = f" and {counted(len(known) - 1, 'more host')}" if known[1:] else ""
+        raise ConfigError(
+            f"is not there, but certificates of cluster {config.name!r} are on {known[0]}{more}: it has the CA's keys",
+            where=str(Vault.of(config).path),
+            remedy=f"{_BRING}, and its password (docs/security.md); "
+            "if they are lost, another cluster.name makes a new cluster of these hosts",
+        )
 
 
 def load_or_create(config: Config) -> Secrets:

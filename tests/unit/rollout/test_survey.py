@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from cluster_ai import layout
 from cluster_ai.cli.main import main
 from cluster_ai.config.model import Config, hosts
-from cluster_ai.errors import ExitCode
+from cluster_ai.errors import ConfigError, ExitCode
 from cluster_ai.placement.place import place
 from cluster_ai.provision import host_layer
 from cluster_ai.release import wheels
@@ -22,7 +23,7 @@ from cluster_ai.release.store import Store
 from cluster_ai.release.units import units
 from cluster_ai.rollout import credentials, survey
 from cluster_ai.rollout.changes import changes, sentence
-from cluster_ai.rollout.observe import parse
+from cluster_ai.rollout.observe import Observed, parse
 from cluster_ai.rollout.plan import Plan
 from cluster_ai.rollout.scope import Scope
 from tests.unit.release.conftest import Cluster
@@ -138,3 +139,59 @@ def test_a_plan_in_a_file_is_refused_by_the_command_when_a_host_runs_something_e
     told = capsys.readouterr().err
     assert "  - a: runs release " in told
     assert "  - c: " not in told
+
+
+def lose_secrets(folder: Path) -> None:
+    """As in a clone of the repository into which secrets.yaml was never committed."""
+    (folder / "secrets.yaml").unlink()
+    for path in (folder / ".cluster-ai").iterdir():
+        if path.is_file():
+            path.unlink()
+
+
+def test_a_cluster_whose_secrets_are_elsewhere_gets_no_new_ca(cluster: Cluster, tmp_path: Path) -> None:
+    config = cluster.config()
+    told = answers(config, releases(config))
+    lose_secrets(tmp_path)
+    with pytest.raises(ConfigError) as refused:
+        planned(config, told)
+    assert "certificates of cluster 'test' are on a and 2 more hosts" in refused.value.what
+    assert refused.value.where == str(tmp_path / "secrets.yaml")
+    assert "bring it from" in refused.value.remedy
+    assert not (tmp_path / "secrets.yaml").exists()
+
+
+def test_the_head_tells_of_them_though_only_a_new_worker_is_meant(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = cluster.config()
+    told = answers(config, releases(config))
+    lose_secrets(tmp_path)
+    monkeypatch.setattr(Scope, "probe", lambda self, names: Answered({it: parse(it, told[it]) for it in names}))
+    with pytest.raises(ConfigError, match="are on a:"):
+        survey.take(Scope(config, ("c",)), place(config), {"c": parse("c", bare(told["c"]))})
+
+
+def test_bare_hosts_and_those_of_another_cluster_are_a_first_run(cluster: Cluster, tmp_path: Path) -> None:
+    config = cluster.config()
+    told = answers(config, releases(config))
+    lose_secrets(tmp_path)
+    assert planned(config, {host: bare(text) for host, text in told.items()}).changes
+    assert planned(cluster.config("name: 'test'", "name: 'other'"), told).changes
+    assert not (tmp_path / "secrets.yaml").exists()
+
+
+def bare(answer: str) -> str:
+    """What a host says that was never in a cluster."""
+    kept = ("cluster-ai-probe", "os_", "python=", "arch=", "clock=")
+    return "\n".join(line for line in answer.splitlines() if line.startswith(kept))
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A probe that has its answers."""
+
+    seen: Mapping[str, Observed]
+
+    def results(self) -> Mapping[str, Observed]:
+        return self.seen
