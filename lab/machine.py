@@ -31,9 +31,17 @@ def ssh_answers(host: str) -> bool:
         return False
 
 
-def wait_for_ssh(hosts: list[str], seconds: float = 120) -> None:
+def lets_users_in(host: str) -> bool:
+    """While it boots, root alone may log in (pam_nologin)."""
+    return not Path(f"/proc/{leader(host)}/root/run/nologin").exists()
+
+
+def wait_for_ssh(hosts: list[str], seconds: float = 600) -> None:
+    def ready(host: str) -> bool:
+        return ssh_answers(host) and lets_users_in(host)
+
     with ThreadPoolExecutor(64) as pool:
-        answers = list(pool.map(lambda host: wait(lambda: ssh_answers(host), seconds, 0.1), hosts))
+        answers = list(pool.map(lambda host: wait(lambda: ready(host), seconds, 0.1), hosts))
     if silent := [host for host, answered in zip(hosts, answers, strict=True) if not answered]:
         sys.exit(f"lab: no SSH on {', '.join(silent)}; see {HOSTS}/<host>/pid.log")
 
@@ -112,7 +120,7 @@ def kill(host: str) -> None:
         for pid in (leader(host), child(supervisor)):  # neither exits 133, so the loop ends too
             end(pid, signal.SIGKILL)
     freeze(host, False)
-    if not wait(lambda: not kill_strays(host), 30):
+    if not wait(lambda: not kill_strays(host), 120):
         sys.exit(f"lab: {host} would not die")
     (HOSTS / host / "pid").unlink(missing_ok=True)
 
@@ -145,14 +153,14 @@ def freeze(host: str, on: bool) -> None:
 def stop(host: str) -> None:
     if pid := child(live(host)):
         os.kill(pid, signal.SIGTERM)  # nspawn asks the host's systemd to power off
-        if not wait(lambda: not live(host), 30):
+        if not wait(lambda: not live(host), 120):
             kill(host)
 
 
 def reboot(host: str) -> None:
     before = leader(host)
     enter(host, ["systemctl", "reboot"])
-    if not wait(lambda: leader(host) not in (None, before), 60):
+    if not wait(lambda: leader(host) not in (None, before), 300):
         sys.exit(f"lab: {host} did not reboot")
 
 
@@ -163,7 +171,7 @@ def destroy(host: str, keep_disk: bool) -> None:
     run("ip", "netns", "delete", f"{TAG}-{host}", check=False)
     run("ip", "link", "delete", f"{TAG}-{host}", check=False)
     for group in CGROUPS.glob(f"*/{TAG}/{host}"):
-        wait(partial(remove_group, group), 3)
+        wait(partial(remove_group, group), 30)
     if not keep_disk and (HOSTS / host).exists():
         shutil.rmtree(HOSTS / host)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import json
 import os
@@ -24,7 +23,8 @@ from cluster_ai.rollout.targets import targets
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cluster-ai" / "lab-tests"
 ALERTS = 9095  # where a webhook may listen, at the lab's own address
-LIMIT = 20  # seconds that a gate may take in tests of the release layer
+# Seconds for a gate: of what is right, however busy this machine is; and of what is broken, which takes all of them.
+PATIENT, LIMIT = 600, 20
 NEEDED = ("systemd-nspawn", "debootstrap", "ssh", "nft")
 
 
@@ -52,7 +52,7 @@ class Lab:
             "LAB_BASE": str(CACHE),
         }
         done = subprocess.run(
-            [sys.executable, str(ROOT / "lab" / "lab.py"), *args], env=env, text=True, capture_output=True, timeout=600
+            [sys.executable, str(ROOT / "lab" / "lab.py"), *args], env=env, text=True, capture_output=True, timeout=1800
         )
         if check and done.returncode:
             raise AssertionError(f"lab {' '.join(args)} -> {done.returncode}\n{done.stdout}\n{done.stderr}")
@@ -108,7 +108,7 @@ class Cluster:
     config_path: Path
     hosts: tuple[str, ...]
 
-    def run(self, *args: str, check: bool = False, timeout: float = 900) -> subprocess.CompletedProcess[str]:
+    def run(self, *args: str, check: bool = False, timeout: float = 1800) -> subprocess.CompletedProcess[str]:
         """The cluster-ai command with this cluster's configuration."""
         done = subprocess.run(
             [sys.executable, "-m", "cluster_ai", "--config", str(self.config_path), *args],
@@ -150,7 +150,8 @@ def write_config(lab: Lab, ollama: Path, gguf: Path) -> Path:
         (lab.dir / name).unlink(missing_ok=True)
         (lab.dir / name).symlink_to(target)
     path = lab.dir / "cluster.yaml"
-    path.write_text(f"{text}  monitoring: {{alerts: {{webhook: 'http://{lab.gateway}:{ALERTS}/'}}}}\n")
+    text += f"  monitoring: {{alerts: {{webhook: 'http://{lab.gateway}:{ALERTS}/'}}}}\n"
+    path.write_text(f"{text}  rollout: {{gate_timeout: {PATIENT}s}}\n")
     store = lab.dir / ".cluster-ai"
     store.mkdir(exist_ok=True)
     if not (store / "store").exists():  # wheels and packages are fetched once for all labs
@@ -170,8 +171,7 @@ def cluster(make_lab: Callable[[str, int, int], Lab], ollama: Path, gguf: Path) 
 
 @pytest.fixture
 def config(cluster: Cluster) -> Config:
-    config = load(cluster.config_path)
-    return dataclasses.replace(config, rollout=dataclasses.replace(config.rollout, gate_timeout=LIMIT))
+    return load(cluster.config_path)
 
 
 @pytest.fixture

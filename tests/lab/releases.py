@@ -65,7 +65,7 @@ def switched(config: Config, target: HostTarget, events: list[Event]) -> HostOut
     return switch(config, [target], sudo_password=None, on_event=events.append)[target.name]
 
 
-def until(true: Callable[[], bool], seconds: float = 120) -> bool:
+def until(true: Callable[[], bool], seconds: float = 600) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if true():

@@ -14,7 +14,7 @@ from tests.lab.conftest import ALERTS, Cluster
 from tests.rig.alerting import Chat, chat
 from tests.rig.processes import until
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 DAMAGE = (
     "cd /opt/cluster-ai/current/ && cp etc/worker.json /run/w && rm etc/worker.json"
@@ -124,9 +124,13 @@ def test_what_was_changed_on_a_host_is_found_by_verify_and_put_right_by_apply(cl
 def test_status_tells_of_every_host_and_of_the_gateway(cluster: Cluster) -> None:
     done = cluster.run("status", "--json")
     assert done.returncode == ExitCode.OK, done.stderr
-    told = json.loads(done.stdout)
-    assert len(told["hosts"]) == len(cluster.hosts)
-    assert told["gateway"]["active_workers"] == told["gateway"]["total_workers"]
+    assert len(json.loads(done.stdout)["hosts"]) == len(cluster.hosts)
+
+    def all_serve() -> bool:  # one that wasn't reached when it was switched is found by the gateway a little later
+        gateway = cluster.json("status")["gateway"]
+        return bool(gateway["active_workers"] == gateway["total_workers"] == len(cluster.hosts) - 1)
+
+    until(all_serve, within=300)
 
 
 def test_a_host_that_is_not_in_the_file_is_a_mistake_of_the_file_or_the_command(cluster: Cluster) -> None:
@@ -138,9 +142,11 @@ def test_a_host_that_is_not_in_the_file_is_a_mistake_of_the_file_or_the_command(
 def test_an_alert_comes_from_the_head_where_alertmanager_runs_by_our_unit_alone(
     cluster: Cluster, webhook: Chat
 ) -> None:
-    until(lambda: webhook.told("firing", "HostDown"), within=300, what="the alert")
-    (alert,) = webhook.told("firing", "HostDown")[0]["alerts"]
-    assert alert["annotations"]["summary"] == f"Host {cluster.hosts[1]} can't be read"
+
+    def told() -> set[str]:  # also of the host that was down for a test, where that took minutes
+        return {it["annotations"]["summary"] for got in webhook.told("firing", "HostDown") for it in got["alerts"]}
+
+    until(lambda: f"Host {cluster.hosts[1]} can't be read" in told(), within=600, what="the alert")
     head, theirs = cluster.hosts[0], "prometheus-alertmanager"
     assert cluster.lab.run_on(head, f"systemctl is-active {layout.ALERTMANAGER}").strip() == "active"
     assert cluster.lab.run_on(head, f"systemctl is-enabled {theirs}", check=False).strip() == "masked"

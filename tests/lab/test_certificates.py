@@ -19,7 +19,7 @@ from cluster_ai.errors import ExitCode
 from tests.lab.conftest import Cluster
 from tests.rig.processes import until
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 MODEL = "smollm2:135m"
 PUBLIC = {22, 11435, 8501}  # SSH; gateway and dashboard, which ask people and programs for keys
@@ -31,6 +31,7 @@ INSIDE = {
 # What the ports of other hosts say to somebody with TLS 1.2, with no certificate, and with the one in a folder.
 ASK = """
 import json, socket, ssl, sys
+from concurrent.futures import ThreadPoolExecutor
 folder, targets = sys.argv[1], json.loads(sys.argv[2])
 def ask(address, port, version, shown):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -39,8 +40,8 @@ def ask(address, port, version, shown):
     if shown:
         context.load_cert_chain(folder + "/cert.pem", folder + "/key.pem")
     try:
-        with socket.create_connection((address, port), 5) as plain, context.wrap_socket(plain) as end:
-            end.settimeout(3)
+        with socket.create_connection((address, port), 60) as plain, context.wrap_socket(plain) as end:
+            end.settimeout(15)
             end.sendall(b"GET /certificate HTTP/1.0\\r\\n\\r\\n")
             try:
                 said = end.recv(200)
@@ -49,10 +50,11 @@ def ask(address, port, version, shown):
             return "refused" if not said or b" 400 " in said or b" 403 " in said else "open"
     except OSError:
         return "refused"
-told = {}
-for address, port in targets:
+def answers(target):
     old, new = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
-    told[f"{address}:{port}"] = [ask(address, port, *how) for how in ((old, True), (new, False), (new, True))]
+    return [ask(*target, *how) for how in ((old, True), (new, False), (new, True))]
+with ThreadPoolExecutor(len(targets)) as pool:
+    told = {f"{address}:{port}": it for (address, port), it in zip(targets, pool.map(answers, targets))}
 print(json.dumps(told))
 """
 
@@ -114,7 +116,7 @@ class Load:
 
     def _ask(self, keep: bool) -> None:
         body = json.dumps({"model": MODEL, "prompt": "Hello", "stream": False, "options": {"num_predict": 2}})
-        connection = http.client.HTTPConnection(self._address, 11435, timeout=120)
+        connection = http.client.HTTPConnection(self._address, 11435, timeout=600)
         while not self._over.is_set():
             try:
                 connection.request("POST", "/api/generate", body, self._headers)
@@ -163,7 +165,7 @@ def test_all_certificates_and_both_cas_change_under_load_and_no_request_fails(cl
         cluster.run("certs", "rotate", "issuing", check=True)
         cluster.run("certs", "retire", check=True)
         more = load.answered + 10
-        until(lambda: load.answered > more, within=60)
+        until(lambda: load.answered > more, within=600)
     assert load.failed == []
     after = shown(cluster)
     root, issuing = ({it["use"]: it["sha256"] for it in told["authorities"]} for told in (before, after))
@@ -171,7 +173,7 @@ def test_all_certificates_and_both_cas_change_under_load_and_no_request_fails(cl
     assert len(after["authorities"]) == 2
     assert all(it["current"] and not it["note"] for it in after["hosts"])
     assert cluster.lab.run_on("h2", restarts) == ran  # nothing was started anew
-    until(lambda: nodes_up(cluster) == len(cluster.hosts), within=60)
+    until(lambda: nodes_up(cluster) == len(cluster.hosts), within=300)
     planned = cluster.run("plan")
     assert planned.returncode == ExitCode.OK, planned.stdout
 
@@ -193,9 +195,10 @@ def test_a_stolen_certificate_of_a_host_that_left_is_refused_within_a_minute(clu
         cluster.config_path.write_text(text)
         cluster.run("certs", "rotate", "issuing", check=True)
         cluster.lab.run_on("h3", "rm -rf /root/stolen")
-    until(lambda: active(cluster) == {"h2", "h3", "h4"}, within=120)
-    # What lost its connections meanwhile may still be between two starts.
-    until(lambda: cluster.run("plan").returncode == ExitCode.OK, within=120, what="a plan has nothing to do")
+    until(lambda: active(cluster) == {"h2", "h3", "h4"}, within=300)
+    # What lost its connections meanwhile may still be between two starts, or noted so by its host's own check.
+    until(lambda: cluster.run("verify").returncode == ExitCode.OK, within=300, what="hosts have settled")
+    until(lambda: cluster.run("plan").returncode == ExitCode.OK, within=300, what="a plan has nothing to do")
 
 
 def test_gateway_and_dashboard_speak_tls_1_3_to_people_and_renewals_go_unnoticed(
@@ -209,9 +212,9 @@ def test_gateway_and_dashboard_speak_tls_1_3_to_people_and_renewals_go_unnoticed
     trusted = cluster.config_path.parent / "people.pem"
     trusted.write_text(cluster.run("certs", "ca", check=True).stdout)
     for url in (f"https://{head}:11435/health", f"https://{head}:8501/_stcore/health"):
-        with urllib.request.urlopen(url, context=ssl.create_default_context(cafile=str(trusted)), timeout=30) as reply:
+        with urllib.request.urlopen(url, context=ssl.create_default_context(cafile=str(trusted)), timeout=120) as reply:
             assert reply.status == 200
     assert cluster.json("status")["error"] is None
     cluster.run("certs", "rotate", "issuing", check=True)
     assert cluster.json("status")["error"] is None
-    assert nodes_up(cluster) == len(cluster.hosts)
+    until(lambda: nodes_up(cluster) == len(cluster.hosts), within=300)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,9 @@ import pytest
 from cluster_ai.config import load
 from cluster_ai.errors import ExitCode
 from tests.lab.conftest import Cluster, Lab, write_config
+from tests.rig.processes import until
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 RIG = Path(__file__).resolve().parents[1] / "rig"
 WORKERS = """\
   workers:
@@ -64,12 +65,19 @@ def hide(lab: Lab, ollama: Path, gguf: Path) -> Cluster:
     return cluster
 
 
+@pytest.fixture
+def lab(make_lab: Callable[[str, int, int], Lab]) -> Iterator[Lab]:
+    """Hosts for this test alone: afterwards they would only take processors from those of others."""
+    made = make_lab("disc", 98, 7)
+    yield made
+    made("down")
+
+
 def test_bare_hosts_become_workers_by_one_command_and_unfit_ones_are_told_of(
-    make_lab: Callable[[str, int, int], Lab], ollama: Path, gguf: Path
+    lab: Lab, ollama: Path, gguf: Path
 ) -> None:
-    lab = make_lab("disc", 98, 7)
     cluster = hide(lab, ollama, gguf)
-    network = ("--network", f"{lab.net}.0/24")
+    network = ("--network", f"{lab.net}.0/24", "--seconds", "15")  # each of seven busy hosts is to be heard
 
     seen = {it["addresses"][0]: it for it in cluster.json("discover", *network)["machines"]}
     ways = {host: seen[lab.address(host)]["found_by"] for host in cluster.hosts[1:]}
@@ -93,9 +101,12 @@ def test_bare_hosts_become_workers_by_one_command_and_unfit_ones_are_told_of(
     assert "Accepted" in lab.run_on("h2", "journalctl -u join -o cat")
     (token,) = json.loads(cluster.run("join-token", "list", "--json").stdout)
     assert token["state"] == "used"
-    status = cluster.json("status")["gateway"]
     active = dict.fromkeys(("h1", "h2", "h3", "h6", "h7"), "active")
-    assert {it["name"]: it["state"] for it in status["workers"]} == active
+
+    def states() -> dict[str, str]:
+        return {it["name"]: it["state"] for it in cluster.json("status")["gateway"]["workers"]}
+
+    until(lambda: states() == active, within=300)
 
     found = {it["addresses"][0]: it for it in cluster.json("discover", *network)["machines"]}
     standing = {host: found[lab.address(host)]["standing"] for host in cluster.hosts}

@@ -25,10 +25,10 @@ from cluster_ai.rollout.targets import targets
 from tests.lab.conftest import Cluster
 from tests.lab.releases import until
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 SIZE = 24_000_000
 WORKERS = ("h2", "h3", "h4")
-SLOW = "40mbit"  # so that something can be done to a host meanwhile
+SLOW, QUICK = "8mbit", "40mbit"  # slow, so that something can be done to a host meanwhile
 
 
 def grown(target: HostTarget, folder: Path, files: dict[str, bytes]) -> HostTarget:
@@ -76,14 +76,17 @@ class Uplink:
     def sent(self) -> int:
         return int(Path(f"/sys/class/net/{self.bridge}/statistics/tx_bytes").read_text())
 
+    def limit(self, rate: str) -> None:
+        shape = ("root", "tbf", "rate", rate, "burst", "64kb", "latency", "200ms")
+        subprocess.run(("tc", "qdisc", "replace", "dev", self.bridge, *shape), check=True)
+
 
 @pytest.fixture
 def uplink(cluster: Cluster) -> Iterator[Uplink]:
-    bridge = f"br-{cluster.lab.tag}"
-    words = ("tc", "qdisc", "add", "dev", bridge, "root", "tbf", "rate", SLOW, "burst", "64kb", "latency", "200ms")
-    subprocess.run(words, check=True)
-    yield Uplink(bridge)
-    subprocess.run(("tc", "qdisc", "del", "dev", bridge, "root"), check=True)
+    made = Uplink(f"br-{cluster.lab.tag}")
+    made.limit(QUICK)
+    yield made
+    subprocess.run(("tc", "qdisc", "del", "dev", made.bridge, "root"), check=True)
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +116,7 @@ def under_way(cluster: Cluster) -> str:
         found.extend(host for host in WORKERS if cluster.lab.run_on(host, large, check=False).strip())
         return bool(found)
 
-    assert until(look, 60)
+    assert until(look)
     return found[0]
 
 
@@ -149,7 +152,7 @@ def test_the_controller_sends_a_file_once_and_later_only_what_is_new_in_it(
     assert all(arrived(cluster, it) for it in first)
     assert SIZE < uplink.sent - before < 1.5 * SIZE
     assert "from other hosts" in pushed.told()
-    assert [left(cluster, host) for host in WORKERS] == [""] * len(WORKERS)
+    assert until(lambda: not any(left(cluster, host) for host in WORKERS))  # who serves ends with its connection
 
     second = [grown(it, tmp_path, files | {"more/small": content(3, 2_000_000)}) for it in now]
     before = uplink.sent
@@ -163,10 +166,12 @@ def test_a_source_that_dies_midway_costs_no_host_its_release(
     cluster: Cluster, config: Config, now: list[HostTarget], uplink: Uplink, tmp_path: Path
 ) -> None:
     wanted = [grown(it, tmp_path, {"more/large": content(4)}) for it in now]
+    uplink.limit(SLOW)
     before = uplink.sent
     pushed = Push(config, wanted)
     source = under_way(cluster)
     cluster.lab.run_on(source, "pkill -9 -f '[g]ives to other hosts'")  # words of peer.py's, which is its command line
+    uplink.limit(QUICK)
     assert all(outcome.ok for outcome in pushed.result().values()), pushed.result()
     assert all(arrived(cluster, it) for it in wanted)
     assert uplink.sent - before < 2.5 * SIZE  # to that one, and once more to the others
@@ -176,10 +181,13 @@ def test_a_source_that_gives_something_wrong_is_found_out(
     cluster: Cluster, config: Config, now: list[HostTarget], uplink: Uplink, tmp_path: Path
 ) -> None:
     wanted = [grown(it, tmp_path, {"more/large": content(5)}) for it in now]
+    uplink.limit(SLOW)
     pushed = Push(config, wanted)
     source = under_way(cluster)
     # Zeros, which it gives to its followers at once; its own transfer writes over them.
     cluster.lab.run_on(source, f"truncate -s {SIZE} {layout.INCOMING}/*")
+    assert until(lambda: any(f"{source} is no source" in event.detail for event in pushed.events))
+    uplink.limit(QUICK)
     assert all(outcome.ok for outcome in pushed.result().values()), pushed.result()
     assert f"{source}: gives a file whose SHA-256 is" in pushed.told()
     assert all(arrived(cluster, it) for it in wanted)

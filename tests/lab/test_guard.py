@@ -14,10 +14,10 @@ from cluster_ai.config import Config
 from cluster_ai.deploys.data import Event, HostTarget
 from cluster_ai.errors import RolloutError
 from cluster_ai.inventory.ssh import ssh_argv
-from tests.lab.conftest import LIMIT, Cluster
+from tests.lab.conftest import PATIENT, Cluster
 from tests.lab.releases import broken, current, is_whole, pushed, switched, until
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 BLOCKADE = """
 systemd-run --quiet --collect --unit blockade --property=PartOf=cluster-ai-engine.service \
@@ -38,7 +38,7 @@ def another(config: Config, target: HostTarget, events: list[Event], tmp_path: P
 def switching(config: Config, target: HostTarget, *options: str) -> Iterator[subprocess.Popen[str]]:
     """The switch script, started over SSH by somebody who confirms nothing."""
     argv = ssh_argv(config.ssh, target.address, persist=False)
-    words = ("sudo", f"{layout.LIBEXEC}/switch", "--timeout", str(LIMIT), *options, target.digest)
+    words = ("sudo", f"{layout.LIBEXEC}/switch", "--timeout", str(PATIENT), *options, target.digest)
     client = subprocess.Popen([*argv, " ".join(words)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         yield client
@@ -69,7 +69,7 @@ def test_without_a_confirmation_a_healthy_host_goes_back(
     cluster: Cluster, config: Config, target: HostTarget, another: HostTarget
 ) -> None:
     with switching(config, another, "--confirm-within", "3") as client:
-        said, _ = client.communicate(timeout=300)
+        said, _ = client.communicate(timeout=PATIENT)
         assert client.returncode == 15, said
     assert "not confirmed within 3 s" in said
     assert f"back on {target.digest}" in said
@@ -94,10 +94,10 @@ def test_only_what_waits_can_be_confirmed_and_then_it_stays(
     with switching(config, another) as client:
         waits(client)
         assert "status=0" in cluster.lab.run_on(target.name, confirm)
-        client.communicate(timeout=300)
+        client.communicate(timeout=PATIENT)
         assert client.returncode == 0
     assert current(cluster, target.name) == another.digest
-    assert is_whole(cluster, target.name)
+    assert until(lambda: is_whole(cluster, target.name))
     assert switched(config, target, events).ok
     is_back(cluster, target)
 
@@ -108,7 +108,7 @@ def test_a_switch_that_is_killed_is_settled(
     with switching(config, another) as client:
         waits(client)
         cluster.lab.run_on(target.name, f"systemctl kill --signal=KILL {layout.SWITCHING}")
-        said, _ = client.communicate(timeout=300)
+        said, _ = client.communicate(timeout=PATIENT)
         assert client.returncode == 10, said
     assert "the switch was killed" in said
     is_back(cluster, target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from cluster_ai.rollout.targets import targets
 from tests.lab.conftest import LIMIT, ROOT, Cluster
 from tests.lab.releases import broken, current, is_whole, pushed, switched, until
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 
 def test_what_runs_already_is_neither_pushed_nor_switched_again(
@@ -41,13 +42,14 @@ def test_a_release_whose_unit_dies_is_put_back(
         lambda text: text.replace(b"engine/bin/ollama serve", b'sh -c "echo the engine is broken on purpose; exit 1"'),
     )
     assert pushed(config, bad, events).ok
-    outcome = switched(config, bad, events)
+    hasty = dataclasses.replace(config, rollout=dataclasses.replace(config.rollout, gate_timeout=LIMIT))
+    outcome = switched(hasty, bad, events)
     assert isinstance(outcome.error, RolloutError)
     assert outcome.error.where == target.name
     assert "runs the one before again" in str(outcome.error)
     assert "the engine is broken on purpose" in str(outcome.error)
     assert current(cluster, target.name) == target.digest
-    assert is_whole(cluster, target.name)
+    assert until(lambda: is_whole(cluster, target.name))
 
 
 def test_a_part_whose_hash_does_not_match_is_refused_before_anything_is_switched(
@@ -121,7 +123,7 @@ def test_a_changed_file_is_put_right_by_a_push(
         target.name, f"echo >>{release}/etc/worker.json; touch {release}/etc/more; rm {release}/bin/launch"
     )
     assert pushed(config, target, events) == HostOutcome(ok=True, changed=True)
-    assert is_whole(cluster, target.name)
+    assert until(lambda: is_whole(cluster, target.name))
 
 
 def test_a_wrong_sudo_password_a_refused_key_and_a_host_that_is_down_are_told_while_others_are_done(
@@ -163,4 +165,4 @@ def test_old_releases_go_but_never_those_that_run_or_lead_back(cluster: Cluster,
     assert "aaaa" not in left
     assert "bbbb" not in left
     assert {link.rpartition("/")[2] for link in kept} <= set(left)
-    assert is_whole(cluster, host)
+    assert until(lambda: is_whole(cluster, host))

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ import pytest
 from cluster_ai.errors import ExitCode
 from cluster_ai.rollout.journal import Journal, Rollout, Step
 from tests.lab.conftest import ROOT, Cluster
+from tests.lab.releases import is_whole
 from tests.rig.processes import until
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 Edit = Callable[[str, str], None]  # a regular expression, and what is to be there instead
 NEXT = iter(range(1100, 2000))  # so that every test makes a release of its own
@@ -77,11 +79,9 @@ def is_well(cluster: Cluster) -> None:
         gateway = cluster.json("status")["gateway"]
         return bool(gateway["active_workers"] == gateway["total_workers"])
 
-    until(all_serve, within=120, what="the workers that were drained")
-    for host in cluster.hosts:
-        agent = "/opt/cluster-ai/current/bin/launch python3 -m cluster_ai.host verify --json etc/host.json"
-        found = json.loads(cluster.lab.run_on(host, agent, check=False))
-        assert not found["drift"], found
+    for host in cluster.hosts:  # after a switch that nobody leads any more, as soon as it has ended
+        until(partial(is_whole, cluster, host), within=600, what=f"{host} runs a whole release")
+    until(all_serve, within=300, what="the workers that were drained")
 
 
 @contextlib.contextmanager
@@ -117,7 +117,7 @@ def reaches(book: Journal, before: str, there: Callable[[Step], bool]) -> Rollou
         found[:] = [it for it in book.all(1) if it.id != before and any(map(there, it.steps))]
         return bool(found)
 
-    until(look, within=300, what="the step in the journal")
+    until(look, within=900, what="the step in the journal")
     return found[0]
 
 
@@ -159,7 +159,7 @@ def test_a_rollout_whose_controller_is_killed_can_be_undone(cluster: Cluster, ed
         dies(controller)
     undone = cluster.run("rollouts", "undo", "--yes")
     assert undone.returncode == ExitCode.OK, undone.stdout + undone.stderr
-    until(lambda: releases(cluster) == before, within=180, what="the hosts on what they ran before")
+    until(lambda: releases(cluster) == before, within=600, what="the hosts on what they ran before")
     assert journal(cluster).get(killed.id).state == "undone"
     is_well(cluster)
 
@@ -171,7 +171,7 @@ def test_a_release_that_does_not_start_is_taken_back_everywhere(cluster: Cluster
     broken.chmod(0o755)
     edited(r"num_ctx: \d+", "num_ctx: 1024")  # so that the head changes, and first
     edited(r"source: './ollama'", "source: './broken-engine'")
-    edited("  packages:\n", "  rollout: {gate_timeout: 20s}\n  packages:\n")
+    edited(r"gate_timeout: \w+", "gate_timeout: 60s")  # also for the head, which is right
     done = cluster.run("apply", "--yes", "--json")
     assert done.returncode == ExitCode.ROLLOUT, done.stdout + done.stderr
     told = json.loads(done.stdout)
@@ -245,9 +245,9 @@ def test_a_second_controller_is_told_who_changes_the_cluster_and_what_it_does(
             text=True,
             capture_output=True,
             cwd=ROOT,
-            timeout=300,
+            timeout=900,
         )
-        out, _ = first.communicate(timeout=600)
+        out, _ = first.communicate(timeout=900)
         assert first.returncode == ExitCode.OK, out
     assert second.returncode == ExitCode.LOCKED, second.stdout + second.stderr
     assert "another run changes this cluster" in second.stderr
@@ -258,7 +258,7 @@ def test_a_second_controller_is_told_who_changes_the_cluster_and_what_it_does(
             text=True,
             capture_output=True,
             cwd=ROOT,
-            timeout=300,
+            timeout=900,
             check=True,
         ).stdout
     )

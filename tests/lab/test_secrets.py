@@ -22,7 +22,7 @@ from cluster_ai.errors import ExitCode
 from cluster_ai.security.vault import Vault
 from tests.lab.conftest import ROOT, Cluster
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 LOOK = (ROOT / "tests/lab/look_for.py").read_text()
 
