@@ -104,8 +104,9 @@ def _versions() -> str:
 
 
 def _configuration(invocation: Invocation) -> dict[str, str]:
+    path = invocation.config_path
     try:
-        return {"cluster.yaml": invocation.config_path.read_text(errors="replace")}
+        return {"cluster.yaml": path.read_text(errors="replace")} if path.is_file() else {}
     except OSError:
         return {}
 

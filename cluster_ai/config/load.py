@@ -70,8 +70,15 @@ def parse(text: str, path: Path | str, *, files: bool = True) -> tuple[Config, d
 
 
 def read_text(path: Path) -> str:
-    """The file's text. What keeps it from being read is a ConfigError."""
+    """The file's text. What keeps it from being read is a ConfigError.
+
+    A pipe is refused: commands read the file more than once, keep what belongs to the cluster beside it, and would wait
+    for ever for one into which nobody writes.
+    """
     try:
+        if path.exists() and not path.is_file():
+            remedy = "name a file: what belongs to the cluster, such as secrets.yaml, is kept beside it"
+            raise ConfigError("is no regular file", where=str(path), remedy=remedy)
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         remedy = "make one with: cluster-ai init, or name another with --config"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -160,9 +161,11 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "cluster.yaml")
 
 
-def test_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="can't be read"):
-        load(tmp_path)
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", Path("/dev/null")):
+        with pytest.raises(ConfigError, match="is no regular file"):
+            load(path)
 
 
 def test_loading_imports_nothing_heavy() -> None:
