@@ -6,6 +6,7 @@ Not for threads: ansible-runner isn't made for them. All that a run leaves is in
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -26,6 +27,7 @@ from cluster_ai.provision import debs, host_layer, refusals
 
 Status = Literal["running", "ok", "changed", "skipped", "failed", "unreachable"]
 PLAYBOOK = "site.yml"
+_ERROR = "[ERROR]: "  # so ansible-core 2.19 and later begins what stops it
 _FORKS = 32
 _STATUS: Mapping[str, Status] = {
     "runner_on_start": "running",
@@ -69,6 +71,7 @@ def converge(
     """Run a playbook on hosts (names). stamps: host -> what it notes when it is done.
 
     Where packages come as bundles, these are built first; hosts that can't be asked for one are left out, and failed.
+    Raises RolloutError where Ansible fails as a whole, and no host does.
     """
     host_layer.require_checkout()
     bundles = debs.Bundles()
@@ -89,8 +92,8 @@ def converge(
     if status == "canceled":
         raise KeyboardInterrupt
     if code and not collector.failed:
-        raise ClusterAIError(
-            f"ansible-playbook ended with {code}: {_last_words(output)}",
+        raise RolloutError(
+            f"ansible-playbook ended with {code}: {last_words(output)}",
             where=f"playbooks/{playbook}",
             remedy="run it by hand for all it says: ansible-playbook -i inventory/hosts.py playbooks/" + playbook,
         )
@@ -272,9 +275,13 @@ def _first_line(text: str) -> str:
     return next((line.strip() for line in text.splitlines() if line.strip()), "can't be reached")
 
 
-def _last_words(output: str) -> str:
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", output)
-    return next((line.strip() for line in reversed(plain.splitlines()) if line.strip()), "it said nothing")
+def last_words(output: str) -> str:
+    """Ansible's last error, with the place that it names but without the lines that it shows; else its last line."""
+    lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", output).splitlines()]
+    errors = [number for number, line in enumerate(lines) if line.startswith(_ERROR)]
+    if errors:
+        return "\n".join(itertools.takewhile(bool, lines[errors[-1] :])).removeprefix(_ERROR)
+    return next(filter(None, reversed(lines)), "it said nothing")
 
 
 def _short(text: str, lines: int = 6) -> str:

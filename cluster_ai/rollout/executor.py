@@ -119,7 +119,12 @@ class Executor:
         self.record.doing(f"host layer on {', '.join(names)}")
         self._each("host layer", names, "start")
         self.on_stage("host layer", names)
-        result = self._play(found, names, "site.yml")
+        try:
+            result = self._play(found, names, "site.yml")
+        except RolloutError as whole:  # no host's, but Ansible's
+            report.failed[whole.where] = whole
+            self._each("host layer", names, "failed", str(whole))
+            return found
         report.failed |= result.failed
         if result.reboot and not report.failed:
             report.failed |= self._reboot(found, result.reboot)
@@ -322,9 +327,9 @@ class Executor:
     def _passage(self) -> Passage:
         return Passage(self.scope, self.record, self.on_stage, self.on_event)
 
-    def _each(self, step: str, names: Sequence[str], status: str) -> None:
+    def _each(self, step: str, names: Sequence[str], status: str, detail: str = "") -> None:
         for name in names:
-            self.record.step(step, name, status)
+            self.record.step(step, name, status, detail)
 
     def _hosts(self, names: Sequence[str]) -> list[Host]:
         return [host for host in self.scope.hosts if host.name in names]

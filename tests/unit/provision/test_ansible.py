@@ -126,6 +126,23 @@ def test_a_host_without_python_is_said() -> None:
     assert "no Python 3" in failed("/bin/sh: 1: /usr/bin/python3: not found").what
 
 
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        (
+            "\x1b[0;31m[ERROR]: couldn't resolve module/action 'x'.\r\nOrigin: site.yml:3:7\r\n\r\n3     - x: {}\r\n"
+            "        ^ column 7\r\n\x1b[0m\r\n",
+            "couldn't resolve module/action 'x'.\nOrigin: site.yml:3:7",
+        ),
+        ("[ERROR]: one that was ignored\n\n[ERROR]: no hosts to target.\n", "no hosts to target."),
+        ("Traceback:\nMemoryError\n\n", "MemoryError"),
+        ("", "it said nothing"),
+    ],
+)
+def test_of_what_ansible_says_its_error_is_told_with_its_place(output: str, said: str) -> None:
+    assert ansible.last_words(output) == said
+
+
 @given(st.text(), st.sampled_from(["failed", "unreachable"]))
 def test_any_message_becomes_an_error_with_a_host(message: str, status: ansible.Status) -> None:
     assert failed(message, status).where == "h1"
