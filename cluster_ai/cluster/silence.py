@@ -16,6 +16,8 @@ from typing import Any
 
 from distributed.core import Status
 from distributed.diagnostics.plugin import SchedulerPlugin
+from distributed.metrics import time as now
+from distributed.scheduler import heartbeat_interval
 
 from cluster_ai.cluster.cordons import name_of
 
@@ -23,6 +25,14 @@ _log = logging.getLogger(__name__)
 
 SWEEP = 1.0  # seconds
 SILENT = 8  # sweeps in a row without a heartbeat
+LATE = 2.0  # seconds, but no less than BEATS of its intervals
+BEATS = 3
+
+
+def late(dask_scheduler: Any) -> list[str]:
+    """Called by the scheduler: addresses of which nothing was heard when it was due, which may mean nothing yet."""
+    allowed = max(LATE, BEATS * heartbeat_interval(len(dask_scheduler.workers)))
+    return [address for address, ws in dask_scheduler.workers.items() if now() - ws.last_seen > allowed]
 
 
 class Silence(SchedulerPlugin):  # type: ignore[misc]  # distributed has no types

@@ -22,7 +22,7 @@ from distributed.client import FutureCancelledError, FuturesCancelledError, wait
 from distributed.scheduler import KilledWorker
 from distributed.security import Security
 
-from cluster_ai.cluster import spreading
+from cluster_ai.cluster import silence, spreading
 from cluster_ai.settings import TaskWorker
 from cluster_ai.tasks import placing, work
 from cluster_ai.tasks.floor import Floor
@@ -236,7 +236,8 @@ class Dispatcher:
                 task, there = replace(task, worker=chosen), [chosen]
             ready.append((task, frozenset().union(*(floor.there[name] for name in there))))
         if pins:
-            await self.journal(self._journal.pin, pins)
+            gone = await self.journal(self._journal.pin, pins)
+            ready = [it for it in ready if it[0].id not in gone]
         for task, places in ready:
             self._submit(client, task, places)
         return len(ready)
@@ -323,10 +324,11 @@ class Dispatcher:
 
     async def _look(self, client: Client) -> None:
         """Who is there, and has how much to do."""
-        identity, left = await client.scheduler.identity(n_workers=-1), {}
+        identity, left, late = await client.scheduler.identity(n_workers=-1), {}, []
         with contextlib.suppress(Exception):  # a scheduler of an older release
             left = await client.run_on_scheduler(_left)
-        self._floor.look(identity, left)
+            late = await client.run_on_scheduler(silence.late)
+        self._floor.look(identity, left, late)
 
     async def _give_way(self, client: Client) -> None:
         people, self._people = self._people, {}

@@ -1,14 +1,14 @@
 """Which workers are there, what each takes at once, and how much of that is taken, as the scheduler said last. Pure.
 
-A task that may not repeat can't leave its worker, so it is given one only when that has room for it: until then it
-belongs to nobody, and whoever has room first gets it, be that a small worker or a large one. What may move is Dask's to
-place; it only counts where there is a choice.
+A task that may not repeat can't leave its worker, so it is given one only when that has room for it and was heard of
+just now: until then it belongs to nobody, and whoever has room first gets it, be that a small worker or a large one.
+What may move is Dask's to place; it only counts where there is a choice.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from cluster_ai.settings import TaskWorker, worker_of
@@ -19,7 +19,7 @@ FULL = 1 - 1e-9  # of what a worker takes at once; parts of it add up to a littl
 
 
 class Floor:
-    """there: the addresses of each worker's processes; running: those of the workers that take tasks now."""
+    """there: the addresses of each worker's processes; running: the workers that take tasks now."""
 
     def __init__(self, workers: Sequence[TaskWorker]) -> None:
         self.workers = tuple(workers)  # as each says that it is, once it has been there
@@ -31,8 +31,9 @@ class Floor:
         self._load: dict[str, float] = {}  # of all tasks that are there, in parts of what it takes at once
         self._kept: dict[str, float] = {}  # likewise, of those that may not leave it
 
-    def look(self, identity: Mapping[str, Any], left: Mapping[str, Mapping[str, float]]) -> None:
-        """identity: the scheduler's. left: of each process's Dask resources, by address; none: it didn't say."""
+    def look(self, identity: Mapping[str, Any], left: Mapping[str, Mapping[str, float]], late: Collection[str]) -> None:
+        """identity: the scheduler's. left: of each process's Dask resources, by address; none: it didn't say. late:
+        addresses of those whose last heartbeats are missing."""
         found = {address: it for address, it in identity["workers"].items() if it.get("status") != "closed"}
         there: defaultdict[str, set[str]] = defaultdict(set)
         has: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -43,7 +44,8 @@ class Floor:
             has[name].update(resources)
             taken[name].update({each: resources.get(each, 0) - rest for each, rest in left.get(address, {}).items()})
         self.there = {name: frozenset(addresses) for name, addresses in there.items()}
-        self.running = frozenset(worker_of(str(it["name"])) for it in found.values() if it.get("status") == "running")
+        prompt = (it for address, it in found.items() if it.get("status") == "running" and address not in late)
+        self.running = frozenset(worker_of(str(it["name"])) for it in prompt)
         self.threads = sum(int(it["nthreads"]) for it in found.values())
         first = {str(it["name"]): it.get("resources") or {} for it in found.values()}
         self.workers = tuple(

@@ -168,10 +168,12 @@ class Journal:
             )
         return [self._task((*row[:3], "sent", row[4] + 1, *row[5:])) for row in rows]
 
-    def pin(self, pins: Iterable[tuple[str, str]]) -> None:
-        """Task and worker: it is sent to this one, and if it must be sent again, to the same."""
-        with Transaction(self._db):
-            self._db.executemany("UPDATE tasks SET worker = ? WHERE id = ?", [(worker, it) for it, worker in pins])
+    def pin(self, pins: Iterable[tuple[str, str]]) -> set[str]:
+        """Task and worker: it is sent to this one, and if it must be sent again, to the same. Who is in what is
+        returned is not to be sent any more: it was cancelled meanwhile."""
+        mark = "UPDATE tasks SET worker = ? WHERE id = ? AND state = 'sent'"
+        with Transaction(self._db) as db:
+            return {it for it, worker in pins if not db.execute(mark, (worker, it)).rowcount}
 
     def sent(self) -> Iterator[Task]:
         """Those that Dask should have. After a start: those that it had, be it still so or not.

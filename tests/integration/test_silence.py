@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Iterator
@@ -9,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from distributed import Client
 
 from cluster_ai import layout, settings
+from cluster_ai.cluster.silence import LATE
+from cluster_ai.tls.dask import security
 from tests.rig import cluster as rig
 from tests.rig.processes import Process, together, until
 from tests.rig.tasks import Site, site
@@ -41,6 +45,18 @@ def freeze(process: Process) -> None:
 
 def thaw(process: Process) -> None:
     os.killpg(process.popen.pid, signal.SIGCONT)
+
+
+def seen(site: Site) -> list[float]:
+    """When the scheduler heard of its workers last, in seconds of its clock."""
+
+    async def asked() -> list[float]:
+        keys = security(site.keys)
+        async with Client(site.scheduler_url, security=keys, asynchronous=True, set_as_default=False) as client:
+            found = await client.scheduler.identity(n_workers=-1)
+            return [it["last_seen"] for it in found["workers"].values()]
+
+    return asyncio.run(asked())
 
 
 def test_one_that_hangs_is_told_gets_nothing_new_and_goes_on_where_it_was_once_it_is_heard_of_again(
@@ -82,6 +98,22 @@ def test_one_that_hangs_is_told_gets_nothing_new_and_goes_on_where_it_was_once_i
             go.touch()
             until(lambda: here.ended(running), within=60)
             assert (here.task(running)["state"], here.task(running)["worker"]) == ("done", "w1")
+
+
+def test_what_may_not_repeat_is_given_to_none_that_hangs_though_it_is_not_silent_yet(
+    here: Site, tmp_path: Path
+) -> None:
+    parts = (here.scheduler(), here.worker("w1"), here.worker("w2"), here.manager("w1", "w2"))
+    with together(*parts) as (_, first, _, _):
+        until(lambda: len(seen(here)) == 2, within=60, what="both are there")
+        freeze(first)
+        try:
+            until(lambda: max(it := seen(here)) - min(it) > LATE + 4, within=60, what="the manager has missed it")
+            once = here.submit(*(note(tmp_path, f"{n}", idempotent=False) for n in range(3)))
+            until(lambda: here.ended(*once), within=90, what="the other worker has done them")
+            assert {here.task(it)["worker"] for it in once} == {"w2"}
+        finally:
+            thaw(first)
 
 
 def test_one_that_hangs_for_long_is_lost_and_what_may_begin_again_does_so_elsewhere(here: Site, tmp_path: Path) -> None:

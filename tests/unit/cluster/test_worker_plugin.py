@@ -38,7 +38,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
 @pytest.fixture
 async def dask(tmp_path: Path) -> AsyncIterator[tuple[Any, Any]]:
     """A scheduler, and a worker with two cards."""
-    async with Scheduler(host="127.0.0.1", port=0, dashboard=False) as scheduler:
+    async with Scheduler(host="127.0.0.1", port=0, dashboard_address="127.0.0.1:0") as scheduler:
         more: dict[str, Any] = {"resources": {"GPU": 2}, "local_directory": str(tmp_path), "dashboard": False}
         async with Worker(scheduler.address, nthreads=1, **more) as worker:
             yield scheduler, worker

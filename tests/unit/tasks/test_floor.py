@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -22,10 +23,15 @@ def process(name: str, cpu: float, memory: int = GIB, **more: Any) -> dict[str, 
     return {"name": name, "status": "running", "nthreads": int(cpu) + 1, "resources": resources, **more}
 
 
-def floor(*workers: TaskWorker, left: dict[str, dict[str, float]] | None = None, **found: dict[str, Any]) -> Floor:
+def floor(
+    *workers: TaskWorker,
+    left: dict[str, dict[str, float]] | None = None,
+    late: Collection[str] = (),
+    **found: dict[str, Any],
+) -> Floor:
     """found: processes by their addresses."""
     made = Floor(workers)
-    made.look({"workers": found}, left or {})
+    made.look({"workers": found}, left or {}, late)
     return made
 
 
@@ -69,6 +75,14 @@ def test_one_that_is_paused_or_gone_takes_none() -> None:
     assert given_out(there) == ["small"]
     assert there.there.keys() == {"small", "large"}
     assert given_out(floor(SMALL, s=process("small", 1, status="closed"))) == []
+
+
+def test_one_whose_heartbeats_are_late_is_there_but_takes_none() -> None:
+    there = floor(SMALL, LARGE, late=["l"], s=process("small", 1), l=process("large", 4))
+    assert given_out(there) == ["small"]
+    assert there.there.keys() == {"small", "large"}
+    there = floor(replace(SMALL, processes=2), late=["a"], a=process("small", 1), b=process("small#2", 1))
+    assert given_out(there) == ["small"] * 2
 
 
 def test_processes_of_one_worker_are_one_and_those_that_may_yet_come_count() -> None:

@@ -78,6 +78,17 @@ def test_an_attempt_that_came_to_nothing_is_taken_again_by_another_worker_perhap
     assert (again.attempt, again.worker, again.error) == (2, None, "the engine was away")
 
 
+def test_what_was_cancelled_gets_no_worker(journal: Journal) -> None:
+    first, second = journal.add("ada", [spec(), spec()], [None, None])
+    journal.take(2)
+    journal.cancel(first)
+    assert journal.pin([(first, "w1"), (second, "w1")]) == {first}
+    assert [(it.id, it.worker) for it in journal.sent()] == [(second, "w1")]
+    found = journal.get(first)
+    assert found is not None
+    assert (found.state, found.worker) == (State.CANCELLED, None)
+
+
 def test_what_ended_stays_as_it_was(journal: Journal) -> None:
     (it,) = journal.add("ada", [spec()], [None])
     journal.take(1)
