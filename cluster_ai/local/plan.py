@@ -220,7 +220,7 @@ def _scheduler(paths: Paths, addresses: Addresses, options: Options) -> Componen
     return Component(
         name="scheduler",
         argv=(sys.executable, *command, "--dashboard-address", f"127.0.0.1:{dashboard}", *_COUNTER),
-        env=python_env() | _dask_tls(paths.credentials) | layout.WORKER_TTL | told,
+        env=python_env() | _dask(paths.credentials) | layout.WORKER_TTL | told,
         probe=Probe(f"{addresses.dask_dashboard}/health"),
         deadline=_START,
         remedy="see the log lines above; `cluster-ai up` again when that is mended",
@@ -244,7 +244,7 @@ def _worker(
         name=worker.name,
         argv=command,
         env=python_env()
-        | _dask_tls(paths.credentials)
+        | _dask(paths.credentials)
         | {
             "CLUSTER_AI_WORKER_SETTINGS": str(paths.etc / f"{worker.name}.json"),
             "STATE_DIRECTORY": str(paths.local / worker.name),
@@ -381,11 +381,12 @@ def python_env() -> dict[str, str]:
     return {"PYTHONPATH": str(Path(cluster_ai.__file__).resolve().parents[1]), "PYTHONUNBUFFERED": "1"}
 
 
-def _dask_tls(credentials: Path) -> dict[str, str]:
+def _dask(credentials: Path) -> dict[str, str]:
     """Mutual TLS, since whoever reaches Dask runs code there, and loopback is open to every user of a machine."""
     roles = {f"TLS__{role}__{kind}": file for role in ("SCHEDULER", "WORKER", "CLIENT") for kind, file in _PAIR}
     files = {"TLS__CA_FILE": layout.CA_CERT, **roles}
     return {
+        **layout.DASK_AT_REST,
         "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "True",
         "DASK_DISTRIBUTED__COMM__TLS__MIN_VERSION": "1.3",
         **{f"DASK_DISTRIBUTED__COMM__{name}": str(credentials / file) for name, file in files.items()},

@@ -22,11 +22,12 @@ HEAD_MEMORY = {
 }
 
 
-def _dask_comm() -> dict[str, str]:
+def _dask() -> dict[str, str]:
     """Mutual TLS 1.3, nothing else, for every role that a Dask process takes; a peer without power is given up soon."""
     prefix = "DASK_DISTRIBUTED__COMM__"
     files = {f"{role}__{kind.upper()}": name for role in ("SCHEDULER", "WORKER", "CLIENT") for kind, name in _PAIR}
     return {
+        **layout.DASK_AT_REST,
         f"{prefix}REQUIRE_ENCRYPTION": "True",
         f"{prefix}TIMEOUTS__TCP": "12s",  # of keepalive (at least 11), which a busy host's kernel answers all the same
         f"{prefix}TLS__CA_FILE": str(layout.TLS / layout.CA_CERT),
@@ -82,7 +83,7 @@ def _scheduler(config: Config) -> Unit:
         *("scheduler", "Dask scheduler", command),
         memory=HEAD_MEMORY["scheduler"],
         tls=True,
-        environment={**_dask_comm(), **layout.WORKER_TTL, **told},
+        environment={**_dask(), **layout.WORKER_TTL, **told},
     )
     return Unit(layout.SCHEDULER, text, etc, ("app", "lib"))
 
@@ -300,7 +301,7 @@ def _worker(config: Config, worker: Worker) -> Unit:
         memory=resources.memory,
         weight=50,
         tls=True,
-        environment={**_dask_comm(), "CLUSTER_AI_WORKER_SETTINGS": "etc/worker.json", "CLUSTER_AI_DELEGATED": "1"},
+        environment={**_dask(), "CLUSTER_AI_WORKER_SETTINGS": "etc/worker.json", "CLUSTER_AI_DELEGATED": "1"},
         devices=resources.gpu > 0,
         code_writing=True,
         delegate=True,

@@ -199,16 +199,17 @@ def gateway(
         yield url, process
 
 
-def _dask_tls(keys: Path) -> Mapping[str, str]:
-    tls: dict[str, str] = {
+def _dask(keys: Path) -> Mapping[str, str]:
+    told: dict[str, str] = {
+        **layout.DASK_AT_REST,
         "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "True",
         "DASK_DISTRIBUTED__COMM__TLS__MIN_VERSION": "1.3",
         "DASK_DISTRIBUTED__COMM__TLS__CA_FILE": str(keys / layout.CA_CERT),
     }
     for role in ("SCHEDULER", "WORKER", "CLIENT"):
-        tls[f"DASK_DISTRIBUTED__COMM__TLS__{role}__CERT"] = str(keys / layout.CERT)
-        tls[f"DASK_DISTRIBUTED__COMM__TLS__{role}__KEY"] = str(keys / layout.KEY)
-    return tls
+        told[f"DASK_DISTRIBUTED__COMM__TLS__{role}__CERT"] = str(keys / layout.CERT)
+        told[f"DASK_DISTRIBUTED__COMM__TLS__{role}__KEY"] = str(keys / layout.KEY)
+    return told
 
 
 @contextlib.contextmanager
@@ -217,7 +218,7 @@ def scheduler(
 ) -> Iterator[Process]:
     """told: how it scales processes; None: it doesn't. ttl: after which a worker that says nothing is lost."""
     folder.mkdir(parents=True, exist_ok=True)
-    environment = {**_dask_tls(keys), **dict.fromkeys(layout.WORKER_TTL, ttl)}
+    environment = {**_dask(keys), **dict.fromkeys(layout.WORKER_TTL, ttl)}
     if told is not None:
         (folder / "scheduler.json").write_text(settings.dump(told))
         environment["CLUSTER_AI_SCHEDULER_SETTINGS"] = str(folder / "scheduler.json")
@@ -256,7 +257,7 @@ def dask_worker(
     command += ["--resources", f"GPU={told.gpu},MEMORY={memory},CPU={cpu},ENGINE={slots}"]
     command += ["--local-directory", str(folder), "--preload", "cluster_ai.cluster.worker_plugin"]
     environment = {
-        **_dask_tls(keys),
+        **_dask(keys),
         "CLUSTER_AI_WORKER_SETTINGS": str(path),
         "STATE_DIRECTORY": str(folder),
         "PYTHONPATH": pythonpath,
