@@ -25,6 +25,7 @@ STATE=/var/lib/cluster-ai
 SYSTEM=/etc/systemd/system
 RUNNING=cluster-ai-switch.service
 TIMEOUT=120
+LEAST=120 # seconds for units on the way back, which has no other way behind it
 CONFIRM=60
 KNOWN=
 LOG=
@@ -40,9 +41,12 @@ under_way() { # also while systemd settles it
     case "$(systemctl show -p ActiveState --value "$RUNNING")" in inactive | failed) return 1 ;; esac
 }
 
-# A switch that nobody leads any more, since its controller died, ends by itself: when nobody confirms it, at the latest.
+# A switch that nobody leads any more, since its controller died, ends by itself: at the latest when its units have started, its gate
+# has passed, nobody has confirmed it, and the units of the release before have started.
 outside() {
-    tries=$((CONFIRM + 30))
+    options "$@"
+    tries=$((3 * TIMEOUT + CONFIRM))
+    ! under_way || echo "another switch is running on this host; waiting $tries s for its end"
     while [ "$tries" -gt 0 ] && under_way; do
         tries=$((tries - 1))
         sleep 1
@@ -339,6 +343,7 @@ ended() { # WHAT CODE: the end of what was under way, and of this script
 
 go_back() { # CODE: ends this script
     trap '' TERM INT HUP
+    [ "$TIMEOUT" -ge "$LEAST" ] || TIMEOUT=$LEAST # a host that is slow with what is new may be so with what it had, too
     if [ -z "$BACK" ]; then
         if [ "$CAME_FROM" = "$WANTED" ] && [ "$CONFIRMED" = "$WANTED" ]; then
             say "release $WANTED was the running one before; nothing was put back"
@@ -505,6 +510,25 @@ usage() {
     exit 64
 }
 
+options() { # ARGUMENTS: keeps what they say, and in TAKEN how many of them are options
+    TAKEN=0
+    while [ "$#" -ge 2 ]; do
+        case "$1" in
+        --timeout) TIMEOUT=$2 ;;
+        --confirm-within) CONFIRM=$2 ;;
+        --known)
+            KNOWN=yes
+            TAKEN=$((TAKEN + 1))
+            shift
+            continue
+            ;;
+        *) break ;;
+        esac
+        TAKEN=$((TAKEN + 2))
+        shift 2
+    done
+}
+
 [ "$#" -gt 0 ] || usage
 [ "$(id -u)" = 0 ] || {
     echo "switch must be run by root" >&2
@@ -527,19 +551,8 @@ flock -n 9 || {
     say "another switch is running on this host"
     exit 75
 }
-while [ "$#" -ge 2 ]; do
-    case "$1" in
-    --timeout) TIMEOUT=$2 ;;
-    --confirm-within) CONFIRM=$2 ;;
-    --known)
-        KNOWN=yes
-        shift
-        continue
-        ;;
-    *) break ;;
-    esac
-    shift 2
-done
+options "$@"
+shift "$TAKEN"
 case "$#:$1" in
 1:--back)
     before=$(led_to previous)

@@ -47,13 +47,12 @@ def main() -> int:
         failures = wait(told, options.timeout, 1 if options.known else IN_A_ROW)
     else:
         from cluster_ai.host.record import record
-        from cluster_ai.host.verify import SWITCH, examine, settled
+        from cluster_ai.host.verify import SWITCH, undisturbed
 
-        release = options.settings.resolve().parents[1]
-        if not settled(release, 0 if options.json else SWITCH):
+        found = undisturbed(told, options.settings.resolve().parents[1], 0 if options.json else SWITCH)
+        if found is None:
             print("not checked: a switch is under way, or was until now; its end sets the timer anew", file=sys.stderr)
             return ExitCode.OK
-        found = examine(told, release)
         record(found)
         print(json.dumps(found.as_dict()) if options.json else "\n".join(found.lines()) or "as the release says")
         return ExitCode.CHANGES if found.faults else ExitCode.OK

@@ -42,6 +42,15 @@ class Found:
         return [line for kind in KINDS if self.of(kind) for line in (f"{kind}:", *(f"  {it}" for it in self.of(kind)))]
 
 
+def undisturbed(told: HostSettings, release: Path, limit: float) -> Found | None:
+    """None where a switch is under way for longer than `limit` seconds, or came meanwhile: units that it has stopped
+    for a moment would be noted, and stay so after its end."""
+    if not settled(release, limit):
+        return None
+    found = examine(told, release)
+    return found if settled(release, 0) else None
+
+
 def examine(told: HostSettings, release: Path, *, again: float = AGAIN) -> Found:
     """Compare the release that this agent runs from with its manifest, and this host with both."""
     manifest = json.loads((release / "manifest.json").read_text())

@@ -21,9 +21,9 @@ from cluster_ai.rollout.rolling import Outcomes
 from cluster_ai.rollout.scope import Scope
 from cluster_ai.rollout.traffic import Traffic
 
-# Seconds that a switch may take beside its gate: units that stop, units that start, and before it the end of another
-# switch, whose controller has died.
-SLACK = 150.0
+# A switch takes its time limit for units that start, for its gate, and for the way back; before it another one, whose
+# controller has died, may do so too. Beside that, seconds for units that stop, and for a confirmation that won't come.
+LIMITS, SLACK = 6, 150.0
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,9 @@ class Passage:
             found[name] = error = _outcome(name, reply)
             self.on_event(Event(name, title, "failed" if error else "changed", releases[name][:12]))
 
-        batch = ssh.Batch(calls, sudo_password=self.scope.sudo_password, timeout=2 * timeout + SLACK, on_reply=told)
+        batch = ssh.Batch(
+            calls, sudo_password=self.scope.sudo_password, timeout=LIMITS * timeout + SLACK, on_reply=told
+        )
         batch.results()
         return found
 

@@ -10,6 +10,7 @@ import pytest
 from cluster_ai.host import verify
 from cluster_ai.host.faults import Fault
 from cluster_ai.host.verify import Found
+from cluster_ai.settings import HostSettings
 
 
 @pytest.fixture
@@ -54,6 +55,18 @@ def test_every_kind_of_change_to_a_file_is_told(release: tuple[Path, dict[str, A
         "units.txt": "changed",
         "manifest.json": "changed",
     }
+
+
+@pytest.mark.parametrize(("answers", "counts"), [([True, True], True), ([True, False], False), ([False], False)])
+def test_what_was_looked_at_while_a_switch_came_does_not_count(
+    monkeypatch: pytest.MonkeyPatch, answers: list[bool], counts: bool
+) -> None:
+    result, said = Found("d" * 64, (Fault("units", "u.service", "is activating", "release"),), 1.0), iter(answers)
+    monkeypatch.setattr(verify, "examine", lambda told, release: result)
+    monkeypatch.setattr(verify, "settled", lambda release, limit: next(said))
+    told = HostSettings("h", ("worker",), (), (), "tls://h:8786", None, None, None, None, None, None, ())
+    assert verify.undisturbed(told, Path("r"), 0) == (result if counts else None)
+    assert not [*said]
 
 
 def test_a_result_is_told_by_kind_for_people_and_whole_for_programs() -> None:

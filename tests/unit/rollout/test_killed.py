@@ -107,7 +107,7 @@ class Fleet:
             del self.switching[name]
             self.runs[name] = digest
 
-    def ask(self, method: str, path: str, body: Any = None, *, timeout: float = 0) -> tuple[int, Any]:
+    def ask(self, method: str, path: str, body: Any = None, *, timeout: float = 0, policy: str = "") -> tuple[int, Any]:
         self.life.passes()
         if method == "GET":
             return 200, {"workers": [self._worker(name) for name in ("a", "b")]}
