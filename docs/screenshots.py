@@ -29,7 +29,7 @@ PAGES = (
     *("tasks", "rollouts", "configuration", "audit"),
 )
 ANSWER = 300  # seconds that a first answer may take: the model may have to be loaded, on a slow machine
-DRAWN = 30  # seconds that a page may take
+DRAWN = 120  # seconds that a page may take on a slow machine
 HIGHEST = 1800  # pixels of a picture
 
 

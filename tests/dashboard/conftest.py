@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,20 +21,14 @@ from prometheus_client import CollectorRegistry, Gauge, start_http_server
 from cluster_ai import settings
 from cluster_ai.metrics.names import DRIFT, DRIFT_CHECKED, HOST_METRICS, ROLLOUT_STATE
 from tests.dashboard.fake_gateway import FakeGateway, busy
+from tests.rig.processes import PATIENCE, free_port
 from tests.rig.scripts import script
 
 ROOT = Path(__file__).parents[2]
-DEADLINE = 60  # seconds a program may take to answer
 Dashboard = Callable[[str, str], str]  # (gateway's URL, Prometheus' URL) -> its own
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
-def wait_for(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, deadline: float = PATIENCE) -> Any:
     end = time.monotonic() + deadline
     while not (result := condition()):
         if time.monotonic() > end:
@@ -46,7 +39,7 @@ def wait_for(condition: Callable[[], Any], what: str, deadline: float = DEADLINE
 
 def answers(url: str) -> bool:
     try:
-        return requests.get(url, timeout=2).ok
+        return requests.get(url, timeout=60).ok
     except requests.RequestException:
         return False
 
@@ -124,14 +117,22 @@ class RealPrometheus:
         ended(self._process)
 
     def value(self, query: str) -> float | None:
-        answer = requests.get(f"{self.url}/api/v1/query", params={"query": query}, timeout=5).json()["data"]["result"]
+        answer = requests.get(f"{self.url}/api/v1/query", params={"query": query}, timeout=60).json()["data"]["result"]
         return float(answer[0]["value"][1]) if answer else None
 
     def asked(self) -> float:
         """How many requests its API has answered."""
-        lines = requests.get(f"{self.url}/metrics", timeout=5).text.splitlines()
+        lines = requests.get(f"{self.url}/metrics", timeout=60).text.splitlines()
         counts = (it for it in lines if it.startswith("prometheus_http_requests_total") and '"/api/v1/' in it)
         return sum(float(it.rpartition(" ")[2]) for it in counts)
+
+
+def see_work(real: RealPrometheus, gateway: FakeGateway) -> None:
+    """Rates look back a minute; here it has seen some half a minute ago at most, at the end of its charts too."""
+    lately = "sum(rate(cluster_total_tasks_total[30s] offset 5s)) > 0"
+    if not real.value(lately):
+        busy(gateway, 20)
+        wait_for(lambda: real.value(lately), "a rate at the end of a chart")
 
 
 @pytest.fixture(scope="module")
@@ -156,10 +157,7 @@ def prometheus(gateway: FakeGateway, node: Node, tmp_path_factory: pytest.TempPa
     gateway.metric["worker_asleep"].labels("sleeper").set(1)
     real = RealPrometheus(tmp_path_factory.mktemp("prometheus"), gateway, node)
     wait_for(lambda: real.value("cluster_total_tasks_total"), "the first scrape")
-    before = real.value("cluster_total_tasks_total") or 0
-    busy(gateway, 20)
-    wait_for(lambda: (real.value("cluster_total_tasks_total") or 0) > before, "the scrape after some work")
-    wait_for(lambda: real.value("sum(rate(cluster_total_tasks_total[60s] offset 5s))"), "a rate at the end of a chart")
+    see_work(real, gateway)
     yield real
     real.stop()
 

@@ -11,8 +11,9 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.dashboard.conftest import Dashboard, Node, RealPrometheus, free_port, wait_for
+from tests.dashboard.conftest import Dashboard, Node, RealPrometheus, wait_for
 from tests.dashboard.fake_gateway import FakeGateway, rollout
+from tests.rig.processes import free_port
 
 pytestmark = pytest.mark.browser
 
@@ -25,7 +26,7 @@ def sees(browser: Any, *wanted: str) -> None:
     def there() -> bool:
         return all(w in text(browser) for w in wanted)
 
-    wait_for(there, f"{wanted} on the page, which says:\n{text(browser)}", 30)
+    wait_for(there, f"{wanted} on the page, which says:\n{text(browser)}")
 
 
 def press(browser: Any, label: str) -> None:
@@ -38,7 +39,7 @@ def press(browser: Any, label: str) -> None:
             return False
         return True
 
-    wait_for(pressed, f"the button {label}", 30)
+    wait_for(pressed, f"the button {label}")
 
 
 def is_clean(browser: Any) -> None:
@@ -56,7 +57,8 @@ def test_every_page_draws_what_prometheus_and_the_gateway_say(
     for page in ("workers", "models"):
         shots.go(browser, page)
         wait_for(lambda: browser.find_elements(By.CSS_SELECTOR, '[data-testid="stDataFrame"] canvas'), "a table")
-        assert len(browser.find_elements(By.CSS_SELECTOR, '[data-testid="stVegaLiteChart"]')) >= 2
+        charts = '[data-testid="stVegaLiteChart"]'
+        wait_for(lambda charts=charts: len(browser.find_elements(By.CSS_SELECTOR, charts)) >= 2, "charts")  # type: ignore[misc]
         is_clean(browser)
 
 
@@ -91,7 +93,7 @@ def test_drift_is_told_on_the_overview_and_beside_its_host_and_gone_with_it(
         is_clean(browser)
     finally:
         node.drift.labels("files").set(0)
-    wait_for(lambda: "cluster-ai verify names each" not in text(browser), "the hint's end", 30)
+    wait_for(lambda: "cluster-ai verify names each" not in text(browser), "the hint's end")
 
 
 def test_a_prompt_is_answered_on_the_page_with_the_worker_and_its_speed(
@@ -129,8 +131,8 @@ def test_a_chart_is_not_drawn_anew_when_new_values_come(
     shots.sign_in(browser, dashboard(gateway.url, prometheus.url), None)
     sees(browser, "2 of 3")
     mark = 'document.querySelectorAll(\'[data-testid="stVegaLiteChart"] canvas, [data-testid="stVegaLiteChart"] svg\')'
+    wait_for(lambda: browser.execute_script(f"return {mark}.length") >= 4, "the charts")
     marked = browser.execute_script(f"const all = {mark}; all.forEach(c => c.dataset.seen = 1); return all.length")
-    assert marked >= 4
     gateway.metric["worker_up"].labels("gpu-worker-02").set(1)
     try:
         sees(browser, "3 of 3")
@@ -177,7 +179,7 @@ def test_when_prometheus_goes_away_the_last_values_stay_with_their_age(
         sees(browser, "Prometheus doesn't answer", "What follows is", "2 of 3")
     finally:
         prometheus.start()
-    wait_for(lambda: "Prometheus doesn't answer" not in text(browser), "the message's end", 30)
+    wait_for(lambda: "Prometheus doesn't answer" not in text(browser), "the message's end")
     is_clean(browser)
 
 
@@ -271,7 +273,7 @@ def test_a_worker_is_drained_and_resumed_by_buttons(
         assert fake.workers[0]["state"] == "draining"
         press(browser, "Resume")
         shots.settled(browser)
-        wait_for(lambda: "gets nothing new (dust)" not in text(browser), "the end of the drain", 30)
+        wait_for(lambda: "gets nothing new (dust)" not in text(browser), "the end of the drain")
         assert fake.workers[0]["state"] == "active"
         is_clean(browser)
 
@@ -314,7 +316,8 @@ def test_two_models_answer_the_same_prompt_side_by_side(browser: Any, shots: Mod
         other.send_keys("llama2", Keys.ENTER)
         shots.element(browser, shots.SEND).click()
         sees(browser, "Answers so far")
-        assert len(browser.find_elements(By.XPATH, "//*[text()='Blue light is scattered most.']")) == 2
+        answers = "//*[text()='Blue light is scattered most.']"
+        wait_for(lambda: len(browser.find_elements(By.XPATH, answers)) == 2, "both answers")
         assert len(fake.prompts) == 2
         is_clean(browser)
 

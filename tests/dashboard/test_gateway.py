@@ -6,8 +6,8 @@ from cluster_ai.errors import UnavailableError
 from dashboard.answers import Answer, generate
 from dashboard.gateway import Caller, Gateway, UnauthorizedError
 from dashboard.served import served
-from tests.dashboard.conftest import free_port
 from tests.dashboard.fake_gateway import FakeGateway
+from tests.rig.processes import free_port
 
 
 def test_an_answer_comes_in_pieces_then_what_was_measured() -> None:

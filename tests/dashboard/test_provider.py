@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from cluster_ai import layout, settings
-from tests.dashboard.conftest import ROOT, answers, free_port, wait_for
+from tests.dashboard.conftest import ROOT, answers, wait_for
 from tests.dashboard.test_browser import press, sees
 from tests.rig import cluster as rig
 from tests.rig.openid import SECRET, provider
-from tests.rig.processes import running
+from tests.rig.processes import free_port, running
 
 pytestmark = pytest.mark.browser
 ROLES = (settings.Given("viewer", ("guests",)),)

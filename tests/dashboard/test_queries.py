@@ -15,8 +15,9 @@ from cluster_ai.errors import UnavailableError
 from cluster_ai.metrics.names import HOST_METRICS, METRICS
 from dashboard import history, hosts, percentiles, queries
 from dashboard.prometheus import POINTS, Prometheus, Span, duration, parse_instant, parse_range, quantile
-from tests.dashboard.conftest import Node, RealPrometheus, free_port, wait_for
+from tests.dashboard.conftest import Node, RealPrometheus, see_work, wait_for
 from tests.dashboard.fake_gateway import FakeGateway
+from tests.rig.processes import free_port
 
 
 def test_every_metric_that_is_asked_for_is_one_that_the_gateway_or_a_host_has() -> None:
@@ -105,7 +106,8 @@ def test_a_query_that_prometheus_refuses_is_an_error_of_ours(prometheus: RealPro
 
 
 @pytest.mark.integration
-def test_the_overview_of_a_real_prometheus(prometheus: RealPrometheus) -> None:
+def test_the_overview_of_a_real_prometheus(prometheus: RealPrometheus, gateway: FakeGateway) -> None:
+    see_work(prometheus, gateway)
     seen = queries.overview(Prometheus(prometheus.url), Span(900, 1))
     assert seen.workers_up == 2
     assert seen.workers_down == ("gpu-worker-02",)
@@ -137,9 +139,9 @@ def test_the_workers_of_a_real_prometheus(prometheus: RealPrometheus) -> None:
 
 @pytest.mark.integration
 def test_the_drift_of_hosts_is_read_with_the_time_of_the_check(prometheus: RealPrometheus, node: Node) -> None:
+    node.checked.set(1_700_000_000)  # before the others, which are waited for
     node.drift.labels("files").set(2)
     node.drift.labels("ports").set(1)
-    node.checked.set(1_700_000_000)
     asked = Prometheus(prometheus.url)
 
     def seen() -> dict[str, hosts.Host]:
@@ -168,7 +170,8 @@ def test_the_state_of_the_last_rollout_is_read(prometheus: RealPrometheus, node:
 
 
 @pytest.mark.integration
-def test_the_models_of_a_real_prometheus(prometheus: RealPrometheus) -> None:
+def test_the_models_of_a_real_prometheus(prometheus: RealPrometheus, gateway: FakeGateway) -> None:
+    see_work(prometheus, gateway)
     seen = queries.models(Prometheus(prometheus.url), Span(900, 1)).models
     assert [m.name for m in seen] == ["llama2:13b", "smollm2:135m"]
     for model in seen:
@@ -246,7 +249,7 @@ def test_canaries_are_drawn_beside_the_others(prometheus: RealPrometheus, gatewa
     for worker in ("gpu-worker-01", "cpu-worker-01"):
         gateway.metric["worker_requests_total"].labels(worker, "ok").inc(0)
     asked = Prometheus(prometheus.url)
-    wait_for(lambda: asked.value("count(worker_requests_total)"), "the first scrape of them")
+    wait_for(lambda: asked.value("count(worker_requests_total)") == 2, "the first scrape of them")
     for worker in ("gpu-worker-01", "cpu-worker-01"):
         gateway.metric["worker_requests_total"].labels(worker, "ok").inc(50)
 

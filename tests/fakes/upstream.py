@@ -111,11 +111,11 @@ def in_thread(*hosts: str) -> Iterator[tuple[Upstream, ...]]:
     thread = threading.Thread(target=asyncio.run, args=(serve(),), name="upstreams")
     thread.start()
     try:
-        yield ready.result(10)
+        yield ready.result(60)
     finally:
         for loop, ended in stops:
             loop.call_soon_threadsafe(ended.set)
-        thread.join(10)
+        thread.join(60)
 
 
 async def _request(state: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:

@@ -23,9 +23,9 @@ def test_an_alert_reaches_the_webhook_with_its_token_and_what_to_do_and_so_does_
     gateway, served = start_http_server(0, "127.0.0.1", registry)
     try:
         with chat() as webhook, watching(tmp_path, f"127.0.0.1:{gateway.server_port}", webhook):
-            until(lambda: webhook.told("firing", "NoWorkers"), within=60, what="the alert")
+            until(lambda: webhook.told("firing", "NoWorkers"), what="the alert")
             workers.set(2)
-            until(lambda: webhook.told("resolved", "NoWorkers"), within=60, what="its end")
+            until(lambda: webhook.told("resolved", "NoWorkers"), what="its end")
     finally:
         gateway.shutdown()
         gateway.server_close()

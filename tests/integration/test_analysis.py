@@ -57,7 +57,7 @@ class Gateway:
 def test_workers_are_judged_by_what_a_real_prometheus_saw_of_them_across_a_restart(tmp_path: Path) -> None:
     port, gateway = free_port(), Gateway(free_port())
     (tmp_path / "prometheus.yml").write_text(
-        "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n"
+        "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
         f"scrape_configs: [{{job_name: gateway, static_configs: [{{targets: ['127.0.0.1:{gateway.port}']}}]}}]\n"
     )
     arguments = [
@@ -69,7 +69,7 @@ def test_workers_are_judged_by_what_a_real_prometheus_saw_of_them_across_a_resta
 
     def ask(path: str) -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as reply:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as reply:
                 return reply.status, reply.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()

@@ -21,12 +21,12 @@ import pytest
 from cluster_ai.settings import Upstream
 from tests.rig import cluster as rig
 from tests.rig.cluster import MODEL
-from tests.rig.processes import REPOSITORY, free_port, until
+from tests.rig.processes import PATIENCE, REPOSITORY, free_port, until
 from tests.rig.registry import registry
 
 PYTHON = os.environ.get("CLUSTER_AI_CLIENTS", "")
 KEY = "a-key-for-tests"
-PATIENCE = 280  # seconds for one client's whole round, on a machine that does much else
+ROUND = 400  # seconds for one client's whole, on a machine that does much else
 
 pytestmark = [
     pytest.mark.integration,
@@ -67,7 +67,7 @@ class Site:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=ROUND,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -78,7 +78,13 @@ class Site:
         environment = {"OLLAMA_HOST": f"{self.url}/k/{key}", "HOME": str(self.folder)}
         command = [str(rig.ollama()), *arguments]
         return subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
         )
 
 
@@ -191,7 +197,7 @@ def test_the_ollama_cli_pulls_onto_every_worker(site: Site) -> None:
         headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
         body = json.dumps({"model": name, "insecure": True}).encode()
         pull = urllib.request.Request(f"{site.url}/api/pull", body, headers)
-        lines = [json.loads(line) for line in rig.fetch(pull, timeout=120)[1].splitlines()]
+        lines = [json.loads(line) for line in rig.fetch(pull, timeout=PATIENCE)[1].splitlines()]
         # Workers' progress is told as one: that of the manifest may be over before anything was told.
         assert lines[0]["status"].startswith("pulling ")
         assert lines[-1] == {"status": "success"}
@@ -250,7 +256,7 @@ def test_a_context_that_is_set_later_holds_for_every_api(site: Site) -> None:
     rig.fetch(urllib.request.Request(address, b'{"context": 1024}', headers, method="PUT"))
     for path, told in (("/api/generate", {"prompt": "Hi", "options": {"num_predict": 1}}), ("/v1/completions", {})):
         asked = {"model": "free", "prompt": "Hi", "max_tokens": 1, "stream": False, **told}
-        rig.fetch(urllib.request.Request(site.url + path, json.dumps(asked).encode(), headers), timeout=120)
+        rig.fetch(urllib.request.Request(site.url + path, json.dumps(asked).encode(), headers), timeout=PATIENCE)
     loaded = [m for e in site.engines for m in rig.get(f"{e}/api/ps")["models"] if m["name"] == "free:latest"]
     assert loaded
     assert {m["context_length"] for m in loaded} == {1024}

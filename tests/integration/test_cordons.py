@@ -15,11 +15,12 @@ from distributed import Client, get_worker
 from distributed.security import Security
 
 from cluster_ai import layout, settings
+from cluster_ai.cluster import membership
 from cluster_ai.cluster.membership import Left, Membership, Tls
 from tests.rig import cluster as rig
-from tests.rig.processes import Process, free_port
+from tests.rig.processes import PATIENCE, Process, free_port
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(150)]
+pytestmark = pytest.mark.integration
 
 EMPTY = Left(0, 0)
 
@@ -75,6 +76,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setattr(membership, "TIMEOUT", PATIENCE)
     monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__WORK_STEALING_INTERVAL", "1h")  # what moves is moved by the cordon
     keys = rig.authority().credentials(tmp_path / "keys", "head", "head")
     port = free_port()
@@ -82,8 +84,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         yield Site(tmp_path, keys, f"tls://127.0.0.1:{port}")
 
 
-async def until(condition: Callable[[], object], within: float = 60) -> None:
-    async with asyncio.timeout(within):
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110 (it becomes true in another process)
             await asyncio.sleep(0.05)
 

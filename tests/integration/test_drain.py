@@ -23,7 +23,7 @@ from cluster_ai.security.credentials import load_or_create
 from cluster_ai.settings import Upstream
 from tests.rig import cluster as rig
 from tests.rig.cluster import MODEL, TOKEN
-from tests.rig.processes import Process, free_port, until
+from tests.rig.processes import PATIENCE, Process, free_port, until
 
 pytestmark = pytest.mark.integration
 
@@ -55,14 +55,14 @@ class Stream:
     def __post_init__(self) -> None:
         self.thread = threading.Thread(target=self._read, daemon=True)
         self.thread.start()
-        assert self.begun.wait(60)
+        assert self.begun.wait(PATIENCE)
 
     def _read(self) -> None:
         options = {"num_predict": self.tokens, "temperature": 0, "seed": 1}
         body = json.dumps({"model": MODEL, "prompt": "1, 2, 3, 4, 5, 6,", "raw": True, "options": options}).encode()
         headers = {**HEADERS, "Authorization": f"Bearer {self.token}"}
         with urllib.request.urlopen(
-            urllib.request.Request(f"{self.url}/api/generate", body, headers), timeout=250
+            urllib.request.Request(f"{self.url}/api/generate", body, headers), timeout=PATIENCE
         ) as r:
             for line in r:
                 self.lines.append(json.loads(line))
@@ -71,7 +71,7 @@ class Stream:
                     return
 
     def ended(self) -> dict[str, Any]:
-        self.thread.join(250)
+        self.thread.join(PATIENCE)
         assert not self.thread.is_alive()
         return self.lines[-1]
 
@@ -111,7 +111,7 @@ def seen(url: str) -> dict[str, Any]:
 def post(url: str, what: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
     data = json.dumps(body).encode() if body is not None else None
     request = urllib.request.Request(f"{url}/api/v1/cluster/workers/w1/{what}", data, HEADERS, method="POST")
-    answer: dict[str, Any] = json.loads(rig.fetch(request, timeout=30)[1])
+    answer: dict[str, Any] = json.loads(rig.fetch(request)[1])
     return answer
 
 
@@ -183,7 +183,7 @@ def test_what_a_gateway_still_finishes_counts_in_the_one_that_has_taken_over(sit
             until(lambda: seen(new)["in_flight"] == 1)
             stream.leave.set()
             until(lambda: seen(new)["in_flight"] == 0)
-            assert old.popen.wait(60) == 0
+            assert old.popen.wait(PATIENCE) == 0
             until(lambda: not list((site.folder / "gateway").glob("ending-*")))
 
 
@@ -197,7 +197,7 @@ def test_the_command_waits_for_what_streams_and_undrain_brings_it_back(site: Sit
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         done = [*command, *words]
-        return subprocess.run(done, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+        return subprocess.run(done, capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL)
 
     def started(*words: str) -> subprocess.Popen[str]:
         pipe = subprocess.PIPE
@@ -211,7 +211,7 @@ def test_the_command_waits_for_what_streams_and_undrain_brings_it_back(site: Sit
             assert waiting.stdout
             assert waiting.stdout.readline() == "w1: 1 request left\n"
             stream.leave.set()
-            said, more = waiting.communicate(timeout=60)
+            said, more = waiting.communicate(timeout=PATIENCE)
         assert waiting.returncode == 0, more
         assert said.startswith("w1: empty; drained: new fans, since ")
         assert more.startswith("w1: Dask isn't told of it: ")

@@ -15,8 +15,9 @@ import ollama
 import pytest
 
 from cluster_ai.local.machine import look
+from tests.rig.processes import PATIENCE
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 MODEL = "smollm2:135m"
 HELLO = [{"role": "user", "content": "Say hello."}]
@@ -35,11 +36,11 @@ def engine() -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
-            assert process.wait(10) == 0
+            assert process.wait(PATIENCE) == 0
 
 
 def wait_until_it_listens(port: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
@@ -52,7 +53,7 @@ def wait_until_it_listens(port: int) -> None:
 
 @pytest.fixture
 async def session(engine: str) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(engine, timeout=aiohttp.ClientTimeout(total=60)) as session:
+    async with aiohttp.ClientSession(engine, timeout=aiohttp.ClientTimeout(total=PATIENCE)) as session:
         yield session
 
 

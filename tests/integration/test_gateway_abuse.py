@@ -10,6 +10,7 @@ import pytest
 
 from cluster_ai.gateway import connection, reply, wire
 from tests.fakes.upstream import LAST, LINE
+from tests.rig.processes import PATIENCE
 from tests.rig.scripted import (
     ASK,
     BODY_LIMIT,
@@ -283,7 +284,7 @@ async def test_an_answer_that_is_none_is_told_as_a_workers_fault(stream: bool) -
 
 async def until_active(here: Site) -> None:
     """A worker that failed is looked at again before it is asked again."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while (await here.ask(stream=False))[0] != 200:  # noqa: ASYNC110 (what is waited for is elsewhere)
             await asyncio.sleep(0.05)
 

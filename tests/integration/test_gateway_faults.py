@@ -35,6 +35,7 @@ from cluster_ai.gateway.wire import Wire
 from cluster_ai.settings import GatewaySettings, Upstream
 from tests.fakes import upstream as fake
 from tests.fakes.upstream import Act
+from tests.rig.processes import PATIENCE
 
 pytestmark = pytest.mark.integration
 
@@ -42,8 +43,8 @@ ASK = {"model": "fake", "prompt": "x"}
 TRIES = 1 + reply.RESUMES  # after which a stream that breaks again and again is given up
 
 
-async def until(condition: Callable[[], object], within: float = 15) -> None:
-    async with asyncio.timeout(within):
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110 (it becomes true in another task)
             await asyncio.sleep(0.02)
 
@@ -123,7 +124,7 @@ async def site(*engines: fake.Upstream, **changed: Any) -> AsyncIterator[Site]:
         try:
             await until(lambda: server.started and len(fleet.active()) == len(engines))
             base = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            async with aiohttp.ClientSession(base, timeout=aiohttp.ClientTimeout(total=20)) as client:
+            async with aiohttp.ClientSession(base, timeout=aiohttp.ClientTimeout(total=PATIENCE)) as client:
                 yield Site(client, fleet, text, app, books)
         finally:
             server.should_exit = True
@@ -313,7 +314,7 @@ async def test_a_whole_native_answer_that_breaks_midway_goes_on_at_another_worke
 
 
 async def test_a_host_that_falls_silent_loses_its_requests_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "TIMEOUT", 0.3)
+    monkeypatch.setattr(health, "TIMEOUT", 1.0)
     monkeypatch.setattr(health, "INTERVAL", 0.1)
     async with fake.upstream(Act.SILENT) as mute, fake.upstream() as good, site(mute, good) as here:
         asking = asyncio.create_task(here.ask())

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.rig.processes import PATIENCE
 from tests.unit.config.test_load import SEED
 
 pytestmark = pytest.mark.integration
@@ -34,7 +35,9 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 def run(environment: dict[str, str], *command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, cwd=cwd, timeout=PATIENCE, check=False
+    )
 
 
 def pyinfra(environment: dict[str, str], inventory: str, cwd: Path = ROOT) -> list[dict[str, Any]]:

@@ -67,7 +67,7 @@ def test_a_task_that_takes_more_memory_than_it_said_ends_alone_and_the_error_nam
         (other,) = here.submit(
             {**task("note", 200 * MIB, path=str(tmp_path / "n"), text="there", until=str(go)), "cpu": 1}
         )
-        until(lambda: (tmp_path / "n").exists(), within=60, what="the other task runs")
+        until(lambda: (tmp_path / "n").exists(), what="the other task runs")
         (own,) = groups(group)
         assert (own / "cpu.max").read_text() == "100000 100000\n"
         assert (own / "memory.max").read_text() == f"{200 * MIB}\n"
@@ -76,7 +76,7 @@ def test_a_task_that_takes_more_memory_than_it_said_ends_alone_and_the_error_nam
         (much,) = here.submit(task("eat", 100 * MIB, size=300 * MIB))
         (by_a_child,) = here.submit(task("eat", 100 * MIB, size=300 * MIB, apart=True))
         (enough,) = here.submit(task("eat", 400 * MIB, size=300 * MIB))
-        until(lambda: here.ended(much, by_a_child, enough), within=120)
+        until(lambda: here.ended(much, by_a_child, enough))
         error = "RuntimeError: eat: killed, since it took more memory than its limit, 105 MB (`memory`)"
         assert [here.task(it)["error"] for it in (much, by_a_child)] == [error] * 2
         assert here.ask("GET", f"/tasks/{enough}/result")["result"] == 300 * MIB
@@ -95,7 +95,7 @@ def test_a_worker_that_was_killed_leaves_nothing_that_its_successor_does_not_rem
     with here.scheduler(), here.manager("w1"):
         with here.worker("w1", group=group) as worker:
             here.submit(task("note", path=str(tmp_path / "n"), text="there", until=str(tmp_path / "never")))
-            until(lambda: (tmp_path / "n").exists(), within=60, what="the task runs")
+            until(lambda: (tmp_path / "n").exists(), what="the task runs")
             (left,) = groups(group)
             worker.stop(kill=True)
         assert left.is_dir()

@@ -13,7 +13,7 @@ from cluster_ai import layout
 from cluster_ai.cluster.membership import Membership, Tls
 from cluster_ai.security import ca
 from cluster_ai.tls.preload import __name__ as preload
-from tests.rig.processes import free_port, running
+from tests.rig.processes import PATIENCE, free_port, running
 
 pytestmark = pytest.mark.integration
 
@@ -63,8 +63,8 @@ def environment(place: Path) -> dict[str, str]:
     }
 
 
-async def until(condition: Callable[[], object], within: float = 60) -> None:
-    async with asyncio.timeout(within):
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110 (it becomes true in another process)
             await asyncio.sleep(0.05)
 

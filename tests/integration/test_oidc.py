@@ -23,7 +23,7 @@ from cluster_ai.settings import Given, OidcSettings
 from cluster_ai.tls.public import Public
 from tests.rig import cluster as rig
 from tests.rig.openid import Provider, new_key, provider
-from tests.rig.processes import until
+from tests.rig.processes import PATIENCE, until
 
 pytestmark = pytest.mark.integration
 
@@ -165,7 +165,7 @@ def command(here: Here, home: Path, *words: str, browser: str = "") -> subproces
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         stdin=subprocess.DEVNULL,
     )
 

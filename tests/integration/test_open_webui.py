@@ -21,13 +21,13 @@ from cluster_ai import layout, settings
 from cluster_ai.local import machine
 from cluster_ai.security import ca
 from tests.rig import cluster as rig
-from tests.rig.processes import free_port, running, until
+from tests.rig.processes import PATIENCE, free_port, running, until
 from tests.rig.scripts import script
 
 pytestmark = pytest.mark.integration
 
 PASSWORD = "correct horse battery"
-START = 600  # seconds: it makes its database at first, and this machine may have much to do
+START = 500  # seconds: it makes its database at first, and this machine may have much to do
 MODEL = f"{rig.MODEL}:latest" if ":" not in rig.MODEL else rig.MODEL
 
 
@@ -77,6 +77,8 @@ def chat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chat]:
     trust = ssl.create_default_context(cadata=authority.cert.decode())
     url = f"https://127.0.0.1:{port}"
     with rig.engine(folder / "engine") as engine:
+        load = json.dumps({"model": rig.MODEL}).encode()  # before somebody's limit of one request a minute is tried
+        rig.fetch(urllib.request.Request(f"{engine}/api/generate", load), timeout=PATIENCE)
         upstream = settings.Upstream("w1", engine, (rig.MODEL,), 2, 0)
         told = rig.gateway_settings(scheduler="tcp://127.0.0.1:9", upstreams=(upstream,))
         with rig.gateway(folder / "gateway", told, credentials, workers=1) as (gateway, _):

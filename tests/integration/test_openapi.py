@@ -19,6 +19,7 @@ from cluster_ai.settings import Upstream
 from tests.fakes.upstream import in_thread
 from tests.rig import cluster as rig
 from tests.rig.cluster import TOKEN
+from tests.rig.processes import PATIENCE
 
 pytestmark = pytest.mark.integration
 
@@ -53,7 +54,8 @@ def finds(folder: Path, url: str, token: str, *, seconds: int, phases: str) -> s
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run"]
     command += [f"{url}/api/v1/openapi.json", "--header", f"Authorization: Bearer {token}", "--checks", "all"]
     command += ["--phases", phases, "--max-time", str(seconds), "--max-examples", "20", "--seed", "1", "--no-color"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=folder)
+    command += ["--request-timeout", str(PATIENCE)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=2 * PATIENCE, cwd=folder)
     assert "generated" in ended.stdout, ended.stdout + ended.stderr
     return "" if ended.returncode == 0 else ended.stdout
 

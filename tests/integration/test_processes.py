@@ -16,7 +16,7 @@ from cluster_ai import layout
 from cluster_ai.cluster.membership import Member, Membership, Tls
 from cluster_ai.settings import HostProcesses, Processes, ProcessScale, SchedulerSettings, process_name
 from cluster_ai.tls.dask import security
-from tests.rig.processes import together
+from tests.rig.processes import PATIENCE, together
 from tests.rig.tasks import Site, site
 
 pytestmark = pytest.mark.integration
@@ -26,8 +26,8 @@ SHARE = Processes(3, 1, GIB, "tls://127.0.0.1")  # of three cores and 3 GiB
 HOSTS = (HostProcesses("w1", 3, 1, GIB),)
 
 
-async def until(condition: Callable[[], object], within: float = 240) -> None:
-    async with asyncio.timeout(within):
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110 (it becomes true in another process)
             await asyncio.sleep(0.1)
 
@@ -105,6 +105,6 @@ async def test_all_end_with_the_first_however_that_ends(tmp_path: Path) -> None:
                     others = psutil.Process(first.popen.pid).children(recursive=True)
                     assert others
                     first.popen.send_signal(how)
-                    _, alive = psutil.wait_procs(others, timeout=60)
+                    _, alive = psutil.wait_procs(others, timeout=PATIENCE)
                     assert not alive
                 await until(lambda: there(seen) == 0)

@@ -22,7 +22,7 @@ from cluster_ai.errors import ExitCode
 from cluster_ai.rollout.gate import Gateway
 from cluster_ai.tls.trust import trusting
 from tests.rig import cluster as rig
-from tests.rig.processes import free_port, running, until
+from tests.rig.processes import PATIENCE, free_port, running, until
 
 pytestmark = pytest.mark.integration
 
@@ -47,7 +47,7 @@ class Site:
 
     def shown(self) -> bytes:
         with (
-            socket.create_connection(("127.0.0.1", self.port), 10) as plain,
+            socket.create_connection(("127.0.0.1", self.port), PATIENCE) as plain,
             trusting(self.roots).wrap_socket(plain, server_hostname="127.0.0.1") as it,
         ):
             return it.getpeercert(binary_form=True) or b""
@@ -98,7 +98,7 @@ def test_a_renewal_is_shown_to_new_connections_while_no_request_fails_and_kept_o
     over, failed, answered = threading.Event(), list[str](), [0, 0]
 
     def ask(number: int, keep: bool) -> None:
-        connection = http.client.HTTPSConnection("127.0.0.1", site.port, timeout=20, context=trusting(site.roots))
+        connection = http.client.HTTPSConnection("127.0.0.1", site.port, timeout=PATIENCE, context=trusting(site.roots))
         while not over.is_set():
             try:
                 connection.request("GET", "/api/v1/whoami", headers={"Authorization": f"Bearer {rig.TOKEN}"})
@@ -199,5 +199,5 @@ def test_without_its_certificate_the_gateway_does_not_start_in_clear(tmp_path: P
     (tmp_path / "gateway.json").write_text(settings.dump(told))
     command = [sys.executable, "-m", "cluster_ai.gateway", "gateway.json"]
     with running(command, tmp_path / "log", environment={"CREDENTIALS_DIRECTORY": str(tmp_path)}) as process:
-        assert process.popen.wait(60) == ExitCode.CONFIG
+        assert process.popen.wait(PATIENCE) == ExitCode.CONFIG
     assert "certificate for people" in (tmp_path / "log").read_text()

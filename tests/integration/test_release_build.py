@@ -30,6 +30,7 @@ from cluster_ai.release.model import HostFacts, Release
 from cluster_ai.release.nginx import nginx
 from cluster_ai.release.store import Store
 from cluster_ai.security import ca
+from tests.rig.processes import PATIENCE
 
 pytestmark = pytest.mark.integration
 
@@ -79,7 +80,6 @@ def unpack(release: Release, root: Path) -> Path:
     return place
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("host", sorted(IMPORTS))
 def test_what_runs_on_a_host_finds_all_it_imports_in_its_release(
     built: tuple[Config, dict[str, Release]], tmp_path: Path, host: str
@@ -99,7 +99,6 @@ def test_what_runs_on_a_host_finds_all_it_imports_in_its_release(
     assert list((tmp_path / "cache").rglob("*.pyc"))
 
 
-@pytest.mark.timeout(600)
 def test_a_release_is_built_for_another_architecture_and_python_than_ours(
     built: tuple[Config, dict[str, Release]],
 ) -> None:
@@ -198,7 +197,7 @@ def front(built: tuple[Config, dict[str, Release]], tmp_path: Path) -> Iterator[
     command = [program, "-e", "stderr", "-p", str(tmp_path), "-c", "nginx.conf", "-g", "daemon off; user root;"]
     subprocess.run([*command, "-t"], check=True, capture_output=True)
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
@@ -219,7 +218,9 @@ def ask(port: int, folder: Path, name: str | None, version: ssl.TLSVersion = ssl
     if name:
         context.load_cert_chain(folder / f"{name}.pem", folder / f"{name}.key")
     try:
-        with urllib.request.urlopen(f"https://127.0.0.1:{port}/api/version", context=context, timeout=10) as answer:
+        with urllib.request.urlopen(
+            f"https://127.0.0.1:{port}/api/version", context=context, timeout=PATIENCE
+        ) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -238,7 +239,7 @@ def test_the_engines_front_takes_a_new_certificate_without_being_told(front: tup
     port, folder = front
 
     def shown() -> str:
-        return ssl.get_server_certificate(("127.0.0.1", port), timeout=10)
+        return ssl.get_server_certificate(("127.0.0.1", port), timeout=PATIENCE)
 
     first = shown()
     assert first == (folder / "cert.pem").read_text()

@@ -19,7 +19,7 @@ from cluster_ai.report.page import Material, html
 from cluster_ai.rollout.journal import Change, Intent, Rollout
 from cluster_ai.rollout.prometheus import Prometheus
 from tests.dashboard.conftest import shots
-from tests.rig.processes import REPOSITORY, free_port
+from tests.rig.processes import PATIENCE, REPOSITORY, free_port
 from tests.rig.week import DAYS, Value, ask, prometheus_of
 
 pytestmark = [
@@ -131,7 +131,7 @@ def test_what_it_draws_is_seen_in_a_browser_without_a_network(
             return [...document.querySelectorAll('figure')].map(
                 it => [it.querySelector('h3').textContent, lines(it).length]);
         """
-        plots = shots.WebDriverWait(browser, 30).until(
+        plots = shots.WebDriverWait(browser, PATIENCE).until(
             lambda it: (found := dict(it.execute_script(drawn)))["Measured by cluster-ai bench"] and found
         )
         text = browser.find_element("tag name", "body").text

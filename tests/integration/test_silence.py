@@ -77,26 +77,26 @@ def test_one_that_hangs_is_told_gets_nothing_new_and_goes_on_where_it_was_once_i
             return found
 
         (running,) = here.submit(note(tmp_path, "running", go, idempotent=False))
-        until(lambda: evidence(tmp_path) == ["running"], within=60, what="the first task runs")
+        until(lambda: evidence(tmp_path) == ["running"], what="the first task runs")
         with here.worker("w2"):
-            until(lambda: (dask("w1"), dask("w2")) == ("present", "present"), within=60)
+            until(lambda: (dask("w1"), dask("w2")) == ("present", "present"))
             freeze(first)
             try:
-                until(lambda: dask("w1") == "silent", within=40, what="it is silent")
+                until(lambda: dask("w1") == "silent", what="it is silent")
                 said = rig.get(f"{url}/api/v1/cluster/workers/w1", token=rig.TOKEN)
                 assert said["warnings"] == [
                     "nothing is heard of its Dask worker: it gets no tasks, and what it had is waited for"
                 ]
                 assert said["cpu"] is None
                 others = here.submit(*(note(tmp_path, f"{n}", idempotent=n % 2 == 0) for n in range(6)))
-                until(lambda: here.ended(*others), within=90, what="the other worker has done them")
+                until(lambda: here.ended(*others), what="the other worker has done them")
                 assert {here.task(it)["worker"] for it in others} == {"w2"}
                 assert here.task(running)["state"] == "sent"
             finally:
                 thaw(first)
-            until(lambda: dask("w1") == "present", within=40, what="it is heard of again")
+            until(lambda: dask("w1") == "present", what="it is heard of again")
             go.touch()
-            until(lambda: here.ended(running), within=60)
+            until(lambda: here.ended(running))
             assert (here.task(running)["state"], here.task(running)["worker"]) == ("done", "w1")
 
 
@@ -118,16 +118,16 @@ def test_what_may_not_repeat_is_given_to_none_that_hangs_though_it_is_not_silent
 
 def test_one_that_hangs_for_long_is_lost_and_what_may_begin_again_does_so_elsewhere(here: Site, tmp_path: Path) -> None:
     go = tmp_path / "go"
-    with together(here.scheduler(ttl="10s"), here.worker("w1"), here.manager("w1", "w2")) as (_, first, _):
+    with together(here.scheduler(ttl="20s"), here.worker("w1"), here.manager("w1", "w2")) as (_, first, _):
         again, once = here.submit(
             note(tmp_path, "again", go, idempotent=True), note(tmp_path, "once", idempotent=False)
         )
-        until(lambda: "again" in evidence(tmp_path), within=60, what="it runs on the first worker")
+        until(lambda: "again" in evidence(tmp_path), what="it runs on the first worker")
         freeze(first)
         try:
             with here.worker("w2"):
                 go.touch()
-                until(lambda: here.ended(again), within=90, what="another worker has done it")
+                until(lambda: here.ended(again), what="another worker has done it")
                 assert (here.task(again)["state"], here.task(again)["worker"]) == ("done", "w2")
                 assert here.task(once)["state"] in ("queued", "sent")  # it is the first worker's
         finally:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.rig import cluster as rig
-from tests.rig.processes import until
+from tests.rig.processes import PATIENCE, until
 from tests.rig.tasks import Site, site
 
 pytestmark = pytest.mark.integration
@@ -50,7 +50,7 @@ def test_tasks_come_to_their_results_and_say_who_had_them(here: Site, tmp_path: 
         steps = [{"do": "aggregate", "by": ["shop"], "of": {"n": "sum"}}]
         (table,) = here.submit({"kind": "data_processing", "payload": {"input": "*.csv", "steps": steps}})
         (large,) = here.submit({"kind": "custom", "payload": {"function": "much", "arguments": {"size": 1 << 20}}})
-        until(lambda: here.ended(*ids, *unknown, large, table), within=90)
+        until(lambda: here.ended(*ids, *unknown, large, table))
         assert [here.task(it)["state"] for it in ids] == ["done"] * 4
         assert here.ask("GET", f"/tasks/{ids[0]}/result")["result"]["response"]
         assert here.ask("GET", f"/tasks/{ids[1]}/result")["result"] == {"said": "one"}
@@ -115,7 +115,7 @@ def test_whoever_is_killed_no_task_is_lost_and_none_that_may_not_begins_twice(
         if "manager" in victims:
             stack.enter_context(here.manager("w1"))
         go.touch()
-        until(lambda: here.ended(running, *waiting, *again), within=90, what="all tasks have ended")
+        until(lambda: here.ended(running, *waiting, *again), what="all tasks have ended")
 
         assert [here.task(it)["error"] for it in (*waiting, *again)] == [None] * 10
         assert {here.task(it)["state"] for it in (*waiting, *again)} == {"done"}
@@ -136,7 +136,7 @@ def test_a_task_that_may_not_repeat_stays_with_its_worker_though_another_is_free
         workers = {name: stack.enter_context(here.worker(name)) for name in ("w1", "w2")}
         with here.manager("w1", "w2"):
             there = here.submit(*(note(tmp_path, f"there {n}", until=both, idempotent=True) for n in range(2)))
-            until(lambda: len(evidence(tmp_path)) == 2, within=60, what="both workers are there")
+            until(lambda: len(evidence(tmp_path)) == 2, what="both workers are there")
             both.touch()
             until(lambda: here.ended(*there))
         # One that starts now knows of both; the other may not have looked since the second joined.
@@ -147,10 +147,10 @@ def test_a_task_that_may_not_repeat_stays_with_its_worker_though_another_is_free
         assert [here.task(it)["worker"] for it in (victim, other)] == ["w2", "w1"]
         workers["w2"].stop(kill=True)
         stack.enter_context(here.worker("w2"))  # at another address
-        until(lambda: here.ended(victim), within=60, what="its worker has said that it had begun")
+        until(lambda: here.ended(victim), what="its worker has said that it had begun")
         assert here.task(victim)["error"].startswith("interrupted on worker w2")
         go.touch()  # an orderly end waits for what runs
-        until(lambda: here.ended(other), within=60)
+        until(lambda: here.ended(other))
         assert here.task(other)["state"] == "done"
     assert sorted(evidence(tmp_path))[:2] == ["running 0", "running 1"]
     assert len(evidence(tmp_path)) == 4
@@ -163,13 +163,13 @@ def test_those_that_may_not_repeat_go_to_whoever_has_room_be_it_one_that_joins_l
         until(lambda: evidence(tmp_path) == ["0"], what="the first worker has one")
         until(lambda: here.ask("GET", "/counts")["held"] == 4, what="the others are nobody's")
         with here.worker("w2", cpu=2):
-            until(lambda: len(evidence(tmp_path)) == 3, within=60, what="the larger worker has two at once")
+            until(lambda: len(evidence(tmp_path)) == 3, what="the larger worker has two at once")
             for it in go[1:]:
                 it.touch()
-            until(lambda: here.ended(*ids[1:]), within=60, what="one that is long keeps none behind it waiting")
+            until(lambda: here.ended(*ids[1:]), what="one that is long keeps none behind it waiting")
             assert {here.task(it)["worker"] for it in ids[1:]} == {"w2"}
             go[0].touch()
-            until(lambda: here.ended(*ids), within=60)
+            until(lambda: here.ended(*ids))
     assert sorted(evidence(tmp_path)) == [f"{n}" for n in range(5)]
 
 
@@ -179,9 +179,9 @@ def test_a_worker_that_joins_takes_what_waits_on_another(here: Site, tmp_path: P
         ids = here.submit(*(note(tmp_path, f"there {n}", until=both, idempotent=True) for n in range(2)))
         until(lambda: len(evidence(tmp_path)) == 1, what="one runs, the other waits on the same worker")
         with here.worker("w2"):
-            until(lambda: len(evidence(tmp_path)) == 2, within=60, what="the new worker has the other")
+            until(lambda: len(evidence(tmp_path)) == 2, what="the new worker has the other")
             both.touch()
-            until(lambda: here.ended(*ids), within=60)
+            until(lambda: here.ended(*ids))
             assert {here.task(it)["worker"] for it in ids} == {"w1", "w2"}
 
 
@@ -189,10 +189,10 @@ def test_tasks_for_a_worker_that_is_away_keep_no_others_waiting(here: Site, tmp_
     with here.scheduler(), here.worker("w1"), here.manager("w1", "w2", memory=(2, 4)):
         away = here.submit(*(note(tmp_path, f"away {n}", memory=3 * 1024**3) for n in range(70)))
         (here_,) = here.submit(note(tmp_path, "here"))
-        until(lambda: here.ended(here_), within=60)
+        until(lambda: here.ended(here_))
         assert here.task(away[0])["state"] == "sent"
         with here.worker("w2", memory=4):
-            until(lambda: here.ended(away[0]), within=60)
+            until(lambda: here.ended(away[0]))
 
 
 def test_an_orderly_end_waits_for_what_runs_and_leaves_the_rest_for_later(here: Site, tmp_path: Path) -> None:
@@ -204,11 +204,11 @@ def test_an_orderly_end_waits_for_what_runs_and_leaves_the_rest_for_later(here: 
         manager.popen.terminate()
         (late,) = here.submit(note(tmp_path, "late"))  # it goes on to acknowledge
         go.touch()
-        assert manager.popen.wait(60) == 0
+        assert manager.popen.wait(PATIENCE) == 0
         scheduler.stop()
         worker.stop()
         with here.scheduler(), here.worker("w1"), here.manager("w1"):
-            until(lambda: here.ended(running, *waiting, late), within=60)
+            until(lambda: here.ended(running, *waiting, late))
             assert {here.task(it)["state"] for it in (running, *waiting, late)} == {"done"}
     assert sorted(evidence(tmp_path)) == ["late", "running", "waiting 0", "waiting 1", "waiting 2"]
 
@@ -216,15 +216,19 @@ def test_an_orderly_end_waits_for_what_runs_and_leaves_the_rest_for_later(here: 
 def test_a_result_that_a_broken_journal_cannot_take_is_there_after_the_managers_restart(
     here: Site, tmp_path: Path
 ) -> None:
-    with contextlib.closing(sqlite3.connect(tmp_path / "tasks.sqlite")) as db, here.scheduler(), here.worker("w1"):
+    with (
+        contextlib.closing(sqlite3.connect(tmp_path / "tasks.sqlite", PATIENCE)) as db,
+        here.scheduler(),
+        here.worker("w1"),
+    ):
         with here.manager("w1") as manager:
             db.execute("ALTER TABLE files RENAME TO away")
             (large,) = here.submit({"kind": "custom", "payload": {"function": "much", "arguments": {"size": 1 << 20}}})
-            until(lambda: not manager.alive(), within=60)
+            until(lambda: not manager.alive())
             assert "no such table: files" in manager.text()
         db.execute("ALTER TABLE away RENAME TO files")
         with here.manager("w1"):
-            until(lambda: here.ended(large), within=60)
+            until(lambda: here.ended(large))
             assert here.task(large)["result_file"]
 
 
@@ -236,6 +240,6 @@ def test_a_cancelled_task_never_begins_and_a_running_one_is_stopped(here: Site, 
         waiting, following = here.submit(note(tmp_path, "waiting"), note(tmp_path, "following"))
         assert here.ask("POST", f"/tasks/{waiting}/cancel")["state"] == "cancelled"
         assert here.ask("POST", f"/tasks/{running}/cancel")["state"] == "cancelled"
-        until(lambda: here.ended(following), within=60)
+        until(lambda: here.ended(following))
         assert [here.task(it)["progress"] for it in (running, waiting, following)] == [None, None, 1.0]
         assert evidence(tmp_path) == ["running", "following"]

@@ -105,7 +105,7 @@ def watching(folder: Path, gateway: str, webhook: Chat) -> Iterator[str]:
 
 def _ready(port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=5) as reply:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=60) as reply:
             return bool(reply.status == 200)
     except urllib.error.HTTPError as error:  # not yet
         error.close()

@@ -53,7 +53,7 @@ class Served:
     def ask(self, path: str, body: Any = None, *, token: str = rig.TOKEN, **headers: str) -> Any:
         data = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else None
         given = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", **headers}
-        _, text = rig.fetch(urllib.request.Request(self.url + path, data, given), timeout=60)
+        _, text = rig.fetch(urllib.request.Request(self.url + path, data, given))
         return json.loads(text)
 
     def upload(self, *lines: dict[str, Any], token: str = rig.TOKEN) -> str:
@@ -70,7 +70,7 @@ class Served:
     def lines(self, file_id: str) -> list[Any]:
         headers = {"Authorization": f"Bearer {rig.TOKEN}"}
         request = urllib.request.Request(f"{self.url}/v1/files/{file_id}/content", headers=headers)
-        return [json.loads(line) for line in rig.fetch(request, timeout=60)[1].splitlines()]
+        return [json.loads(line) for line in rig.fetch(request)[1].splitlines()]
 
 
 def chat(custom_id: str, tokens: int = 3) -> dict[str, Any]:

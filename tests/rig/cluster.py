@@ -21,7 +21,7 @@ from typing import Any
 
 from cluster_ai import layout, settings
 from cluster_ai.security import ca
-from tests.rig.processes import REPOSITORY, Process, free_port, running, until
+from tests.rig.processes import PATIENCE, REPOSITORY, Process, free_port, running, until
 
 MODEL = "smollm2"
 TOKEN = "a token for tests"
@@ -49,7 +49,7 @@ def authority() -> Authority:
 
 
 def fetch(
-    request: str | urllib.request.Request, *, timeout: float = 10, context: ssl.SSLContext | None = None
+    request: str | urllib.request.Request, *, timeout: float = 60, context: ssl.SSLContext | None = None
 ) -> tuple[dict[str, str], bytes]:
     """Headers, in lower case, and body. Raises HTTPError, whose body can be read and whose connection is closed."""
     try:
@@ -61,7 +61,7 @@ def fetch(
         raise urllib.error.HTTPError(e.url, e.code, e.msg, e.headers, body) from None
 
 
-def get(url: str, *, token: str = "", timeout: float = 10) -> Any:
+def get(url: str, *, token: str = "", timeout: float = 60) -> Any:
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
     return json.loads(fetch(request, timeout=timeout)[1])
 
@@ -97,7 +97,7 @@ def engine(folder: Path) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "cluster_ai.engine.embedded", "--port", str(port), "--context", str(CONTEXT)]
     command += ["--model", f"{MODEL}={weights()}"]
-    with running(command, folder / "log", until_ready=lambda: get(f"{url}/api/ps")["models"], within=120):
+    with running(command, folder / "log", until_ready=lambda: get(f"{url}/api/ps")["models"]):
         yield url
 
 
@@ -125,7 +125,7 @@ def ollama_engine(
             parameters = "PARAMETER num_thread 1\nPARAMETER num_predict 256\n"
             (folder / "Modelfile").write_text(f"FROM {weights()}\n{parameters}")
             create = [str(program), "create", model, "-f", str(folder / "Modelfile")]
-            subprocess.run(create, env={**os.environ, **environment}, check=True, capture_output=True, timeout=120)
+            subprocess.run(create, env={**os.environ, **environment}, check=True, capture_output=True, timeout=PATIENCE)
         yield url, process
 
 
@@ -158,7 +158,7 @@ def front(folder: Path, keys: Path, engine_url: str, port: int) -> Iterator[Proc
     context.load_cert_chain(keys / layout.CERT, keys / layout.KEY)
 
     def ready() -> bool:
-        return bool(fetch(f"https://127.0.0.1:{port}/api/version", context=context, timeout=5))
+        return bool(fetch(f"https://127.0.0.1:{port}/api/version", context=context))
 
     command = [shutil.which("nginx") or "/usr/sbin/nginx", "-e", "stderr", "-p", str(folder), "-c", str(conf)]
     with running(command, folder / "nginx.log", until_ready=ready) as process:
@@ -227,7 +227,7 @@ def scheduler(
     command += ["--dashboard-address", f"127.0.0.1:{dashboard}", "--preload", "cluster_ai.cluster.scheduler_plugin"]
 
     def ready() -> bool:
-        return bool(fetch(f"http://127.0.0.1:{dashboard}/health", timeout=2))
+        return bool(fetch(f"http://127.0.0.1:{dashboard}/health"))
 
     with running(command, folder / "scheduler.log", environment=environment, until_ready=ready) as process:
         yield process

@@ -23,6 +23,7 @@ from cluster_ai.gateway.server import Credentials, serve
 from cluster_ai.settings import CatalogModel, GatewaySettings, ScaleSettings, Upstream
 from tests.rig import cluster as rig
 from tests.rig.cluster import MODEL, TOKEN, weights
+from tests.rig.processes import PATIENCE
 
 GB = 10**9
 NAME = f"{MODEL}:latest"
@@ -61,8 +62,8 @@ def catalog(blobs: Path, scale: ScaleSettings | None) -> CatalogModel:
     return CatalogModel(MODEL, 1, GB // 2, why, None, None, file, sha256, options, scale=scale)
 
 
-async def until(condition: Callable[[], Awaitable[bool]], within: float = 30) -> None:
-    async with asyncio.timeout(within):
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(PATIENCE):
         while not await condition():  # noqa: ASYNC110 (it becomes true in another process)
             await asyncio.sleep(0.2)
 
@@ -98,7 +99,7 @@ async def gateway(
     running = asyncio.create_task(serve(told, Credentials(TOKEN, tls), [listener], state, Log(text), started.set))
     try:
         async with (
-            asyncio.timeout(60),
+            asyncio.timeout(PATIENCE),
             aiohttp.ClientSession(url, headers={"authorization": f"Bearer {TOKEN}"}) as client,
         ):
             await started.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -16,16 +17,21 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).parents[2]
+PATIENCE = 180.0  # seconds that anything may take where only a slow machine is at fault
+_PORTS = range(16_384, 32_768)  # below those that the kernel gives to whoever connects
+_numbers = itertools.count(os.getpid() * 101, 13)  # not in a row: some programs take the next one too
 
 
 def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-        return port
+    """Nobody has it, nor will who only connects somewhere; another one each time."""
+    while True:
+        port = _PORTS[next(_numbers) % len(_PORTS)]
+        with contextlib.suppress(OSError), socket.socket() as s:
+            s.bind(("127.0.0.1", port))
+            return port
 
 
-def until(condition: Callable[[], object], *, within: float = 30, what: str = "") -> None:
+def until(condition: Callable[[], object], *, within: float = PATIENCE, what: str = "") -> None:
     """Waits for a condition with a deadline; errors of the condition count as not yet."""
     deadline = time.monotonic() + within
     last: Exception | None = None
@@ -56,7 +62,7 @@ class Process:
             return self.popen.wait(within)
         except subprocess.TimeoutExpired:
             os.killpg(self.popen.pid, signal.SIGKILL)
-            return self.popen.wait(10)
+            return self.popen.wait(PATIENCE)
 
     def text(self) -> str:
         return self.log.read_text(errors="replace")
@@ -70,7 +76,7 @@ def running(
     environment: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
     until_ready: Callable[[], object] | None = None,
-    within: float = 60,
+    within: float = PATIENCE,
 ) -> Iterator[Process]:
     env = {**os.environ, "PYTHONPATH": str(REPOSITORY), **(environment or {})}
     with log.open("wb") as out:

@@ -21,6 +21,7 @@ from cluster_ai.gateway.log import Log
 from cluster_ai.gateway.server import Credentials, serve
 from cluster_ai.settings import GatewaySettings, LimitSettings, Upstream
 from tests.fakes.upstream import LAST, LINE
+from tests.rig.processes import PATIENCE
 
 TOKEN = "b7e151628aed2a6a"
 SECRET = {"authorization": f"Bearer {TOKEN}"}
@@ -105,7 +106,7 @@ class Site:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         for piece in pieces:
             writer.write(piece)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             answer = await reader.read()
         writer.close()
         return answer
@@ -119,8 +120,8 @@ class Site:
         return sum(float(line.split()[-1]) for line in lines if line.startswith("gateway_in_flight{"))
 
 
-async def until(condition: Callable[[], object], within: float = 30) -> None:
-    async with asyncio.timeout(within):
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110 (it becomes true in another task)
             await asyncio.sleep(0.02)
 
@@ -154,7 +155,7 @@ async def site(*script: bytes | Script) -> AsyncIterator[Site]:
         await until(lambda: started.is_set() or running.done())
         async with aiohttp.ClientSession(
             f"http://127.0.0.1:{port}",
-            timeout=aiohttp.ClientTimeout(total=60),
+            timeout=aiohttp.ClientTimeout(total=PATIENCE),
             connector=aiohttp.TCPConnector(force_close=True),
         ) as client:
             here = Site(port, client, text, worker)

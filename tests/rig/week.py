@@ -63,7 +63,7 @@ def _served(folder: Path, end: float) -> Iterator[tuple[str, float]]:
 
 def ask(url: str, path: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(url + path, timeout=10) as reply:
+        with urllib.request.urlopen(url + path, timeout=60) as reply:
             return reply.status, reply.read().decode()
     except urllib.error.HTTPError as error:
         with error:

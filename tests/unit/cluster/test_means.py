@@ -27,7 +27,7 @@ def test_a_task_waits_for_a_card_that_another_still_has() -> None:
     with cards.taking(1):
         thread.start()
         assert not given
-    thread.join(10)
+    thread.join(60)
     assert given == [("GPU-a",)]
 
 

@@ -14,6 +14,7 @@ import uvicorn
 
 from cluster_ai.gateway import connection
 from cluster_ai.gateway.connection import Connection
+from tests.rig.processes import PATIENCE
 
 HOST = b"Host: x\r\n"
 CHUNKED = b"POST /end HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -89,14 +90,14 @@ class Served:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         for piece in pieces:
             writer.write(piece)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             answer = await reader.read()
         writer.close()
         return answer
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110 (it becomes true in another task)
             await asyncio.sleep(0.01)
 

@@ -7,6 +7,7 @@ import io
 import json
 
 from cluster_ai.gateway.log import Log
+from tests.rig.processes import PATIENCE
 
 
 class Stream(io.StringIO):
@@ -27,7 +28,7 @@ async def test_gathered_lines_are_one_write_a_moment_later() -> None:
     for _ in range(3):
         log.gather("request")
     assert not stream.writes
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not stream.writes:  # noqa: ASYNC110 (it becomes true in a callback)
             await asyncio.sleep(0.005)
     assert (stream.writes, events(stream)) == (1, ["request"] * 3)

@@ -12,7 +12,7 @@ from yarl import URL
 
 from cluster_ai.gateway import wire
 from cluster_ai.gateway.wire import Answer, BrokenError, UnreachableError, Wire
-from tests.rig.processes import free_port
+from tests.rig.processes import PATIENCE, free_port
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
@@ -67,13 +67,13 @@ async def worker(*script: bytes | Script) -> AsyncIterator[tuple[Worker, Wire]]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110 (it becomes true in another task)
             await asyncio.sleep(0.01)
 
 
 async def whole(answer: Answer) -> bytes:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         pieces = []
         while piece := await answer.readany():
             pieces.append(piece)
@@ -181,7 +181,7 @@ BROKEN = {
 async def test_what_is_no_answer_is_told_as_a_broken_connection(sent: bytes) -> None:
     async with worker(then_close(sent)) as (state, out):
         with pytest.raises(BrokenError):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 await out.post(state.url, b"{}")
 
 

@@ -29,10 +29,10 @@ def test_more_hosts_than_may_run_at_once_are_asked_in_turn() -> None:
 
 
 def test_a_host_that_is_silent_costs_its_time_and_hides_no_other_answer() -> None:
-    calls = [Call("slow", LOCAL, "exec sleep 60", as_root=False), Call("quick", LOCAL, "echo here", as_root=False)]
+    calls = [Call("slow", LOCAL, "exec sleep 600", as_root=False), Call("quick", LOCAL, "echo here", as_root=False)]
     begin = time.monotonic()
-    found = Batch(calls, timeout=0.5).results()
-    assert time.monotonic() - begin < 10
+    found = Batch(calls, timeout=3).results()
+    assert time.monotonic() - begin < 200
     assert isinstance(found["slow"], HostError)
     assert "no answer" in found["slow"].what
     assert isinstance(found["quick"], Reply)
@@ -40,10 +40,10 @@ def test_a_host_that_is_silent_costs_its_time_and_hides_no_other_answer() -> Non
 
 def test_a_shared_connection_that_holds_standard_error_open_is_not_waited_for() -> None:
     begin = time.monotonic()
-    (reply,) = run([Call("h", LOCAL, "sleep 60 >/dev/null & echo $!", as_root=False)], timeout=30).values()
+    (reply,) = run([Call("h", LOCAL, "sleep 600 >/dev/null & echo $!", as_root=False)], timeout=500).values()
     assert isinstance(reply, Reply)
     os.kill(int(reply.text), signal.SIGKILL)
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 200
 
 
 def test_a_script_too_long_for_an_argument_is_that_hosts_error_and_the_others_answer() -> None:

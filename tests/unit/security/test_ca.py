@@ -56,12 +56,12 @@ def handshake(server: End, client: End, name: str) -> tuple[str | None, str]:
         thread.start()
         try:
             with (
-                socket.create_connection(("127.0.0.1", port), 5) as plain,
+                socket.create_connection(("127.0.0.1", port), 60) as plain,
                 client.context(ssl.PROTOCOL_TLS_CLIENT).wrap_socket(plain, server_hostname=name) as secured,
             ):
                 return secured.version(), secured.recv(100).decode()
         finally:
-            thread.join(5)
+            thread.join(60)
 
 
 @pytest.fixture(scope="module")

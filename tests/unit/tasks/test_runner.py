@@ -49,7 +49,7 @@ class Here:
         return made
 
     async def becomes(self, batch: Batch, stage: Stage) -> Batch:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (found := self.found(batch)).stage is not stage:  # noqa: ASYNC110 (the database tells of no change)
                 await asyncio.sleep(0.01)
         return found

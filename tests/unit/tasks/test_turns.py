@@ -32,7 +32,7 @@ def test_a_task_waits_while_people_have_all_slots_and_begins_when_they_leave_one
     task = begin(found, 2)
     until(lambda: found.waiting == 1)
     found.people(1)
-    task.join(10)
+    task.join(60)
     assert not task.is_alive()
 
 
@@ -43,7 +43,7 @@ def test_what_was_told_long_ago_keeps_nothing_waiting() -> None:
     task = begin(found, 1)
     until(lambda: found.waiting == 1)
     clock.now += turns.FRESH
-    task.join(10)
+    task.join(60)
     assert not task.is_alive()
 
 
@@ -55,5 +55,5 @@ def test_a_task_that_waited_long_begins_all_the_same() -> None:
     until(lambda: found.waiting == 1)
     clock.now += turns.PATIENCE
     found.people(1)
-    task.join(10)
+    task.join(60)
     assert not task.is_alive()

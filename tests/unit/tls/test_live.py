@@ -69,12 +69,12 @@ def serving(context: ssl.SSLContext) -> Iterator[tuple[int, list[str]]]:
             yield listener.getsockname()[1], refused
         finally:
             listener.shutdown(socket.SHUT_RDWR)
-            thread.join(5)
+            thread.join(60)
 
 
 def meet(port: int, context: ssl.SSLContext) -> str:
     with (
-        socket.create_connection(("127.0.0.1", port), 5) as plain,
+        socket.create_connection(("127.0.0.1", port), 60) as plain,
         context.wrap_socket(plain, server_hostname="127.0.0.1") as end,
     ):
         assert end.version() == "TLSv1.3"

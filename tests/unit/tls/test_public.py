@@ -50,7 +50,7 @@ def serving(context: ssl.SSLContext) -> Iterator[int]:
 def shown(port: int, client: ssl.SSLContext) -> bytes:
     """The certificate, DER."""
     with (
-        socket.create_connection(("127.0.0.1", port), 10) as plain,
+        socket.create_connection(("127.0.0.1", port), 60) as plain,
         client.wrap_socket(plain, server_hostname="127.0.0.1") as it,
     ):
         assert it.recv(5) == b"hello"

@@ -55,7 +55,7 @@ async def test_once_a_pause_ends_who_stands_in_is_read_again_before_anything_mov
     it = Reconciler(MagicMock(workers={}), registry, stand_ins, MagicMock(), MagicMock(), log, lambda: why[0])
     running = asyncio.create_task(it.run())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await told.wait()
             assert not stand_ins.read.called
             told.clear()

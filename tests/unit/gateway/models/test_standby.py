@@ -103,7 +103,7 @@ class Site:
         assert self.worker.state is State.ASLEEP
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not condition():  # noqa: ASYNC110 (nobody tells of it)
                 await asyncio.sleep(0.001)
 
