@@ -67,8 +67,8 @@ def chat(address: str = "127.0.0.1", port: int = 0) -> Iterator[Chat]:
 
 
 def soon(told: str) -> str:
-    """The rules, with less to wait for: alerts need only a second, and rates look back a quarter of a minute."""
-    return re.sub(r'"for": "\w+"', '"for": "1s"', told).replace("[5m]", "[15s]")
+    """The rules, with less to wait for: alerts need only a second, and rates look back half a minute."""
+    return re.sub(r'"for": "\w+"', '"for": "1s"', told).replace("[5m]", "[30s]")
 
 
 @contextlib.contextmanager

@@ -128,6 +128,10 @@ class Gate:
         """How many wait, by model that was ever asked for."""
         return {model: len(line.queue) for model, line in self._lines.items()}
 
+    def under_way(self) -> dict[str, int]:
+        """How many have a slot or wait for one, by model that was ever asked for."""
+        return {model: line.running + len(line.queue) for model, line in self._lines.items()}
+
     def changed(self) -> None:
         """Workers came or went: maybe someone needn't wait any more."""
         for model, line in self._lines.items():

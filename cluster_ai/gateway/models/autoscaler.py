@@ -95,13 +95,14 @@ class Autoscaler:
         return all(worker.state is not State.JOINING for worker in self._fleet.workers.values())
 
     def _sample(self, now: float) -> None:
-        waiting, queued = self._gate.waiting(), self._queued()
+        requests, queued = self._gate.under_way(), self._queued()
         for name, model in self._models.items():
-            running = sum(f.model == name for w in self._fleet.workers.values() for f in w.flights)
+            # Who has an engine load a model, or asks what it is, wants it to be there, but no other replica.
+            wanted = any(f.model == name for w in self._fleet.workers.values() for f in w.flights)
             count, seconds = queued.get(name, (0.0, 0.0))
-            if running or waiting.get(name) or (model.queued and count > model.queued[-1][0]):
+            if wanted or requests.get(name) or (model.queued and count > model.queued[-1][0]):
                 model.asked = now
-            model.samples.append((now, running + waiting.get(name, 0)))
+            model.samples.append((now, requests.get(name, 0)))
             model.queued.append((count, seconds))
 
     def _queued(self) -> dict[str, tuple[float, float]]:

@@ -111,12 +111,12 @@ async def test_as_many_run_as_workers_have_slots_and_the_rest_wait_their_turn() 
     async with site(1, 1) as here:
         one, two, three = [await here.ask(ANNA) for _ in range(3)]
         assert (one.inside, two.inside, three.inside) == (True, True, False)
-        assert here.gate.waiting() == {"m": 1}
+        assert (here.gate.waiting(), here.gate.under_way()) == ({"m": 1}, {"m": 3})
         here.now[0] = 2.0
         await two.finish()
         assert three.inside
         assert three.trace.queued == 2.0
-        assert here.gate.waiting() == {"m": 0}
+        assert (here.gate.waiting(), here.gate.under_way()) == ({"m": 0}, {"m": 2})
 
 
 async def test_models_dont_wait_for_each_other() -> None:

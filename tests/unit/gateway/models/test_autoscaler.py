@@ -32,10 +32,10 @@ class Here:
         self.worker.name = "w1"
         self.turns, self.waits, self.reconciler = 0, True, MagicMock()
         self.reconciler.coming.return_value = set()
-        fleet, registry, gate = MagicMock(workers={"w1": self.worker}), MagicMock(), MagicMock()
+        fleet, registry, self.gate = MagicMock(workers={"w1": self.worker}), MagicMock(), MagicMock()
         fleet.able.return_value = [self.worker]
         registry.named = {M: MagicMock(scale=scale)}
-        gate.waiting.return_value = {}
+        self.gate.under_way.return_value = {}
 
         def paused() -> str:
             self.turns += 1
@@ -48,7 +48,7 @@ class Here:
         decisions = MagicMock()
         decisions.add = self._add
         others: Any = decisions, MagicMock(), meter, metrics, MagicMock()
-        self.scaler = Autoscaler(fleet, gate, registry, MagicMock(), self.reconciler, MagicMock(), *others)
+        self.scaler = Autoscaler(fleet, self.gate, registry, MagicMock(), self.reconciler, MagicMock(), *others)
 
     async def _add(self, it: Decided) -> None:
         self.decided.append(it)
@@ -82,6 +82,18 @@ async def test_while_one_more_is_coming_those_who_wait_ask_for_no_other() -> Non
         here.reconciler.coming.return_value = set()
         await here.some_turns()
         assert here.decided[-1].reason == "requests wait 9 s, at most 1 s are meant"
+
+
+async def test_that_a_model_is_loaded_and_asked_about_is_no_load() -> None:
+    here = Here(SCALE)
+    here.waits, here.worker.flights = False, [MagicMock(model=M)] * 8
+    async with here.running():
+        await here.some_turns()
+        assert not here.decided
+        here.gate.under_way.return_value = {M: 8}
+        while not here.decided:  # noqa: ASYNC110 (nobody tells of it; a mean needs some looks)
+            await asyncio.sleep(0)
+        assert (here.decided[0].before, here.decided[0].after) == (1, 2)
 
 
 async def test_nothing_is_decided_before_each_worker_has_said_what_it_has() -> None:
