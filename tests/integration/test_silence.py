@@ -105,12 +105,12 @@ def test_what_may_not_repeat_is_given_to_none_that_hangs_though_it_is_not_silent
 ) -> None:
     parts = (here.scheduler(), here.worker("w1"), here.worker("w2"), here.manager("w1", "w2"))
     with together(*parts) as (_, first, _, _):
-        until(lambda: len(seen(here)) == 2, within=60, what="both are there")
+        until(lambda: len(seen(here)) == 2, what="both are there")
         freeze(first)
         try:
-            until(lambda: max(it := seen(here)) - min(it) > LATE + 4, within=60, what="the manager has missed it")
+            until(lambda: max(it := seen(here)) - min(it) > LATE + 4, what="the manager has missed it")
             once = here.submit(*(note(tmp_path, f"{n}", idempotent=False) for n in range(3)))
-            until(lambda: here.ended(*once), within=90, what="the other worker has done them")
+            until(lambda: here.ended(*once), what="the other worker has done them")
             assert {here.task(it)["worker"] for it in once} == {"w2"}
         finally:
             thaw(first)

@@ -159,7 +159,7 @@ def test_a_slow_model_is_told_once_and_seen_on_the_overview_and_in_the_report_an
                 webhook.got.clear()
                 with slowed(slow):
                     until(lambda: webhook.told("firing", "ModelSlow"), what="the alert")
-                    assert noticed(prometheus)
+                    until(lambda: noticed(prometheus), what="the notice")
                     report = reported(tmp_path, gateway, prometheus)
                 until(lambda: webhook.told("resolved", "ModelSlow"), what="its end")
                 until(lambda: not noticed(prometheus), what="nothing to look at")
