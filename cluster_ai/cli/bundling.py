@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cluster_ai import __version__
-from cluster_ai.cli.monitoring import local_of, prometheus_of
+from cluster_ai.cli.monitoring import local_of, paths_of, prometheus_of
 from cluster_ai.errors import ClusterAIError
 
 if TYPE_CHECKING:
@@ -121,12 +121,9 @@ def _of_hosts(scope: Scope | None) -> dict[str, str]:
 
 
 def _of_this_machine(invocation: Invocation) -> dict[str, str]:
-    from cluster_ai.local.model import Paths
-
-    logs = Paths(invocation.config_path.resolve().parent / ".cluster-ai").logs
     return {
         f"local/{path.name}": "".join(path.read_text(errors="replace").splitlines(keepends=True)[-LOG:])
-        for path in sorted(logs.glob("*.log"))
+        for path in sorted(paths_of(invocation).logs.glob("*.log"))
     }
 
 

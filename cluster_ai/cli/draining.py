@@ -5,19 +5,24 @@ from __future__ import annotations
 import getpass
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cluster_ai.cli.gateway import find
+from cluster_ai.cli.monitoring import local_of, no_such
 from cluster_ai.cli.session import sudo_password
 from cluster_ai.errors import ConfigError, HostError, RolloutError, UnavailableError
 from cluster_ai.sizes import counted
 
 if TYPE_CHECKING:
     from cluster_ai.cli.main import Invocation
+    from cluster_ai.config import Config
+    from cluster_ai.local.state import State
     from cluster_ai.rollout.traffic import Ask, Seen
 
-Workers = Annotated[list[str], typer.Argument(metavar="HOST...", help="Workers, by their names in cluster.yaml.")]
+Workers = Annotated[list[str], typer.Argument(metavar="HOST...", help="Workers, as `cluster-ai status` names them.")]
 Reason = Annotated[str, typer.Option("--reason", help="For others who look at the status.", show_default="your name")]
 
 
@@ -44,18 +49,14 @@ class Told:
 
 def told(invocation: Invocation, workers: Sequence[str], ask_sudo_password: bool) -> Told:
     """Raises before anything is done where a name is wrong, or the gateway away or ignorant of it."""
-    password = sudo_password(ask_sudo_password)
-    config = invocation.config()
-    from cluster_ai.rollout import credentials
-    from cluster_ai.rollout.scope import Scope
     from cluster_ai.rollout.traffic import look
 
     names = tuple(dict.fromkeys(workers))
-    scope = Scope(config, names, password)
-    idle = [host.name for host in scope.hosts if host.worker is None]
-    if idle:
-        raise ConfigError(f"{idle[0]!r} is no worker", where=str(config.path), remedy="only workers are sent requests")
-    ask = scope.gateway(credentials.token(config)).ask
+    local = local_of(invocation)
+    if local is not None:
+        ask = _on_this_machine(invocation, local, names)
+    else:
+        ask = _on_hosts(invocation.config(), names, sudo_password(ask_sudo_password))
     try:
         known = look(ask)
     except HostError as error:
@@ -65,6 +66,31 @@ def told(invocation: Invocation, workers: Sequence[str], ask_sudo_password: bool
         if name not in known:
             raise UnavailableError("the gateway doesn't know this worker", where=name, remedy="cluster-ai apply")
     return Told(names, ask)
+
+
+def _on_this_machine(invocation: Invocation, local: State, names: Sequence[str]) -> Ask:
+    for name in names:
+        if name not in local.workers:
+            raise no_such(name, local.workers)
+    from cluster_ai.rollout.traffic import TIMEOUT
+
+    client = find(invocation, None)
+
+    def ask(method: str, path: str, body: dict[str, Any] | None = None, *, timeout: float = TIMEOUT) -> tuple[int, Any]:
+        return HTTPStatus.OK, client.ask(method, path, body, timeout=timeout)  # another status is raised
+
+    return ask
+
+
+def _on_hosts(config: Config, names: tuple[str, ...], password: str | None) -> Ask:
+    from cluster_ai.rollout import credentials
+    from cluster_ai.rollout.scope import Scope
+
+    scope = Scope(config, names, password)
+    idle = [host.name for host in scope.hosts if host.worker is None]
+    if idle:
+        raise ConfigError(f"{idle[0]!r} is no worker", where=str(config.path), remedy="only workers are sent requests")
+    return scope.gateway(credentials.token(config)).ask
 
 
 def as_json(seen: dict[str, Seen]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import typer
 
 from cluster_ai.cli import logins
+from cluster_ai.cli.monitoring import local_of
 from cluster_ai.errors import ClusterAIError, ConfigError, UnavailableError, UsageError
 from cluster_ai.landing import DamagedError, Landing
 from cluster_ai.tls.live import worded
@@ -94,9 +95,9 @@ class Client:
         if not done:
             raise self._broken()
 
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
+    def ask(self, method: str, path: str, body: Any = None, *, timeout: float = ANSWER) -> Any:
         """Of the native API's administration; None where the answer is empty."""
-        with self._request(method, path, body) as reply:
+        with self._request(method, path, body, timeout=timeout) as reply:
             text = reply.read()
         return json.loads(text) if text else None
 
@@ -159,7 +160,13 @@ class Client:
         return UnavailableError("the answer broke off", where=self.url, remedy="ask again")
 
     def _request(
-        self, method: str, path: str, body: Any = None, more: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        more: Mapping[str, str] | None = None,
+        *,
+        timeout: float = ANSWER,
     ) -> http.client.HTTPResponse:
         parts = urlsplit(self.url)
         # A connection that the gateway keeps open would stay open here too, once its answer is read.
@@ -169,7 +176,7 @@ class Client:
         try:
             connection = self._connection(parts.scheme, parts.hostname or "", parts.port)
             connection.connect()
-            connection.sock.settimeout(ANSWER)
+            connection.sock.settimeout(timeout)
             text = body if body is None or isinstance(body, bytes) else json.dumps(body)
             connection.request(method, parts.path.rstrip("/") + path, text, headers)
             reply = connection.getresponse()
@@ -285,10 +292,7 @@ def _found(invocation: Invocation, url: str | None, token: str | None) -> Client
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
             raise typer.BadParameter("must be http://host:port, or https://...", param_hint="--gateway")
         return Client(url, token, invocation.config_path.resolve().parent / ROOTS)
-    from cluster_ai.local import state
-    from cluster_ai.local.model import Paths
-
-    local = state.read(Paths(invocation.config_path.resolve().parent / ".cluster-ai"))
+    local = local_of(invocation)
     if local is not None:
         return Client(local.gateway, token or local.token)
     if not invocation.config_path.exists():

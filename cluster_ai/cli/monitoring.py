@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cluster_ai.errors import UnavailableError
+from cluster_ai.errors import ConfigError, UnavailableError
 
 if TYPE_CHECKING:
     from cluster_ai.cli.main import Invocation
+    from cluster_ai.local.model import Paths
     from cluster_ai.local.state import State
     from cluster_ai.rollout.prometheus import Prometheus
     from cluster_ai.rollout.scope import Scope
 
 
+def paths_of(invocation: Invocation) -> Paths:
+    """Where the cluster of this machine has its files."""
+    from cluster_ai.local.model import Paths
+
+    return Paths(invocation.config_path.resolve().parent / ".cluster-ai")
+
+
 def local_of(invocation: Invocation) -> State | None:
     """The cluster of this machine; None: none is up."""
     from cluster_ai.local import state
-    from cluster_ai.local.model import Paths
 
-    return state.read(Paths(invocation.config_path.resolve().parent / ".cluster-ai"))
+    return state.read(paths_of(invocation))
+
+
+def no_such(host: str, there: Sequence[str]) -> ConfigError:
+    """Of a name that the cluster of this machine doesn't have."""
+    return ConfigError(
+        f"there is no {host!r} in the cluster that is up on this machine",
+        remedy=f"it has: {', '.join(there)}; for a host of cluster.yaml end it first: cluster-ai down",
+    )
 
 
 def scope_of(invocation: Invocation, password: str | None) -> Scope | None:

@@ -223,6 +223,18 @@ def test_status_needs_no_cluster_yaml_for_it(cluster: tuple[Place, str]) -> None
     assert f"Gateway {place.state['gateway']}: " in out
 
 
+def test_its_workers_are_drained_and_its_logs_shown_as_those_of_hosts_are(cluster: tuple[Place, str]) -> None:
+    place, _ = cluster
+    assert place.run("cordon", "worker-1", "--reason", "new fans")[1].startswith("worker-1: cordoned: new fans, since ")
+    code, out, err = place.run("drain", "worker-1", "--reason", "new fans", "--timeout", "5m")
+    assert code == 0, err
+    assert "worker-1: empty; drained: new fans, since " in out
+    assert place.run("undrain", "worker-1")[:2] == (0, "worker-1: active\n")
+    code, out, _ = place.run("logs", "localhost", "gateway", "--lines", "1000")
+    assert code == 0
+    assert "/api/v1/cluster/workers/worker-1/drain" in out
+
+
 def test_a_port_in_use_is_named_with_its_holder_and_the_flag(cluster: tuple[Place, str], tmp_path: Path) -> None:
     with place_in(tmp_path) as other:
         ports = {**other.ports, "gateway": cluster[0].ports["gateway"]}

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
-from typing import TYPE_CHECKING, Annotated
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from cluster_ai import layout
+from cluster_ai.cli.monitoring import local_of, no_such, paths_of
 from cluster_ai.cli.session import AskPassword, sudo_password
 from cluster_ai.errors import HostError, UsageError
 
 if TYPE_CHECKING:
+    from cluster_ai.cli.main import Invocation
     from cluster_ai.config.model import Host
+    from cluster_ai.local.state import State
 
+T = TypeVar("T")
 ANYWHERE = (layout.VERIFY, layout.GUARD, layout.SWITCHING)
 
 
 def command(
     ctx: typer.Context,
-    host: Annotated[str, typer.Argument(metavar="HOST", help="Whose log, as cluster.yaml names it.")],
+    host: Annotated[str, typer.Argument(metavar="HOST", help="Whose log, as `cluster-ai status` names it.")],
     components: Annotated[
         list[str] | None,
         typer.Argument(metavar="COMPONENT", help="Such as engine, front, gateway; else all of ours."),
@@ -33,8 +40,15 @@ def command(
 ) -> None:
     """Show what the cluster's parts on a host wrote into its journal, the newest last.
 
+    Of the cluster that `cluster-ai up` started here, HOST is localhost, for all its parts, or a worker; each part has a
+    file of its own, and --lines are counted in each.
+
     Exit code 3: the host can't be reached. 64: it has no such component. 65: there is no such host.
     """
+    local = local_of(ctx.obj)
+    if local is not None:
+        _show_files(ctx.obj, local, host, components or [], follow, since, lines)
+        return
     from cluster_ai.provision import ssh
     from cluster_ai.rollout.scope import Scope
 
@@ -58,6 +72,31 @@ def command(
         )
 
 
+def _show_files(
+    invocation: Invocation,
+    local: State,
+    host: str,
+    components: Sequence[str],
+    follow: bool,
+    since: str | None,
+    lines: int,
+) -> None:
+    from cluster_ai.local import logs
+
+    if since:
+        raise UsageError(
+            "the parts of the cluster on this machine write files, which --since can't search",
+            remedy="--lines says how many of the newest",
+        )
+    there = logs.files(paths_of(invocation), local.workers)
+    if host not in there:
+        raise no_such(host, list(there))
+    files = chosen(there[host], components, host)
+    going_on = ["--follow=name", "--retry"] if follow else []
+    with contextlib.suppress(KeyboardInterrupt):
+        subprocess.run(["tail", f"--lines={lines}", *going_on, "--", *files], check=False)
+
+
 def units(host: Host, components: list[str]) -> list[str]:
     """The units of components there, as journalctl's --unit takes them. Raises UsageError where one isn't there."""
     there = [
@@ -69,11 +108,12 @@ def units(host: Host, components: list[str]) -> list[str]:
     for unit in there:
         name = unit.removeprefix("cluster-ai-").partition(".")[0].removesuffix("@")
         by_name.setdefault(name, []).append(unit.replace("@.", "@*."))
+    return [unit for units in chosen(by_name, components, host.name) for unit in units]
+
+
+def chosen(there: Mapping[str, T], components: Sequence[str], host: str) -> list[T]:
+    """What is there of the components that are named; none named: all. Raises UsageError where one isn't there."""
     for name in components:
-        if name not in by_name:
-            raise UsageError(
-                f"there is no component {name!r} on {host.name}",
-                where=host.name,
-                remedy=f"it has: {', '.join(by_name)}",
-            )
-    return [unit for name in components or by_name for unit in by_name[name]]
+        if name not in there:
+            raise UsageError(f"there is no component {name!r}", where=host, remedy=f"it has: {', '.join(there)}")
+    return [there[name] for name in components or there]
