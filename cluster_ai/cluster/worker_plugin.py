@@ -61,9 +61,12 @@ class Sampler:
         async with aiohttp.ClientSession() as session:
             engine = EngineClient(session, self._told.engine_url, timeout=ENGINE_TIMEOUT)
             while True:
-                version, error, loaded = await _ask(engine)
-                await self._ask_cards()
-                self.latest = report.dump(self._report(psutil.cpu_percent() / 100, version, error, loaded))
+                try:
+                    version, error, loaded = await _ask(engine)
+                    await self._ask_cards()
+                    self.latest = report.dump(self._report(psutil.cpu_percent() / 100, version, error, loaded))
+                except Exception:  # what can't be read now must not end the reports
+                    _log.exception("the host can't be looked at")
                 await asyncio.sleep(INTERVAL)
 
     async def _ask_cards(self) -> None:
@@ -73,7 +76,8 @@ class Sampler:
         done, _ = await asyncio.wait({self._asking_cards}, timeout=INTERVAL)
         if not done:
             return
-        found, self._asking_cards = self._asking_cards.result(), None
+        asked, self._asking_cards = self._asking_cards, None
+        found = asked.result()
         self._gpus = found or ()
         if found is not None:
             await self._on_cards(found)

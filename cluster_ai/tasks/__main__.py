@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import socket
+import sqlite3
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -92,7 +93,7 @@ async def _serve(told: settings.TasksSettings, journal: Journal, security: Secur
     serving = asyncio.create_task(server._serve([_listening(Path(told.socket))]), name="serving")
     dispatching = asyncio.create_task(dispatcher.run(), name="dispatching")
     batching = asyncio.create_task(runner.run(), name="batching")
-    tidying = asyncio.create_task(_tidy(journal, dispatcher, runner), name="tidying")
+    tidying = asyncio.create_task(tidy(journal, dispatcher, runner), name="tidying")
     stopping = asyncio.create_task(ended.wait(), name="stopping")
     try:
         await asyncio.wait({serving, dispatching, batching, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -108,10 +109,14 @@ async def _serve(told: settings.TasksSettings, journal: Journal, security: Secur
             raise fault
 
 
-async def _tidy(journal: Journal, dispatcher: Dispatcher, runner: Runner) -> None:
+async def tidy(journal: Journal, dispatcher: Dispatcher, runner: Runner) -> None:
+    """Forgets what is over, until cancelled."""
     while True:
-        await runner.tidy()
-        await dispatcher.journal(journal.forget, KEPT)
+        try:
+            await runner.tidy()
+            await dispatcher.journal(journal.forget, KEPT)
+        except (OSError, sqlite3.Error) as e:  # as on a full disk: it is tried again
+            logging.getLogger("cluster_ai.tasks").warning("what is over can't be forgotten: %s", e)
         await asyncio.sleep(TIDY)
 
 
@@ -131,4 +136,5 @@ def main(arguments: list[str]) -> int:
     return ExitCode.OK
 
 
-sys.exit(main(sys.argv[1:]))
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -99,6 +99,9 @@ def _ended(
             env={**os.environ, progress.PIPE: str(writing), CARDS: ",".join(place.cards)},
         )
         listening.start()
+    except BaseException:  # no more processes or threads may be begun here
+        os.close(reading)
+        raise
     finally:
         os.close(writing)
     told: dict[str, Any] = {name: order[name] for name in ("kind", "payload", "cpu")}

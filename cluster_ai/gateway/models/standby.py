@@ -195,6 +195,8 @@ class Standby:
             try:
                 if member is None:
                     raise UnavailableError("its Dask worker is away, which would send it to sleep", where=worker.name)
+                if left is None:
+                    raise UnavailableError("Dask doesn't tell whether it still has tasks", where=worker.name)
                 await self._keep(worker, asleep=True)  # before: a gateway that ends now must know
                 await self.membership.sleep(member.address)
                 host.sinking, host.sent = False, self.clock()

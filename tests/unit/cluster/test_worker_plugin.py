@@ -159,6 +159,26 @@ async def test_a_driver_that_hangs_is_asked_once_and_its_last_answer_kept(
         assert [it["uuid"] for it in sampler.latest["gpus"]] == ["GPU-b"]
 
 
+async def test_what_can_not_be_read_for_a_moment_does_not_end_the_reports(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker_plugin, "INTERVAL", 0.01)
+    faults = [ValueError("no such text")]
+
+    def cards() -> tuple[Gpu, ...]:
+        if faults:
+            raise faults.pop()
+        return (ONE,)
+
+    async def on_cards(found: tuple[Gpu, ...]) -> None:
+        pass
+
+    monkeypatch.setattr(gpu, "cards", cards)
+    async with sampling(tmp_path, on_cards) as sampler:
+        await until(lambda: [it["uuid"] for it in sampler.latest["gpus"]] == ["GPU-a"])
+    assert "no such text" in caplog.text
+
+
 async def test_while_the_driver_is_updated_no_card_is_reported_and_none_taken_from_dask(
     driver: Driver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

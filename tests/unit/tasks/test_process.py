@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,3 +102,11 @@ def test_of_what_it_writes_only_the_last_line_is_told_and_a_result_has_a_limit(m
     monkeypatch.setattr(process, "RESULT_LIMIT", 1000)
     with pytest.raises(FinalError, match="the result has 1002 bytes of JSON; at most 1000 are kept"):
         run(asked("much", size=1000), lambda it: None, Stop().stoppable, {}, Place())
+
+
+def test_one_that_can_not_be_begun_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    monkeypatch.setattr(sys, "executable", "/none")  # as where no more processes may be begun
+    with pytest.raises(OSError, match="/none"):
+        run(asked("loud"), lambda it: None, Stop().stoppable, {}, Place())
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,13 +11,14 @@ from typing import Any
 
 import pytest
 
+from cluster_ai.tasks import __main__ as manager
 from cluster_ai.tasks.batches.file import File
 from cluster_ai.tasks.batches.files import Files
 from cluster_ai.tasks.batches.runner import Runner
 from cluster_ai.tasks.batches.store import KEPT, WINDOW, Batch, Stage, Store
 from cluster_ai.tasks.dispatcher import Dispatcher
 from cluster_ai.tasks.journal import Journal, Outcome
-from cluster_ai.tasks.model import State
+from cluster_ai.tasks.model import Spec, State
 from cluster_ai.tasks.results import Results
 
 CHAT = "/v1/chat/completions"
@@ -36,6 +38,7 @@ class Here:
     store: Store
     files: Files
     runner: Runner
+    dispatcher: Dispatcher
 
     def begin(self, *ids: str) -> Batch:
         with self.files.writing() as writing:
@@ -75,7 +78,7 @@ async def here(tmp_path: Path) -> AsyncIterator[Here]:
     dispatcher = Dispatcher("tls://127.0.0.1:1", None, (), journal, Results(store, files), ignore)
     runner = Runner(journal, store, files, dispatcher)
     running = asyncio.create_task(runner.run())
-    yield Here(clock, journal, store, files, runner)
+    yield Here(clock, journal, store, files, runner, dispatcher)
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running
@@ -102,6 +105,30 @@ async def test_what_isnt_answered_in_time_is_told_and_never_runs(here: Here) -> 
     assert [it["custom_id"] for it in here.lines(ended.output)] == ["a"]
     assert [(it["custom_id"], it["error"]["code"]) for it in here.lines(ended.errors)] == [("b", "batch_expired")]
     assert here.journal.take(10) == []
+
+
+async def test_what_can_not_be_forgotten_on_a_full_disk_is_forgotten_later(
+    here: Here, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(manager, "TIDY", 0.01)
+    (over,) = here.journal.add("ada", [Spec("custom", {"function": "f"})], [None])
+    here.journal.cancel(over)
+    here.clock.now += manager.KEPT + 1
+    forget, full = here.journal.forget, sqlite3.OperationalError("database or disk is full")
+
+    def failing(older: float) -> int:
+        monkeypatch.setattr(here.journal, "forget", forget)
+        raise full
+
+    monkeypatch.setattr(here.journal, "forget", failing)
+    tidying = asyncio.create_task(manager.tidy(here.journal, here.dispatcher, here.runner))
+    async with asyncio.timeout(30):
+        while here.journal.get(over) is not None:  # noqa: ASYNC110 (the database tells of no change)
+            await asyncio.sleep(0.01)
+    tidying.cancel()
+    with suppress(asyncio.CancelledError):
+        await tidying
+    assert "what is over can't be forgotten: database or disk is full" in caplog.text
 
 
 async def test_what_nobody_keeps_any_longer_goes(here: Here) -> None:

@@ -242,6 +242,18 @@ async def test_one_that_is_needed_while_it_is_drained_stays(monkeypatch: pytest.
         assert site.dask.slept == 0
 
 
+async def test_one_whose_tasks_are_not_known_does_not_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(Site(), monkeypatch) as site:
+        site.dask.left = Left(1, 0)
+        await site.settled()
+        site.now += IDLE
+        await site.until(lambda: site.worker.state is State.DRAINING)
+        site.cordons.seen(None, "the scheduler doesn't answer")  # for a moment
+        await site.until(lambda: site.worker.state is State.ACTIVE)
+        assert site.errors() == ["it can't be sent to sleep: Dask doesn't tell whether it still has tasks"]
+        assert site.dask.slept == 0
+
+
 async def test_what_goes_wrong_is_told_and_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(Site(), monkeypatch) as site:
         site.dask.fails = True
