@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from cluster_ai.errors import HostError, RolloutError
 from cluster_ai.inventory.ssh import ssh_argv
 from cluster_ai.provision.pyinfra import HostOutcome, push
 from cluster_ai.rollout.targets import targets
-from tests.lab.conftest import LIMIT, ROOT, Cluster
+from tests.lab.conftest import PATIENT, ROOT, Cluster
 from tests.lab.releases import broken, current, is_whole, pushed, switched, until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
@@ -42,8 +41,7 @@ def test_a_release_whose_unit_dies_is_put_back(
         lambda text: text.replace(b"engine/bin/ollama serve", b'sh -c "echo the engine is broken on purpose; exit 1"'),
     )
     assert pushed(config, bad, events).ok
-    hasty = dataclasses.replace(config, rollout=dataclasses.replace(config.rollout, gate_timeout=LIMIT))
-    outcome = switched(hasty, bad, events)
+    outcome = switched(config, bad, events)
     assert isinstance(outcome.error, RolloutError)
     assert outcome.error.where == target.name
     assert "runs the one before again" in str(outcome.error)
@@ -104,14 +102,17 @@ def test_a_switch_goes_on_when_the_connection_is_lost(
     assert pushed(config, bad, events).ok
     argv = ssh_argv(config.ssh, target.address, persist=False)
     client = subprocess.Popen(
-        [*argv, f"sudo {layout.LIBEXEC}/switch --timeout {LIMIT} {bad.digest}"], stdout=subprocess.DEVNULL
+        [*argv, f"sudo {layout.LIBEXEC}/switch --timeout {PATIENT} {bad.digest}"], stdout=subprocess.PIPE, text=True
     )
     try:
-        assert until(lambda: current(cluster, target.name) == bad.digest)
+        assert client.stdout
+        assert any(line.startswith("restarting: ") for line in client.stdout)
     finally:
         client.kill()
-        client.wait()
-    assert until(lambda: current(cluster, target.name) == target.digest)
+        client.communicate()
+    last = f"cat {layout.STATE}/last-switch"
+    assert until(lambda: f"{bad.digest} returned" in cluster.lab.run_on(target.name, last))
+    assert current(cluster, target.name) == target.digest
     assert until(lambda: is_whole(cluster, target.name))
 
 

@@ -17,7 +17,7 @@ from cluster_ai.discovery.packets import banner, system_of
 
 AT_ONCE = 256  # connections
 RATE = 200  # addresses a second
-CONNECT, ANSWER = 1.5, 2.0  # seconds
+CONNECT, ANSWER = 1.5, 5.0  # seconds; a kernel takes a connection at once, but a busy host starts its server late
 REPLY = b"\x81"  # an echo reply begins so
 EVERY = 1.0  # seconds between requests for an echo
 ECHO = struct.pack("!BBHHH", 128, 0, 0, 0x4361, 1)  # ICMPv6 echo request; the kernel fills in the checksum
