@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,18 @@ from cluster_ai.config import Config, load
 from cluster_ai.deploys.data import Event, HostTarget
 from cluster_ai.errors import ExitCode
 from cluster_ai.rollout.targets import targets
+from tests.rig import processes
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cluster-ai" / "lab-tests"
 ALERTS = 9095  # where a webhook may listen, at the lab's own address
-PATIENT = 600  # seconds for a gate, however busy this machine is; what is broken here fails before it comes to that
+PATIENT = (
+    600  # seconds, however busy this machine is; also for a gate: what is broken here fails before it comes to that
+)
 NEEDED = ("systemd-nspawn", "debootstrap", "ssh", "nft")
+
+
+until = partial(processes.until, within=PATIENT)
 
 
 def why_no_lab() -> str | None:

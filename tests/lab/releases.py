@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 import tarfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,12 +62,3 @@ def pushed(config: Config, target: HostTarget, events: list[Event]) -> HostOutco
 
 def switched(config: Config, target: HostTarget, events: list[Event]) -> HostOutcome:
     return switch(config, [target], sudo_password=None, on_event=events.append)[target.name]
-
-
-def until(true: Callable[[], bool], seconds: float = 600) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if true():
-            return True
-        time.sleep(0.2)
-    return False

@@ -10,9 +10,8 @@ import pytest
 
 from cluster_ai import layout
 from cluster_ai.errors import ExitCode
-from tests.lab.conftest import ALERTS, Cluster
+from tests.lab.conftest import ALERTS, Cluster, until
 from tests.rig.alerting import Chat, chat
-from tests.rig.processes import until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
@@ -130,7 +129,7 @@ def test_status_tells_of_every_host_and_of_the_gateway(cluster: Cluster) -> None
         gateway = cluster.json("status")["gateway"]
         return bool(gateway["active_workers"] == gateway["total_workers"] == len(cluster.hosts) - 1)
 
-    until(all_serve, within=300)
+    until(all_serve)
 
 
 def test_a_host_that_is_not_in_the_file_is_a_mistake_of_the_file_or_the_command(cluster: Cluster) -> None:
@@ -146,7 +145,7 @@ def test_an_alert_comes_from_the_head_where_alertmanager_runs_by_our_unit_alone(
     def told() -> set[str]:  # also of the host that was down for a test, where that took minutes
         return {it["annotations"]["summary"] for got in webhook.told("firing", "HostDown") for it in got["alerts"]}
 
-    until(lambda: f"Host {cluster.hosts[1]} can't be read" in told(), within=600, what="the alert")
+    until(lambda: f"Host {cluster.hosts[1]} can't be read" in told(), what="the alert")
     head, theirs = cluster.hosts[0], "prometheus-alertmanager"
     assert cluster.lab.run_on(head, f"systemctl is-active {layout.ALERTMANAGER}").strip() == "active"
     assert cluster.lab.run_on(head, f"systemctl is-enabled {theirs}", check=False).strip() == "masked"

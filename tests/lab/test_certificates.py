@@ -16,8 +16,7 @@ import pytest
 
 from cluster_ai import layout
 from cluster_ai.errors import ExitCode
-from tests.lab.conftest import Cluster
-from tests.rig.processes import until
+from tests.lab.conftest import Cluster, until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
@@ -165,7 +164,7 @@ def test_all_certificates_and_both_cas_change_under_load_and_no_request_fails(cl
         cluster.run("certs", "rotate", "issuing", check=True)
         cluster.run("certs", "retire", check=True)
         more = load.answered + 10
-        until(lambda: load.answered > more, within=600)
+        until(lambda: load.answered > more)
     assert load.failed == []
     after = shown(cluster)
     root, issuing = ({it["use"]: it["sha256"] for it in told["authorities"]} for told in (before, after))
@@ -173,7 +172,7 @@ def test_all_certificates_and_both_cas_change_under_load_and_no_request_fails(cl
     assert len(after["authorities"]) == 2
     assert all(it["current"] and not it["note"] for it in after["hosts"])
     assert cluster.lab.run_on("h2", restarts) == ran  # nothing was started anew
-    until(lambda: nodes_up(cluster) == len(cluster.hosts), within=300)
+    until(lambda: nodes_up(cluster) == len(cluster.hosts))
     planned = cluster.run("plan")
     assert planned.returncode == ExitCode.OK, planned.stdout
 
@@ -195,10 +194,10 @@ def test_a_stolen_certificate_of_a_host_that_left_is_refused_within_a_minute(clu
         cluster.config_path.write_text(text)
         cluster.run("certs", "rotate", "issuing", check=True)
         cluster.lab.run_on("h3", "rm -rf /root/stolen")
-    until(lambda: active(cluster) == {"h2", "h3", "h4"}, within=300)
+    until(lambda: active(cluster) == {"h2", "h3", "h4"})
     # What lost its connections meanwhile may still be between two starts, or noted so by its host's own check.
-    until(lambda: cluster.run("verify").returncode == ExitCode.OK, within=300, what="hosts have settled")
-    until(lambda: cluster.run("plan").returncode == ExitCode.OK, within=300, what="a plan has nothing to do")
+    until(lambda: cluster.run("verify").returncode == ExitCode.OK, what="hosts have settled")
+    until(lambda: cluster.run("plan").returncode == ExitCode.OK, what="a plan has nothing to do")
 
 
 def test_gateway_and_dashboard_speak_tls_1_3_to_people_and_renewals_go_unnoticed(
@@ -217,4 +216,4 @@ def test_gateway_and_dashboard_speak_tls_1_3_to_people_and_renewals_go_unnoticed
     assert cluster.json("status")["error"] is None
     cluster.run("certs", "rotate", "issuing", check=True)
     assert cluster.json("status")["error"] is None
-    until(lambda: nodes_up(cluster) == len(cluster.hosts), within=300)
+    until(lambda: nodes_up(cluster) == len(cluster.hosts))

@@ -11,8 +11,7 @@ import pytest
 
 from cluster_ai.config import load
 from cluster_ai.errors import ExitCode
-from tests.lab.conftest import Cluster, Lab, write_config
-from tests.rig.processes import until
+from tests.lab.conftest import Cluster, Lab, until, write_config
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 RIG = Path(__file__).resolve().parents[1] / "rig"
@@ -106,7 +105,7 @@ def test_bare_hosts_become_workers_by_one_command_and_unfit_ones_are_told_of(
     def states() -> dict[str, str]:
         return {it["name"]: it["state"] for it in cluster.json("status")["gateway"]["workers"]}
 
-    until(lambda: states() == active, within=300)
+    until(lambda: states() == active)
 
     found = {it["addresses"][0]: it for it in cluster.json("discover", *network)["machines"]}
     standing = {host: found[lab.address(host)]["standing"] for host in cluster.hosts}

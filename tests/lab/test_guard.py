@@ -14,8 +14,8 @@ from cluster_ai.config import Config
 from cluster_ai.deploys.data import Event, HostTarget
 from cluster_ai.errors import RolloutError
 from cluster_ai.inventory.ssh import ssh_argv
-from tests.lab.conftest import PATIENT, Cluster
-from tests.lab.releases import broken, current, is_whole, pushed, switched, until
+from tests.lab.conftest import PATIENT, Cluster, until
+from tests.lab.releases import broken, current, is_whole, pushed, switched
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
@@ -59,10 +59,10 @@ def waits(client: subprocess.Popen[str]) -> None:
 
 
 def is_back(cluster: Cluster, target: HostTarget) -> None:
-    assert until(lambda: current(cluster, target.name) == target.digest)
-    assert until(lambda: is_whole(cluster, target.name))
+    until(lambda: current(cluster, target.name) == target.digest)
+    until(lambda: is_whole(cluster, target.name))
     pending = f"ls {layout.STATE} | grep -x pending"  # taken away last, when the switch has ended
-    assert until(lambda: not cluster.lab.run_on(target.name, pending, check=False))
+    until(lambda: not cluster.lab.run_on(target.name, pending, check=False))
 
 
 def test_without_a_confirmation_a_healthy_host_goes_back(
@@ -97,7 +97,7 @@ def test_only_what_waits_can_be_confirmed_and_then_it_stays(
         client.communicate(timeout=PATIENT)
         assert client.returncode == 0
     assert current(cluster, target.name) == another.digest
-    assert until(lambda: is_whole(cluster, target.name))
+    until(lambda: is_whole(cluster, target.name))
     assert switched(config, target, events).ok
     is_back(cluster, target)
 
@@ -120,7 +120,7 @@ def test_after_a_power_cut_a_host_boots_with_what_was_confirmed(
 ) -> None:
     with switching(config, another) as client:
         if moment == "in its midst":
-            assert until(lambda: current(cluster, target.name) == another.digest)
+            until(lambda: current(cluster, target.name) == another.digest)
         else:
             waits(client)
         cluster.lab("kill", target.name)
@@ -136,7 +136,7 @@ def test_a_host_that_is_cut_off_after_its_switch_goes_back(
         waits(client)
         cluster.lab("partition", target.name, "on")
         try:
-            assert until(lambda: current(cluster, target.name) == target.digest)
+            until(lambda: current(cluster, target.name) == target.digest)
         finally:
             cluster.lab("partition", target.name, "off")
     is_back(cluster, target)

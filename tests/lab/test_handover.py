@@ -12,8 +12,7 @@ import pytest
 
 from cluster_ai import layout
 from cluster_ai.errors import ExitCode
-from tests.lab.conftest import Cluster
-from tests.rig.processes import until
+from tests.lab.conftest import Cluster, until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
@@ -82,7 +81,7 @@ def test_requests_and_streams_notice_nothing_of_another_gateway(
                     client.close()
                 over.wait(0.02)  # as people do: two who never pause leave the update little of the machine
 
-    until(lambda: len(instances(cluster)) == 1, within=400, what="the end of a gateway that another test replaced")
+    until(lambda: len(instances(cluster)) == 1, what="the end of a gateway that another test replaced")
     before = instances(cluster)
     threads = [threading.Thread(target=ask, args=(number, keep)) for number, keep in enumerate((True, False))]
     streaming = threading.Thread(target=stream)
@@ -90,12 +89,12 @@ def test_requests_and_streams_notice_nothing_of_another_gateway(
         for thread in (streaming, *threads):
             thread.start()
         assert begun.wait(600)
-        until(lambda: all(answered), within=300)
+        until(lambda: all(answered))
         edited("  packages:\n", "  gateway: {policy: round_robin}\n  packages:\n")
         done = cluster.run("apply", "--yes", "--json")
         assert done.returncode == ExitCode.OK, done.stdout + done.stderr
         counted = list(answered)
-        until(lambda: all(now > then for now, then in zip(answered, counted, strict=True)), within=300)
+        until(lambda: all(now > then for now, then in zip(answered, counted, strict=True)))
     finally:
         over.set()
         for thread in (streaming, *threads):
@@ -103,6 +102,6 @@ def test_requests_and_streams_notice_nothing_of_another_gateway(
     assert json.loads(done.stdout)["done"] == [head]
     assert failed == []
     assert [end for end in ends if json.loads(end).get("done") is not True] == []
-    until(lambda: len(instances(cluster)) == 1, within=400, what="the end of the gateway before")
+    until(lambda: len(instances(cluster)) == 1, what="the end of the gateway before")
     assert instances(cluster) != before
     assert layout.GATEWAY_HOLDER in cluster.lab.run_on("h1", "systemctl list-units --plain 'cluster-ai-gateway*'")

@@ -23,9 +23,8 @@ from cluster_ai.inventory.ssh import ssh_argv
 from cluster_ai.provision import host_layer
 from cluster_ai.provision.ansible import AnsibleResult, TaskEvent, converge
 from cluster_ai.security import ca
-from tests.rig.processes import until
 
-from .conftest import CACHE, ROOT, Lab
+from .conftest import CACHE, ROOT, Lab, until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 HEAD, WORKER = "h1", "h2"  # as lab.py calls them; in cluster.yaml the head host has its address for a name

@@ -17,8 +17,8 @@ from cluster_ai.errors import HostError, RolloutError
 from cluster_ai.inventory.ssh import ssh_argv
 from cluster_ai.provision.pyinfra import HostOutcome, push
 from cluster_ai.rollout.targets import targets
-from tests.lab.conftest import PATIENT, ROOT, Cluster
-from tests.lab.releases import broken, current, is_whole, pushed, switched, until
+from tests.lab.conftest import PATIENT, ROOT, Cluster, until
+from tests.lab.releases import broken, current, is_whole, pushed, switched
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
@@ -47,7 +47,7 @@ def test_a_release_whose_unit_dies_is_put_back(
     assert "runs the one before again" in str(outcome.error)
     assert "the engine is broken on purpose" in str(outcome.error)
     assert current(cluster, target.name) == target.digest
-    assert until(lambda: is_whole(cluster, target.name))
+    until(lambda: is_whole(cluster, target.name))
 
 
 def test_a_part_whose_hash_does_not_match_is_refused_before_anything_is_switched(
@@ -111,9 +111,9 @@ def test_a_switch_goes_on_when_the_connection_is_lost(
         client.kill()
         client.communicate()
     last = f"cat {layout.STATE}/last-switch"
-    assert until(lambda: f"{bad.digest} returned" in cluster.lab.run_on(target.name, last))
+    until(lambda: f"{bad.digest} returned" in cluster.lab.run_on(target.name, last))
     assert current(cluster, target.name) == target.digest
-    assert until(lambda: is_whole(cluster, target.name))
+    until(lambda: is_whole(cluster, target.name))
 
 
 def test_a_changed_file_is_put_right_by_a_push(
@@ -124,7 +124,7 @@ def test_a_changed_file_is_put_right_by_a_push(
         target.name, f"echo >>{release}/etc/worker.json; touch {release}/etc/more; rm {release}/bin/launch"
     )
     assert pushed(config, target, events) == HostOutcome(ok=True, changed=True)
-    assert until(lambda: is_whole(cluster, target.name))
+    until(lambda: is_whole(cluster, target.name))
 
 
 def test_a_wrong_sudo_password_a_refused_key_and_a_host_that_is_down_are_told_while_others_are_done(
@@ -166,4 +166,4 @@ def test_old_releases_go_but_never_those_that_run_or_lead_back(cluster: Cluster,
     assert "aaaa" not in left
     assert "bbbb" not in left
     assert {link.rpartition("/")[2] for link in kept} <= set(left)
-    assert until(lambda: is_whole(cluster, host))
+    until(lambda: is_whole(cluster, host))

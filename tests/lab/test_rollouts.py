@@ -22,9 +22,8 @@ import pytest
 
 from cluster_ai.errors import ExitCode
 from cluster_ai.rollout.journal import Journal, Rollout, Step
-from tests.lab.conftest import ROOT, Cluster
+from tests.lab.conftest import ROOT, Cluster, until
 from tests.lab.releases import is_whole
-from tests.rig.processes import until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
@@ -80,8 +79,8 @@ def is_well(cluster: Cluster) -> None:
         return bool(gateway["active_workers"] == gateway["total_workers"])
 
     for host in cluster.hosts:  # after a switch that nobody leads any more, as soon as it has ended
-        until(partial(is_whole, cluster, host), within=600, what=f"{host} runs a whole release")
-    until(all_serve, within=300, what="the workers that were drained")
+        until(partial(is_whole, cluster, host), what=f"{host} runs a whole release")
+    until(all_serve, what="the workers that were drained")
 
 
 @contextlib.contextmanager
@@ -159,7 +158,7 @@ def test_a_rollout_whose_controller_is_killed_can_be_undone(cluster: Cluster, ed
         dies(controller)
     undone = cluster.run("rollouts", "undo", "--yes")
     assert undone.returncode == ExitCode.OK, undone.stdout + undone.stderr
-    until(lambda: releases(cluster) == before, within=600, what="the hosts on what they ran before")
+    until(lambda: releases(cluster) == before, what="the hosts on what they ran before")
     assert journal(cluster).get(killed.id).state == "undone"
     is_well(cluster)
 

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from cluster_ai.errors import ExitCode
-from tests.lab.conftest import Cluster
-from tests.rig.processes import until
+from tests.lab.conftest import Cluster, until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
