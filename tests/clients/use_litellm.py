@@ -13,7 +13,7 @@ def text(answer: Any) -> str:
 
 def main(address: str, model: str) -> None:
     said: list[dict[str, str]] = [{"role": "user", "content": "Say hi."}]
-    known: dict[str, Any] = {"messages": said, "max_tokens": 4, "temperature": 0, "num_retries": 0, "timeout": 120}
+    known: dict[str, Any] = {"messages": said, "max_tokens": 4, "temperature": 0, "num_retries": 0, "timeout": 300}
     bases = {
         "ollama_chat": {"api_base": address},
         "ollama": {"api_base": address},

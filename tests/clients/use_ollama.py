@@ -8,7 +8,7 @@ import ollama
 
 def main(address: str, model: str) -> None:
     options = {"num_predict": 4, "temperature": 0, "seed": 1}
-    with ollama.Client(address, timeout=120) as client:
+    with ollama.Client(address, timeout=300) as client:
         said = client.chat(model, [{"role": "user", "content": "Say hi."}], options=options)
         pieces = list(client.generate(model, "Count:", stream=True, options=options))
         whole = client.generate(model, "Count:", options=options)

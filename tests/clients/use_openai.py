@@ -16,7 +16,7 @@ def refused(call: Any) -> list[Any]:
 
 
 def main(address: str, model: str) -> None:
-    client = openai.OpenAI(base_url=f"{address}/v1", api_key="unused", timeout=120, max_retries=0)
+    client = openai.OpenAI(base_url=f"{address}/v1", api_key="unused", timeout=300, max_retries=0)
     asked: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": "Say hi."}], "max_tokens": 4}
     asked |= {"temperature": 0, "seed": 1}
     said = client.chat.completions.create(**asked, logprobs=True, top_logprobs=2)

@@ -16,7 +16,7 @@ def ask(custom_id: str, url: str, **body: Any) -> dict[str, Any]:
 
 
 def main(address: str, model: str) -> None:
-    client = openai.OpenAI(base_url=f"{address}/v1", api_key="unused", timeout=60, max_retries=0)
+    client = openai.OpenAI(base_url=f"{address}/v1", api_key="unused", timeout=300, max_retries=0)
 
     def upload(*lines: dict[str, Any]) -> str:
         text = "".join(json.dumps(line) + "\n" for line in lines).encode()
@@ -26,7 +26,7 @@ def main(address: str, model: str) -> None:
         batch = client.batches.create(
             input_file_id=upload(*lines), endpoint=endpoint, completion_window="24h", metadata={"why": "a test"}
         )
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while batch.status not in ENDED and time.monotonic() < deadline:
             time.sleep(0.3)
             batch = client.batches.retrieve(batch.id)
@@ -45,7 +45,7 @@ def main(address: str, model: str) -> None:
     going = client.batches.create(input_file_id=many, endpoint=chat, completion_window="24h")
     going = client.batches.cancel(going.id)
     asked = going.status
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while going.status not in ENDED and time.monotonic() < deadline:
         time.sleep(0.3)
         going = client.batches.retrieve(going.id)

@@ -275,7 +275,7 @@ def test_the_command_line_measures_a_model_and_tells_when_it_became_slow(here: H
         program = "import sys; from cluster_ai.cli.main import main; sys.exit(main(sys.argv[1:]))"
         command = [sys.executable, "-c", program, "bench", "--tokens", "8", "--gateway", here.cuts, *more]
         told = {**os.environ, "CLUSTER_AI_TOKEN": rig.TOKEN, "PYTHONPATH": str(Path(__file__).parents[2])}
-        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=told, cwd=tmp_path)
+        return subprocess.run(command, capture_output=True, text=True, timeout=2 * PATIENCE, env=told, cwd=tmp_path)
 
     first = bench(SMALL, "--json")
     assert first.returncode == 0, first.stderr

@@ -49,7 +49,7 @@ def test_the_openai_package_runs_batches_as_its_guide_says(served: Served, tmp_p
             env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=2 * PATIENCE,
             check=False,
         )
     assert done.returncode == 0, done.stderr

@@ -23,7 +23,7 @@ from cluster_ai.inventory.known_hosts import HostKey
 
 ROOT = Path(__file__).resolve().parents[2]
 NET = "10.201.7"
-DEADLINE = 180
+DEADLINE = 240
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(

@@ -71,7 +71,7 @@ class Stream:
                     return
 
     def ended(self) -> dict[str, Any]:
-        self.thread.join(PATIENCE)
+        self.thread.join(2 * PATIENCE)
         assert not self.thread.is_alive()
         return self.lines[-1]
 

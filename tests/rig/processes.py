@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).parents[2]
-PATIENCE = 180.0  # seconds that anything may take where only a slow machine is at fault
+PATIENCE = 240.0  # seconds that anything may take where only a slow machine is at fault
 _PORTS = range(16_384, 32_768)  # below those that the kernel gives to whoever connects
 _numbers = itertools.count(os.getpid() * 101, 13)  # not in a row: some programs take the next one too
 
