@@ -123,6 +123,7 @@ def test_one_that_hangs_for_long_is_lost_and_what_may_begin_again_does_so_elsewh
             note(tmp_path, "again", go, idempotent=True), note(tmp_path, "once", idempotent=False)
         )
         until(lambda: "again" in evidence(tmp_path), what="it runs on the first worker")
+        until(lambda: here.task(once)["worker"] == "w1", what="the other one is that worker's too")
         freeze(first)
         try:
             with here.worker("w2"):

@@ -302,7 +302,7 @@ def test_an_interrupt_midway_leaves_no_process(place: Place, moment: str) -> Non
         process.send_signal(signal.SIGINT)
         if moment == "at once":  # Python loses one that comes while it clears an object away; people press again
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(60)
+                process.wait(3)
             process.send_signal(signal.SIGINT)
         process.communicate(timeout=PATIENCE)
     # At once may be before Python itself has begun, which then ends in its own way.
