@@ -138,6 +138,7 @@ def test_models_are_loaded_unloaded_and_told_of(client: Client) -> None:
 def test_a_model_is_told_with_what_its_engine_knows_and_how_it_is_on_each_worker(client: Client) -> None:
     client.load(MODEL)
     until(lambda: client.model(MODEL).loaded == ("real",), what="loaded")
+    until(lambda: client.model(MODEL).family, what="its engine has told of it, which it must in a moment")
     model = client.model(MODEL)
     assert (model.family, model.quantization, model.license, model.context_limit) == (
         *("llama", "Q4_1", "apache-2.0"),
@@ -153,6 +154,7 @@ def test_a_model_is_told_with_what_its_engine_knows_and_how_it_is_on_each_worker
 def test_why_a_model_is_where_it_is_is_told_of_every_worker(client: Client) -> None:
     client.load(MODEL)
     until(lambda: client.model(MODEL).loaded == ("real",), what="loaded")
+    until(lambda: client.model(MODEL).family, what="its engine has told of it, which it must in a moment")
     found = client.explain_model(MODEL)
     assert found.memory.cache == 30 * 3 * 64 * 2 * 2 * rig.CONTEXT  # layers, heads, numbers, keys and values, bytes
     first, *others = found.workers

@@ -28,7 +28,7 @@ def test_what_a_task_reports_is_heard_and_the_last_is_never_lost(monkeypatch: py
     for number in range(1000):
         report(number / 1000, f"row {number}\n of many")
     os.close(writing)
-    listening.join(30)
+    listening.join(60)
     assert found[-1] == Progress(0.999, "row 999 of many")
     assert len(found) <= 2
 
