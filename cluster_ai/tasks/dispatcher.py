@@ -13,7 +13,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -31,6 +31,7 @@ from cluster_ai.tasks.model import State, Task
 from cluster_ai.tasks.outcomes import outcome
 from cluster_ai.tasks.progress import TOPIC, Progress
 from cluster_ai.tasks.results import NoRoomError, Results, large
+from cluster_ai.tasks.sent import Sent
 from cluster_ai.tasks.waiting import Waiting
 
 TICK = 1.0  # seconds between looks at who is there
@@ -40,15 +41,6 @@ PER_THREAD = 4
 HELD = 50_000  # tasks that are remembered while nobody takes them, so that those behind them come by
 FETCHED = 2  # results at once that may be large: each is whole in this process' memory until it is on the disk
 FAULTS = 5  # times that Dask may lose a task, or what came out of it
-
-
-@dataclass(slots=True)
-class _Sent:
-    task: Task
-    future: Future
-    places: frozenset[str]  # addresses that it may run at
-    collector: asyncio.Task[None]
-    progress: Progress | None = None
 
 
 class LostError(Exception):
@@ -72,7 +64,7 @@ class Dispatcher:
         self._journal, self._results, self._on_change = journal, results, on_change
         self._writing = asyncio.Lock()
         self._wake = asyncio.Event()
-        self._sent: dict[str, _Sent] = {}
+        self._sent: dict[str, Sent] = {}
         self._again: dict[str, None] = {}  # taken, but Dask hasn't them: to be placed now
         self._waiting = Waiting()
         self._outcomes: list[Outcome] = []
@@ -113,10 +105,7 @@ class Dispatcher:
         self._again.pop(task_id, None)
         sent = self._sent.pop(task_id, None)
         if sent is not None:
-            await self._abandon(sent)
-            if self._client is not None:
-                with contextlib.suppress(Exception):  # a worker that is away runs nothing
-                    await self._client.run(work.stop, task_id, on_error="ignore")
+            await (sent.stop(self._client) if self._client is not None else sent.abandon())
         return True
 
     def progress(self, task_id: str) -> Progress | None:
@@ -153,7 +142,7 @@ class Dispatcher:
                     begun = await self._client.run_on_scheduler(_executing)
                     for task_id, sent in list(self._sent.items()):
                         if sent.future.key not in begun and not sent.future.done():
-                            await self._abandon(self._sent.pop(task_id))
+                            await self._sent.pop(task_id).abandon()
                     await self._flush()
                     await asyncio.sleep(0.2)
         await self._flush()
@@ -266,7 +255,7 @@ class Dispatcher:
             pure=False,
         )
         collector = asyncio.create_task(self._collect(task, future), name=f"task:{task.id}")
-        self._sent[task.id] = _Sent(task, future, places, collector)
+        self._sent[task.id] = Sent(task, future, places, collector)
 
     async def _collect(self, task: Task, future: Future) -> None:
         try:
@@ -346,7 +335,7 @@ class Dispatcher:
         for task_id, sent in list(self._sent.items()):
             if not sent.places & addresses and not sent.future.done():
                 del self._sent[task_id]
-                await self._abandon(sent)
+                await sent.abandon()
                 self._again[task_id] = None
 
     async def _lost_again(self) -> None:
@@ -356,7 +345,7 @@ class Dispatcher:
             sent = self._sent.pop(task_id, None)
             if sent is None:
                 continue
-            await self._abandon(sent)
+            await sent.abandon()
             self._faulted[task_id] += 1
             if self._faulted[task_id] < FAULTS:
                 self._again[task_id] = None
@@ -364,12 +353,6 @@ class Dispatcher:
                 error = f"Dask lost it {FAULTS} times, at last by {text}"
                 self._outcomes.append(Outcome(task_id, State.FAILED, error=error))
                 self._wake.set()
-
-    async def _abandon(self, sent: _Sent) -> None:
-        sent.collector.cancel()
-        await asyncio.gather(sent.collector, return_exceptions=True)
-        with contextlib.suppress(Exception):
-            await sent.future.cancel()
 
     async def _forget(self) -> None:
         """This connection's futures mean nothing any more. What had come is written."""

@@ -5,7 +5,6 @@ The worker's settings and state folder come from its environment, as for its plu
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import tempfile
@@ -23,6 +22,7 @@ from distributed import get_worker
 from cluster_ai import settings
 from cluster_ai.cluster import means
 from cluster_ai.tasks import process
+from cluster_ai.tasks.calling import Call
 from cluster_ai.tasks.ledger import BegunError, Ledger
 from cluster_ai.tasks.process import FinalError, Place
 from cluster_ai.tasks.progress import TOPIC, Progress
@@ -30,7 +30,6 @@ from cluster_ai.tasks.turns import Turns
 
 ANSWER_LIMIT = 8 << 20  # bytes of an engine's answer
 INLINE = 256 * 1024  # bytes of JSON that the journal keeps of another result; a larger one goes there as a file
-ENGINE_AWAY = 60.0  # seconds in which an engine that isn't there is asked again
 _PATHS = {"prompt": "/api/generate", "messages": "/api/chat", "input": "/api/embed"}
 _running: dict[str, Callable[[], None]] = {}  # task -> how to stop it
 _lock = threading.Lock()
@@ -106,16 +105,16 @@ def _infer(order: Mapping[str, Any]) -> dict[str, Any]:
     payload = order["payload"]
     path, asked = question(payload)
     place = urlsplit(_settings().engine_url)
-    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=order["timeout"])
-    with _turns.taking(_slots()), _stoppable(order["id"], connection.close):
+    call = Call(place.hostname or "", place.port, timeout=order["timeout"])
+    with _stoppable(order["id"], call.stop), _turns.taking(_slots()):
         began = time.monotonic()
         try:
-            _connect(connection)
-            connection.request("POST", path, json.dumps(asked), {"content-type": "application/json"})
-            with connection.getresponse() as reply:
+            call.connect()
+            call.request("POST", path, json.dumps(asked), {"content-type": "application/json"})
+            with call.getresponse() as reply:
                 answer = reply.read(ANSWER_LIMIT + 1)
         finally:
-            connection.close()
+            call.close()
         seconds = time.monotonic() - began
     if len(answer) > ANSWER_LIMIT:
         raise FinalError(f"the engine's answer has more than {ANSWER_LIMIT} bytes, which is the most that are kept")
@@ -133,19 +132,6 @@ def question(payload: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     if "endpoint" in payload:
         return payload["endpoint"], {**payload["body"], "model": payload["model"], "stream": False}
     return next(p for name, p in _PATHS.items() if name in payload), {**payload, "stream": False}
-
-
-def _connect(connection: http.client.HTTPConnection) -> None:
-    """An engine that is started anew is waited for. Raises OSError."""
-    deadline = time.monotonic() + ENGINE_AWAY
-    while True:
-        try:
-            connection.connect()
-            return
-        except ConnectionRefusedError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)
 
 
 def _custom(order: Mapping[str, Any]) -> dict[str, Any]:

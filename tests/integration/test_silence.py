@@ -112,6 +112,11 @@ def test_what_may_not_repeat_is_given_to_none_that_hangs_though_it_is_not_silent
             once = here.submit(*(note(tmp_path, f"{n}", idempotent=False) for n in range(3)))
             until(lambda: here.ended(*once), what="the other worker has done them")
             assert {here.task(it)["worker"] for it in once} == {"w2"}
+            (held,) = here.submit(note(tmp_path, "held", tmp_path / "never", idempotent=False))
+            until(lambda: "held" in evidence(tmp_path), within=60, what="the other worker runs one more")
+            assert here.ask("POST", f"/tasks/{held}/cancel")["state"] == "cancelled"  # though one can't be asked
+            (after,) = here.submit(note(tmp_path, "after", idempotent=False))
+            until(lambda: here.ended(after), within=90, what="what ran there was stopped")
         finally:
             thaw(first)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import socket
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -230,6 +232,38 @@ def test_a_result_that_a_broken_journal_cannot_take_is_there_after_the_managers_
         with here.manager("w1"):
             until(lambda: here.ended(large))
             assert here.task(large)["result_file"]
+
+
+def test_an_inference_that_is_cancelled_lets_go_of_the_engine(tmp_path: Path) -> None:
+    asked, left = threading.Event(), threading.Event()
+
+    def answer(peer: socket.socket) -> None:
+        with peer, contextlib.suppress(OSError):  # nobody but the task is kept waiting
+            if peer.recv(1000).startswith(b"POST /api/generate"):
+                asked.set()
+                while peer.recv(1000):
+                    pass
+                left.set()
+
+    def listen() -> None:
+        with contextlib.suppress(OSError):  # the end of the test
+            while True:
+                threading.Thread(target=answer, args=(engine.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as engine:
+        threading.Thread(target=listen, daemon=True).start()
+        with (
+            site(tmp_path, f"http://127.0.0.1:{engine.getsockname()[1]}") as here,
+            here.scheduler(),
+            here.worker("w1"),
+            here.manager("w1"),
+        ):
+            (task,) = here.submit({"kind": "ai_inference", "payload": {"model": rig.MODEL, "prompt": "Hi"}})
+            until(asked.is_set)
+            assert not left.is_set()
+            assert here.ask("POST", f"/tasks/{task}/cancel")["state"] == "cancelled"
+            until(left.is_set)
+        engine.shutdown(socket.SHUT_RDWR)
 
 
 def test_a_cancelled_task_never_begins_and_a_running_one_is_stopped(here: Site, tmp_path: Path) -> None:
