@@ -133,15 +133,15 @@ def _answer(config: Config, host: Host, release: Release | None, certificate: st
     lines = ["cluster-ai-probe=1", "os_id=debian", "os_version=12", "python=Python 3.11.2", "arch=x86_64"]
     lines += [f"clock={int(time.time())}"]
     if release is not None:
-        lines += [f"current=releases/{release.digest}", f"{layout.RELEASES}={release.digest}"]
-        lines += [f"{layout.PARTS}={part.sha256}" for part in release.parts]
+        lines += [f"{layout.CURRENT}=releases/{release.digest}", f"{layout.RELEASES}/{release.digest}="]
+        lines += [f"{layout.PARTS}/{part.sha256}=" for part in release.parts]
         lines += [f"stamp={stamp(config, host, FACTS.distribution)}"]
-        lines += [f"certificate={line}" for line in certificate.splitlines()]
+        lines += certificate.splitlines()
         folders = {layout.IN_TLS.rstrip("/"): layout.TLS}
         paths = {name: folders.get(name.rpartition("/")[0], layout.CREDENTIALS) / Path(name).name for name in sums}
         lines += [f"{digest}  {paths[name]}" for name, digest in sums.items()]
-        lines += [f"unit={unit.name} loaded active running Cluster AI" for unit in units(config, host)]
-    lines += ["free=/dev/sda1 100000000 20000 80000000 20% /", "cluster-ai-probe=end"]
+        lines += [f"{unit.name} loaded active running Cluster AI" for unit in units(config, host)]
+    lines += ["/dev/sda1 100000000 20000 80000000 20% /", "cluster-ai-probe=end"]
     return "\n".join(lines) + "\n"
 
 

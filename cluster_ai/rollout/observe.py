@@ -7,6 +7,7 @@ import binascii
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from cluster_ai import layout
 from cluster_ai.errors import HostError
@@ -32,9 +33,14 @@ _SUMMED = " ".join(
 )
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _SUM = re.compile(r"([0-9a-f]{64}) [ *](/[a-z./-]+)")
+# `df -Pk`: name, blocks, used, available, share, where it is
+_SPACE = re.compile(r"\S+ +\d+ +\d+ +(\d{1,18}) +\d+% /.*", re.ASCII)
+# `systemctl list-units`: unit, load state, active, sub, description; a mark before it where it failed
+_UNIT = re.compile(r"[●* ]*(cluster-ai\S*) +(\S+) +(\S+) +(\S+)( .*)?")
 
-# Only what a minimal Debian has. Values are on one line each; what is missing is an empty value, or no line at all.
-# Each program that it starts costs every host some milliseconds in a run with nothing to do, so it starts few.
+# Only what a minimal Debian has. What is missing is an empty value, or no line at all. Each program and each subshell
+# that it starts, and each line that it reads itself (by single characters), costs every host a millisecond in a run
+# with nothing to do: so there are few, and what has a form of its own is known by that.
 # A release is complete when its units.txt is written, so what in it is newer was changed by somebody since. (A change
 # that hides its time is found by `verify`, which reads every file, and notes in a file what there is to put right.)
 SCRIPT = f"""
@@ -42,19 +48,18 @@ echo {_BEGIN}
 {{
 if [ -r /etc/os-release ]; then . /etc/os-release; fi
 echo "os_id=$ID"; echo "os_version=$VERSION_ID"
-python3 -V | {{ read -r said; echo "python=$said"; }}
-uname -m | {{ read -r said; echo "arch=$said"; }}
+echo "python=$(python3 -V)"
+echo "arch=$(uname -m)"
 date +clock=%s
-find {layout.CURRENT} {layout.PREVIOUS} -maxdepth 0 -printf '%f=%l\\n'
-find {layout.PARTS} {layout.RELEASES} {layout.BLOBS} -mindepth 1 -maxdepth 1 -printf '%h=%f\\n'
+find {layout.CURRENT} {layout.PREVIOUS} {layout.PARTS} {layout.RELEASES} {layout.BLOBS} -maxdepth 1 -printf '%p=%l\\n'
 while read -r line; do echo "newer=$line"; done <{layout.DRIFT}
 while read -r line; do echo "switch_$line"; done <{layout.STATE}/pending
 cd {layout.CURRENT} && find . -mindepth 1 -newer units.txt -printf 'newer=%P\\n'
 stamp=; read -r stamp <{layout.HOST_STAMP}; echo "stamp=$stamp"
-while read -r line; do echo "certificate=$line"; done <{layout.TLS}/{layout.CERT}
+cat {layout.TLS}/{layout.CERT}
 sha256sum {_SUMMED}
-df -Pk / {layout.ROOT} | while read -r line; do echo "free=$line"; done
-systemctl list-units --all --plain --no-legend --no-pager 'cluster-ai*' | while read -r line; do echo "unit=$line"; done
+df -Pk / {layout.ROOT}
+systemctl list-units --all --plain --no-legend --no-pager 'cluster-ai*'
 }} 2>/dev/null
 echo {_END}
 """
@@ -115,8 +120,12 @@ def parse(host: str, text: str) -> Observed:
     pairs = [(key, value.strip()) for key, mark, value in (ln.partition("=") for ln in told) if mark]
     values = dict(pairs)
 
-    def all_of(wanted: object) -> Iterator[str]:
-        return (value for key, value in pairs if key == str(wanted))
+    def matched(pattern: re.Pattern[str]) -> Iterator[re.Match[str]]:
+        return (found for found in map(pattern.fullmatch, told) if found)
+
+    def below(folder: PurePath) -> frozenset[str]:
+        names = (key.removeprefix(f"{folder}/") for key in values if key.startswith(f"{folder}/"))
+        return frozenset(name for name in names if _DIGEST.fullmatch(name))
 
     return Observed(
         host=host,
@@ -126,18 +135,18 @@ def parse(host: str, text: str) -> Observed:
         arch=values.get("arch", ""),
         clock=_number(values.get("clock", "")) or 0,
         # Unconfirmed, a release is gone again within a minute: it isn't what the host runs, whatever the link says.
-        current=_digest(values.get("switch_confirmed" if "switch_wanted" in values else "current", "")),
-        previous=_digest(values.get("previous", "")),
+        current=_digest(values.get("switch_confirmed" if "switch_wanted" in values else str(layout.CURRENT), "")),
+        previous=_digest(values.get(str(layout.PREVIOUS), "")),
         switching=_digest(values.get("switch_wanted", "")),
         stamp=values.get("stamp") or None,
-        releases=_digests(all_of(layout.RELEASES)),
-        parts=_digests(all_of(layout.PARTS)),
-        blobs=_digests(all_of(layout.BLOBS)),
-        certificate=_der(all_of("certificate")),
-        sums={_named(found[2]): found[1] for found in map(_SUM.fullmatch, told) if found},
-        units=_units(all_of("unit")),
-        newer=tuple(dict.fromkeys(all_of("newer")))[:MANY],
-        free=_free(values.get("free", "")),
+        releases=below(layout.RELEASES),
+        parts=below(layout.PARTS),
+        blobs=below(layout.BLOBS),
+        certificate=_der(told),
+        sums={_named(found[2]): found[1] for found in matched(_SUM)},
+        units=_units(matched(_UNIT)),
+        newer=tuple(dict.fromkeys(value for key, value in pairs if key == "newer"))[:MANY],
+        free=next((int(found[1]) * 1024 for found in reversed([*matched(_SPACE)])), None),
     )
 
 
@@ -158,19 +167,8 @@ def _digest(link: str) -> str | None:
     return name if _DIGEST.fullmatch(name) else None
 
 
-def _digests(names: Iterable[str]) -> frozenset[str]:
-    return frozenset(name for name in names if _DIGEST.fullmatch(name))
-
-
 def _number(text: str) -> int | None:
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
-
-
-def _free(line: str) -> int | None:
-    """From a line of `df -Pk`: file system, blocks, used, available, ..."""
-    words = line.split()
-    kibibytes = _number(words[3]) if len(words) >= 6 else None
-    return None if kibibytes is None else kibibytes * 1024
 
 
 def _der(lines: Iterable[str]) -> bytes | None:
@@ -182,19 +180,18 @@ def _der(lines: Iterable[str]) -> bytes | None:
         return None
 
 
-def _units(lines: Iterable[str]) -> dict[str, UnitState]:
-    """Lines of `systemctl list-units`: unit, load state, active, sub, description; a mark before it where it failed.
+def _units(told: Iterable[re.Match[str]]) -> dict[str, UnitState]:
+    """As _UNIT reads `systemctl list-units`.
 
     An instance is told by its template's name; of several instances the one that is up counts. What a timer starts is
     left out, since it says nothing that it isn't active.
     """
     found: dict[str, UnitState] = {}
-    for line in lines:
-        words = line.removeprefix("●").split()
-        if len(words) < 4 or words[1] in ("not-found", "error"):
+    for it in told:
+        if it[2] in ("not-found", "error"):
             continue
-        name = re.sub(r"@.*(?=\.)", "@", words[0])
-        state = UnitState(words[2], words[3])
+        name = re.sub(r"@.*(?=\.)", "@", it[1])
+        state = UnitState(it[3], it[4])
         if name in OURS and (name not in found or state.up):
             found[name] = state
     started = layout.triggered(found)

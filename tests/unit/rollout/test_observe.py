@@ -22,24 +22,27 @@ os_version=12
 python=Python 3.11.2
 arch=x86_64
 clock=1795500000
-current=releases/{A}
-previous=/opt/cluster-ai/releases/{B}
-{layout.PARTS}={A}
-{layout.PARTS}=.{B}
-{layout.PARTS}=junk
-{layout.RELEASES}={A}
-{layout.RELEASES}={B}
+{layout.CURRENT}=releases/{A}
+{layout.PREVIOUS}=/opt/cluster-ai/releases/{B}
+{layout.PARTS}=
+{layout.PARTS}/{A}=
+{layout.PARTS}/.{B}=
+{layout.PARTS}/junk=
+{layout.RELEASES}=
+{layout.RELEASES}/{A}=
+{layout.RELEASES}/{B}=
 newer=etc/host.json
 newer=app
 stamp={C}
 {C}  {layout.TLS}/ca.pem
 {A}  {layout.CREDENTIALS}/gateway.token
-free=Filesystem     1024-blocks   Used Available Capacity Mounted on
-free=/dev/sda1  100000  20000  80000  20% /
-unit=cluster-ai-gateway.service   loaded    active   running Cluster AI: gateway
-unit=● cluster-ai-worker.service  loaded    failed   failed  Cluster AI: Dask worker
-unit=cluster-ai-firewall.service  loaded    active   exited  Cluster AI: firewall
-unit=cluster-ai-engine.service    not-found inactive dead    cluster-ai-engine.service
+Filesystem     1024-blocks   Used Available Capacity Mounted on
+/dev/sda1  100000  20000  30000  20% /
+/dev/sdb1  100000  20000  80000  20% /opt
+cluster-ai-gateway.service   loaded    active   running Cluster AI: gateway
+● cluster-ai-worker.service  loaded    failed   failed  Cluster AI: Dask worker
+cluster-ai-firewall.service  loaded    active   exited  Cluster AI: firewall
+cluster-ai-engine.service    not-found inactive dead    cluster-ai-engine.service
 cluster-ai-probe=end
 """
 
@@ -101,8 +104,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 @given(st.binary())
 def test_a_certificate_is_taken_out_of_pem_and_nothing_else(der: bytes) -> None:
     pem = f"-----BEGIN CERTIFICATE-----\n{base64.encodebytes(der).decode()}-----END CERTIFICATE-----\n"
-    lines = "\n".join(f"certificate={line}" for line in pem.splitlines())
-    assert parse("h", f"cluster-ai-probe=1\n{lines}\ncluster-ai-probe=end").certificate == der
+    assert parse("h", f"cluster-ai-probe=1\n{pem}cluster-ai-probe=end").certificate == der
 
 
 def test_the_script_runs_here_and_its_answer_is_read() -> None:

@@ -61,13 +61,13 @@ def answers(config: Config, running: Mapping[str, Release]) -> dict[str, str]:
         told[host.name] = "\n".join(
             [
                 *("cluster-ai-probe=1", "os_id=debian", "os_version=12", "python=Python 3.11.2", "arch=x86_64"),
-                *("clock=1795500000", f"current=releases/{release.digest}"),
-                *(f"{layout.PARTS}={part.sha256}" for part in release.parts),
-                *(f"{layout.BLOBS}={blob.sha256}" for blob in release.blobs),
+                *("clock=1795500000", f"{layout.CURRENT}=releases/{release.digest}"),
+                *(f"{layout.PARTS}/{part.sha256}=" for part in release.parts),
+                *(f"{layout.BLOBS}/{blob.sha256}=" for blob in release.blobs),
                 f"stamp={host_layer.stamp(config, host, FACTS.distribution)}",
-                *(f"certificate={line}" for line in made[f"{layout.IN_TLS}{layout.CERT}"].splitlines()),
+                *made[f"{layout.IN_TLS}{layout.CERT}"].splitlines(),
                 *(f"{digest}  {path_of(name)}" for name, digest in sums.items()),
-                *(f"unit={unit.name} loaded active running x" for unit in units(config, host)),
+                *(f"{unit.name} loaded active running x" for unit in units(config, host)),
                 "cluster-ai-probe=end\n",
             ]
         )
@@ -126,7 +126,7 @@ def test_a_plan_in_a_file_is_refused_by_the_command_when_a_host_runs_something_e
     arguments = ["--config", str(config.path)]
     host_says(old)
     assert main([*arguments, "plan", "--out", kept]) == ExitCode.CHANGES
-    host_says({**old, "b": old["b"].replace("unit=cluster-ai-front.service loaded active", "unit=x loaded active")})
+    host_says({**old, "b": old["b"].replace("cluster-ai-front.service loaded active", "x loaded active")})
     assert main([*arguments, "apply", kept, "--yes"]) == ExitCode.CHANGES
     assert "  - b: its units: " in capsys.readouterr().err
 
