@@ -21,6 +21,7 @@ PROMPTS = MANY  # for each worker, at most
 TOKENS = 24
 OTHERS = 3  # workers that stay as they are and are asked beside the canaries
 LIMIT = 60.0  # seconds for all of them
+_NUMBERS = ("eval_count", "total_duration", "eval_duration")  # of an answer, where they aren't 0: tokens, nanoseconds
 _OPTIONS = {"num_predict": TOKENS, "temperature": 0, "seed": 7}
 
 
@@ -83,9 +84,10 @@ def _one(ask: Ask, worker: str, model: str, end: float) -> Measured:
             failed += 1
             continue
         ok += 1
-        response += said["total_duration"] / 1e9
-        first += (said["total_duration"] - said["eval_duration"]) / 1e9
-        tokens += said["eval_count"]
-        seconds += said["eval_duration"] / 1e9
+        made, whole, writing = (said.get(name, 0) for name in _NUMBERS)
+        response += whole / 1e9
+        first += (whole - writing) / 1e9
+        tokens += made
+        seconds += writing / 1e9
     speed = {model: Quotient(tokens, seconds)} if seconds else {}
     return Measured(ok, failed, Quotient(response, ok), Quotient(first, ok), speed)

@@ -79,3 +79,14 @@ def test_a_worker_that_refuses_has_failed_and_a_gateway_that_is_away_tells_nothi
     assert asking.models(away, ["w1"]) == {}
     assert asking.asked(away, {"w1": "a"})["w1"].requests == 0
     assert asking.asked(away, {}) == {}
+
+
+def test_an_answer_without_a_word_is_one_all_the_same() -> None:
+    """Engines leave numbers out that are 0."""
+
+    def ask(method: str, path: str, body: Any = None, *, timeout: float = 0, worker: str | None = None) -> Any:
+        return 200, {"done": True, "response": "", "total_duration": 5e7}
+
+    told = asking.asked(ask, {"w1": "mute"})["w1"]
+    assert (told.ok, told.failed, told.speed) == (asking.PROMPTS, 0, {})
+    assert told.response.value == pytest.approx(0.05)
