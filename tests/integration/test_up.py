@@ -230,8 +230,8 @@ def test_its_workers_are_drained_and_its_logs_shown_as_those_of_hosts_are(cluste
     assert code == 0, err
     assert "worker-1: empty; drained: new fans, since " in out
     assert place.run("undrain", "worker-1")[:2] == (0, "worker-1: active\n")
-    code, out, _ = place.run("logs", "localhost", "gateway", "--lines", "1000")
-    assert code == 0
+    code, out, err = place.run("logs", "localhost", "gateway", "--lines", "1000", PATH=os.environ["PATH"])
+    assert code == 0, err
     assert "/api/v1/cluster/workers/worker-1/drain" in out
 
 
