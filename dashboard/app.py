@@ -23,9 +23,9 @@ from dashboard.app_pages import (
 )
 
 HERE = Path(__file__).parent
-PAGES = {
+PAGES = {  # title, path, icon, what draws it; the one without a path comes first
     "Cluster": (
-        ("Overview", "overview", ":material/monitoring:", overview.draw),
+        ("Overview", "", ":material/monitoring:", overview.draw),
         ("Workers", "workers", ":material/dns:", workers.draw),
         ("Models", "models", ":material/neurology:", models.draw),
         ("Performance", "performance", ":material/speed:", performance.draw),
@@ -63,12 +63,14 @@ def main() -> None:
         return
     pages = {
         section: [
-            st.Page(partial(draw, sources), title=title, icon=icon, url_path=path, default=path == "overview")
+            st.Page(partial(draw, sources), title=title, icon=icon, url_path=path, default=not path)
             for title, path, icon, draw in drawn
         ]
         for section, drawn in PAGES.items()
     }
-    page = st.navigation(pages)
+    home = pages["Cluster"][0]
+    named = st.Page(partial(st.switch_page, home), title=home.title, url_path="overview", visibility="hidden")
+    page = st.navigation({**pages, "Cluster": [*pages["Cluster"], named]})
     with st.sidebar:
         access.sidebar(sources)
     acting.outcome()

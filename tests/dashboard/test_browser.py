@@ -62,6 +62,16 @@ def test_every_page_draws_what_prometheus_and_the_gateway_say(
         is_clean(browser)
 
 
+def test_the_overview_has_its_name_as_an_address_as_the_other_pages_have(
+    browser: Any, shots: ModuleType, dashboard: Dashboard, gateway: FakeGateway, prometheus: RealPrometheus
+) -> None:
+    url = dashboard(gateway.url, prometheus.url)
+    shots.sign_in(browser, f"{url}/overview", None)
+    sees(browser, "test-cluster", "2 of 3")
+    assert "Page not found" not in text(browser)
+    wait_for(lambda: browser.current_url.rstrip("/") == url.rstrip("/"), "the overview's own address")
+
+
 def test_on_a_phone_no_table_covers_the_choice_of_time(
     browser: Any, shots: ModuleType, dashboard: Dashboard, gateway: FakeGateway, prometheus: RealPrometheus
 ) -> None:
