@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from cluster_ai.sizes import counted
+
 CacheType = Literal["f16", "q8_0", "q4_0"]
 # Bytes of one number in the cache; the quantized ones have blocks of 32 with a scale of two bytes.
 CACHE_BYTES: Mapping[str, float] = {"f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
@@ -67,6 +69,6 @@ class Shape:
 
 def of_weights(weights: int, shape: Shape, runs: Runs) -> Need:
     cache = shape.cache(runs)
-    slots = f"{runs.slots} slot" if runs.slots == 1 else f"{runs.slots} slots"
+    slots = counted(runs.slots, "slot")
     why = f"its weights, the {runs.cache} cache of {runs.context} tokens for {slots}, and buffers"
     return Need(weights + cache + BUFFERS + int(weights * BUFFERS_SHARE), why, weights, cache)

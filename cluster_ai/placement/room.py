@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from cluster_ai.placement.memory import Need
-from cluster_ai.sizes import format_size
+from cluster_ai.sizes import counted, format_size
 
 Processor = Literal["gpu", "cpu"]
 
@@ -71,7 +71,7 @@ class Seat:
         if self.fits(model):
             return ""
         others = len(self.held.keys() - {model.name})
-        beside = f" beside {others} other model{'s' if others > 1 else ''}" if others else ""
+        beside = f" beside {counted(others, 'other model')}" if others else ""
         return f"needs {format_size(model.need.memory)}; free{beside}: {self.room(model.name)}"
 
     def room(self, beside: str = "") -> str:
