@@ -32,7 +32,7 @@ from cluster_ai.release.store import Store
 from cluster_ai.security import ca
 from tests.rig.processes import PATIENCE
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]  # whole releases are fetched and built
 
 CLUSTER = """\
 version: '1.0'
