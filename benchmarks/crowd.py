@@ -283,7 +283,9 @@ def _wave(metric: str, labels: Mapping[str, str]) -> Value:
 @contextlib.contextmanager
 def _dashboard(folder: Path, gateway: str, prometheus: str) -> Iterator[str]:
     port = free_port()
-    told = settings.DashboardSettings("rig", "127.0.0.1", port, None, None, gateway, prometheus, "http://127.0.0.1:1")
+    told = settings.DashboardSettings(
+        *("rig", "127.0.0.1", port, "127.0.0.1", None, None, gateway, prometheus, "http://127.0.0.1:1")
+    )
     (folder / "dashboard.json").write_text(settings.dump(told))
     environment = {"HOME": str(folder), "CLUSTER_AI_DASHBOARD_SETTINGS": str(folder / "dashboard.json")}
     url = f"http://127.0.0.1:{port}"

@@ -314,6 +314,7 @@ class DashboardSettings:
     cluster: str
     address: str  # where it listens
     port: int
+    host: str  # name or address that people know it by
     shows: Shown | None
     oidc: DashboardOidc | None
     gateway_url: str

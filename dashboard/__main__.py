@@ -17,32 +17,27 @@ from cluster_ai.errors import ClusterAIError, ConfigError, ExitCode
 from cluster_ai.listening import listen
 from cluster_ai.tls.public import public
 
-# Of Streamlit. It takes itself to be under development outside of a folder named site-packages.
-OPTIONS = {
-    "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false",
-    "STREAMLIT_GLOBAL_DEVELOPMENT_MODE": "false",
-    "STREAMLIT_SERVER_FILE_WATCHER_TYPE": "none",
-    "STREAMLIT_SERVER_HEADLESS": "true",
-}
-
 
 def main() -> int:
     told = settings.load(settings.DashboardSettings, Path(os.environ["CLUSTER_AI_DASHBOARD_SETTINGS"]))
     secure: dict[str, Any] = {}
+    options = {
+        "browser.serverAddress": told.host,  # else it asks the internet for its address
+        "global.developmentMode": False,  # which it takes for granted outside of a folder named site-packages
+    }
     try:
         if told.shows:
             context = public(told.shows, os.environ)
             secure = {"ssl_context_factory": lambda config, default: context}
-            # Streamlit then marks most of its cookies: to be sent over TLS alone.
-            os.environ["STREAMLIT_SERVER_SSL_CERT_FILE"] = str(context.cert)
+            options["server.sslCertFile"] = str(context.cert)  # it then marks most cookies: to be sent over TLS alone
         sign_in = _sign_in(told.oidc) if told.oidc else None
         listener = listen(told.address, told.port, "interface.dashboard_port")
     except ClusterAIError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
-    os.environ.update(OPTIONS)
     import uvicorn
     from starlette.middleware import Middleware
+    from streamlit import config
     from streamlit.starlette import App
 
     from dashboard import dask
@@ -52,6 +47,9 @@ def main() -> int:
     app = App(
         Path(__file__).with_name("app.py"), secrets=sign_in, routes=dask.routes(told.dask_url), middleware=middleware
     )
+    # Variables and arguments have no meaning to an application that Streamlit's own command doesn't run.
+    for name, value in options.items():
+        config.set_option(name, value)
     server = uvicorn.Server(uvicorn.Config(app, access_log=False, ws="websockets-sansio", **secure))
     server.run(sockets=[listener])
     return ExitCode.OK if server.started else ExitCode.UNAVAILABLE

@@ -59,7 +59,7 @@ class Gate:
             failures = gateway_health(self.told.gateway_url.rstrip("/") + "/health")
         for name, url, path in (
             ("Prometheus", self.told.prometheus_url, "/-/ready"),
-            ("dashboard", self.told.dashboard_url, "/_stcore/health"),
+            ("dashboard", self.told.dashboard_url, "/"),  # it may be well, and not find its own pages
             ("Open WebUI", self.told.open_webui_url, "/health"),
         ):
             if url and not failures:

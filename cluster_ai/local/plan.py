@@ -122,6 +122,7 @@ def make(options: Options, machine: Machine, engine_ports: tuple[int, ...]) -> P
                 cluster=options.cluster,
                 address="127.0.0.1",
                 port=ports.dashboard,
+                host="127.0.0.1",
                 shows=None,
                 oidc=None,
                 gateway_url=addresses.gateway,

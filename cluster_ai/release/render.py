@@ -223,6 +223,7 @@ def _dashboard(config: Config) -> settings.DashboardSettings:
         cluster=config.name,
         address=any_address(config.scheduler.host),
         port=config.interface.dashboard_port,
+        host=config.scheduler.host,
         shows=_shows(config),
         oidc=settings.DashboardOidc(oidc.issuer, oidc.client_id, f"{config.dashboard_url}/oauth2callback")
         if oidc

@@ -215,7 +215,6 @@ def _dashboard(config: Config) -> Unit:
         credentials=(*_shown(config), *((layout.OIDC_SECRET,) if config.security.oidc else ())),
         environment={
             "CLUSTER_AI_DASHBOARD_SETTINGS": "etc/dashboard.json",
-            "STREAMLIT_BROWSER_SERVER_ADDRESS": config.scheduler.host,  # else it asks the internet for its address
             # The provider is known by the host's CAs, not by those of a Python package.
             **({"SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt"} if config.security.oidc else {}),
         },

@@ -172,6 +172,7 @@ def dashboard(tmp_path: Path) -> Iterator[Dashboard]:
             cluster="test-cluster",
             address="127.0.0.1",
             port=port,
+            host="127.0.0.1",
             shows=None,
             oidc=None,
             gateway_url=gateway_url,

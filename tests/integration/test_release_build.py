@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster_ai import layout
+from cluster_ai import layout, settings
 from cluster_ai.config import load
 from cluster_ai.config.model import Config, hosts
 from cluster_ai.errors import BundleError
@@ -30,7 +30,9 @@ from cluster_ai.release.model import HostFacts, Release
 from cluster_ai.release.nginx import nginx
 from cluster_ai.release.store import Store
 from cluster_ai.security import ca
-from tests.rig.processes import PATIENCE
+from cluster_ai.settings import DashboardSettings
+from tests.rig import cluster as rig
+from tests.rig.processes import PATIENCE, free_port, running
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]  # whole releases are fetched and built
 
@@ -97,6 +99,30 @@ def test_what_runs_on_a_host_finds_all_it_imports_in_its_release(
     assert done.stdout.splitlines()[:2] == [str(place / "app"), str(place / "lib")]
     assert not [path for path in place.rglob("*") if path.suffix == ".pyc"]
     assert list((tmp_path / "cache").rglob("*.pyc"))
+
+
+def test_the_dashboard_of_a_release_has_its_pages(built: tuple[Config, dict[str, Release]], tmp_path: Path) -> None:
+    """Streamlit gives none to an application that it takes to be under development, as one outside of site-packages."""
+    place, port = unpack(built[1]["10.9.9.1"], tmp_path), free_port()
+    nowhere = "http://127.0.0.1:9"
+    told = DashboardSettings("test", "127.0.0.1", port, "127.0.0.1", None, None, nowhere, nowhere, nowhere)
+    (tmp_path / "dashboard.json").write_text(settings.dump(told))
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "CACHE_DIRECTORY": str(tmp_path / "cache"),
+        "CLUSTER_AI_DASHBOARD_SETTINGS": str(tmp_path / "dashboard.json"),
+    }
+    command = [str(place / "bin/launch"), sys.executable, "-S", "-m", "dashboard"]
+    url = f"http://127.0.0.1:{port}"
+
+    def there() -> bool:
+        return rig.fetch(f"{url}/_stcore/health")[1] == b"ok"
+
+    with running(command, tmp_path / "log", environment=environment, until_ready=there, within=600):
+        for page in ("", "overview", "workers"):
+            headers, body = rig.fetch(f"{url}/{page}")
+            assert (headers["content-type"].partition(";")[0], b"<script" in body) == ("text/html", True)
 
 
 def test_a_release_is_built_for_another_architecture_and_python_than_ours(

@@ -210,7 +210,7 @@ def test_gateway_and_dashboard_speak_tls_1_3_to_people_and_renewals_go_unnoticed
     assert {it[0] for it in told.values()} == {"refused"}  # TLS 1.2
     trusted = cluster.config_path.parent / "people.pem"
     trusted.write_text(cluster.run("certs", "ca", check=True).stdout)
-    for url in (f"https://{head}:11435/health", f"https://{head}:8501/_stcore/health"):
+    for url in (f"https://{head}:11435/health", f"https://{head}:8501/"):
         with urllib.request.urlopen(url, context=ssl.create_default_context(cafile=str(trusted)), timeout=120) as reply:
             assert reply.status == 200
     assert cluster.json("status")["error"] is None
