@@ -13,7 +13,7 @@ import typer
 from cluster_ai import layout
 from cluster_ai.cli.monitoring import local_of, no_such, paths_of
 from cluster_ai.cli.session import AskPassword, sudo_password
-from cluster_ai.errors import HostError, UsageError
+from cluster_ai.errors import HostError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
     from cluster_ai.cli.main import Invocation
@@ -43,7 +43,8 @@ def command(
     Of the cluster that `cluster-ai up` started here, HOST is localhost, for all its parts, or a worker; each part has a
     file of its own, and --lines are counted in each.
 
-    Exit code 3: the host can't be reached. 64: it has no such component. 65: there is no such host.
+    Exit code 3: the host can't be reached. 5: its log files here are gone. 64: it has no such component. 65: there is
+    no such host.
     """
     local = local_of(ctx.obj)
     if local is not None:
@@ -91,6 +92,9 @@ def _show_files(
     there = logs.files(paths_of(invocation), local.workers)
     if host not in there:
         raise no_such(host, list(there))
+    if not there[host]:
+        remedy = "they are made anew when it starts: cluster-ai down, then cluster-ai up"
+        raise UnavailableError("its log files are gone", where=host, remedy=remedy)
     files = chosen(there[host], components, host)
     going_on = ["--follow=name", "--retry"] if follow else []
     with contextlib.suppress(KeyboardInterrupt):

@@ -100,6 +100,13 @@ def test_what_the_cluster_on_this_machine_does_not_have_is_told_with_what_it_has
     assert said in capfd.readouterr().err
 
 
+def test_log_files_that_are_gone_are_told(up: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for path in up.parent.rglob("*-1.log"):
+        path.unlink()
+    assert main(["--config", str(up), "logs", "worker-1"]) == ExitCode.UNAVAILABLE
+    assert "worker-1: its log files are gone" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["cordon", "drain", "undrain"])
 def test_workers_of_the_cluster_on_this_machine_are_meant_while_it_is_up(
     up: Path, command: str, capfd: pytest.CaptureFixture[str]
