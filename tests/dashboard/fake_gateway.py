@@ -221,6 +221,7 @@ def busy(gateway: FakeGateway, seconds: float) -> None:
     """A few workers' numbers after `seconds` more of work."""
     m, chance = gateway.metric, random.Random()
     m["cluster_active_workers"].set(3)
+    failed = m["cluster_failed_tasks_total"].labels("inference")  # there before anything fails, as in the real one
     for worker, cards, size in (("cpu-worker-01", 0, 32), ("gpu-worker-01", 1, 64), ("gpu-worker-02", 2, 64)):
         wave = 0.5 + 0.4 * chance.random()
         up = worker != "gpu-worker-02"
@@ -244,7 +245,7 @@ def busy(gateway: FakeGateway, seconds: float) -> None:
             m["model_inference_time_seconds"].labels(model).observe(took)
             m["model_tokens_generated_total"].labels(model, worker).inc(chance.randint(20, 60))
             if chance.random() < 0.01:
-                m["cluster_failed_tasks_total"].labels("inference").inc()
+                failed.inc()
 
 
 def main() -> None:
