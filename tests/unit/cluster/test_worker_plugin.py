@@ -14,6 +14,7 @@ from typing import Any
 import pynvml
 import pytest
 from distributed import Scheduler, Worker
+from distributed.diagnostics import nvml
 
 from cluster_ai import settings
 from cluster_ai.cluster import gpu, worker_plugin
@@ -32,6 +33,8 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
     found = Driver(Card("GPU-a"), Card("GPU-b"))
     monkeypatch.setattr(pynvml, "nvmlLib", found)
     monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
+    # What Dask itself knows of the driver, it knows for good: later tests have none.
+    monkeypatch.setattr(nvml, "NVML_STATE", nvml.NVMLState.DISABLED_CONFIG)
     return found
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -25,10 +26,11 @@ def call(engine: socket.socket) -> Call:
 
 
 def ask(one: Call) -> bytes:
-    one.connect()
-    one.request("POST", "/api/generate", "{}")
-    with one.getresponse() as reply:
-        return reply.read()
+    with contextlib.closing(one):
+        one.connect()
+        one.request("POST", "/api/generate", "{}")
+        with one.getresponse() as reply:
+            return reply.read()
 
 
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 9\r\n\r\nhalf"])
@@ -53,7 +55,6 @@ def test_one_that_is_stopped_before_it_begins_asks_nothing(engine: socket.socket
     one.stop()
     with pytest.raises(OSError, match="stopped"):
         ask(one)
-    one.close()
     peer, _ = engine.accept()
     with peer:
         assert peer.recv(1000) == b""
