@@ -31,6 +31,7 @@ _SUMMED = " ".join(
     )
     for name in names
 )
+_PACKAGES = r"\( -path './lib/*' -o -path './open-webui/*' \)"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _SUM = re.compile(r"([0-9a-f]{64}) [ *](/[a-z./-]+)")
 # `df -Pk`: name, blocks, used, available, share, where it is
@@ -42,7 +43,8 @@ _UNIT = re.compile(r"[●* ]*(cluster-ai\S*) +(\S+) +(\S+) +(\S+)( .*)?")
 # that it starts, and each line that it reads itself (by single characters), costs every host a millisecond in a run
 # with nothing to do: so there are few, and what has a form of its own is known by that.
 # A release is complete when its units.txt is written, so what in it is newer was changed by somebody since. (A change
-# that hides its time is found by `verify`, which reads every file, and notes in a file what there is to put right.)
+# that hides its time, or in one of the thousands of files of packages, which a slow disk has to look up each, is found
+# by `verify`, which reads every file, and notes in a file what there is to put right.)
 SCRIPT = f"""
 echo {_BEGIN}
 {{
@@ -54,7 +56,7 @@ date +clock=%s
 find {layout.CURRENT} {layout.PREVIOUS} {layout.PARTS} {layout.RELEASES} {layout.BLOBS} -maxdepth 1 -printf '%p=%l\\n'
 while read -r line; do echo "newer=$line"; done <{layout.DRIFT}
 while read -r line; do echo "switch_$line"; done <{layout.STATE}/pending
-cd {layout.CURRENT} && find . -mindepth 1 -newer units.txt -printf 'newer=%P\\n'
+cd {layout.CURRENT} && find . -mindepth 1 {_PACKAGES} -prune -o -newer units.txt -printf 'newer=%P\\n'
 stamp=; read -r stamp <{layout.HOST_STAMP}; echo "stamp=$stamp"
 cat {layout.TLS}/{layout.CERT}
 sha256sum {_SUMMED}

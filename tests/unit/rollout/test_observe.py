@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -105,6 +107,21 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 def test_a_certificate_is_taken_out_of_pem_and_nothing_else(der: bytes) -> None:
     pem = f"-----BEGIN CERTIFICATE-----\n{base64.encodebytes(der).decode()}-----END CERTIFICATE-----\n"
     assert parse("h", f"cluster-ai-probe=1\n{pem}cluster-ai-probe=end").certificate == der
+
+
+def test_what_somebody_changed_in_a_release_is_told_but_for_files_within_packages(tmp_path: Path) -> None:
+    for name in ("app/a.py", "app/b.py", "lib/one/c.py", "open-webui/two/d.py", "etc/e.json", "units.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        os.utime(path, (1, 1))
+    for name in ("app/b.py", "lib/one/c.py", "open-webui/two/d.py"):
+        (tmp_path / name).touch()
+    (tmp_path / "open-webui/three").mkdir()
+    script = SCRIPT.replace(str(layout.CURRENT), str(tmp_path))
+    (reply,) = run([Call("here", ("sh", "-c"), script, as_root=False)]).values()
+    assert isinstance(reply, Reply)
+    assert set(parse("here", reply.text).newer) == {"app/b.py", "open-webui"}
 
 
 def test_the_script_runs_here_and_its_answer_is_read() -> None:
