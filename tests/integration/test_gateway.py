@@ -195,7 +195,7 @@ def test_the_engine_is_free_again_after_its_client_has_left(url: str, site: Site
             worker = reply.headers["X-Cluster-Worker"]
             lines = [reply.readline() for _ in range(20)]
     assert all(lines), lines
-    until(lambda: metric(url, f'gateway_in_flight{{worker="{worker}"}}') == 0, within=60)
+    until(lambda: metric(url, f'gateway_in_flight{{worker="{worker}"}}') == 0, within=5)
     engine = site.engines[int(worker[1]) - 1]
     post(engine, "/api/generate", {**asked, "options": {"num_predict": 1}, "stream": False})
     until(lambda: metric(url, 'gateway_requests_total{code="499",route="/api/generate"}') >= 1)
@@ -207,7 +207,7 @@ def test_a_client_that_leaves_before_the_first_token_frees_the_worker_too(url: s
     connection.request("POST", "/api/generate", body, HEADERS)
     until(lambda: metric(url, "gateway_in_flight{") == 1)
     connection.close()
-    until(lambda: metric(url, "gateway_in_flight{") == 0, within=60)
+    until(lambda: metric(url, "gateway_in_flight{") == 0, within=5)
 
 
 def test_a_lost_worker_costs_no_request(site: Site) -> None:
@@ -337,7 +337,7 @@ def test_a_conversation_stays_on_its_worker_and_moves_when_that_is_full(url: str
             assert reply.readline()
             turn()
     assert went[-1] == other
-    until(lambda: metric(url, f'gateway_in_flight{{worker="{home}"}}') == 0, within=60)
+    until(lambda: metric(url, f'gateway_in_flight{{worker="{home}"}}') == 0, within=10)
     turn()
     assert went[-1] == other  # its cache is there now
 

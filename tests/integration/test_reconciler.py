@@ -51,10 +51,10 @@ async def test_a_lost_workers_model_is_served_elsewhere_within_half_a_minute_and
             assert [it["worker"] for it in explained["workers"] if it["holds"]] == ["one"]
             killed = time.monotonic()
             process.stop(kill=True)
+            await until(lambda: is_(site, "two", "loaded"))
+            assert time.monotonic() - killed < 30
             await until(lambda: logged(site, do="fetch", worker="two", done=True))
             (done,) = site.log(do="fetch", worker="two", done=True)
-            # What the engine itself took for fetching and loading is the machine's to answer for.
-            assert time.monotonic() - killed - done["seconds"] < 30
             assert (await site.states())["two"] == ("loaded", "stands in for one")
             answer = await site.ask(
                 "POST", "/api/generate", model=MODEL, prompt="Hi", stream=False, options={"num_predict": 2}

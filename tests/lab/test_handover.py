@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -51,6 +52,7 @@ def test_requests_and_streams_notice_nothing_of_another_gateway(
     token = cluster.run("status", "--token", check=True).stdout.strip()
     head = cluster.lab.address("h1")
     ends: list[bytes] = []
+    lives: list[tuple[float, float]] = []  # of streams, in seconds of the clock that hosts share with this machine
     begun, over, failed = threading.Event(), threading.Event(), list[str]()
     answered = [0, 0]
 
@@ -61,9 +63,11 @@ def test_requests_and_streams_notice_nothing_of_another_gateway(
         while not over.is_set():
             with contextlib.closing(Client(head, token)) as client:
                 ends.append(b"{}")
+                asked = time.monotonic()
                 for line in client.post("/api/generate", body):
                     ends[-1] = line
                     begun.set()
+                lives.append((asked, time.monotonic()))
 
     def ask(number: int, keep: bool) -> None:
         with contextlib.closing(Client(head, token)) as client:
@@ -103,5 +107,9 @@ def test_requests_and_streams_notice_nothing_of_another_gateway(
     assert failed == []
     assert [end for end in ends if json.loads(end).get("done") is not True] == []
     until(lambda: len(instances(cluster)) == 1, what="the end of the gateway before")
-    assert instances(cluster) != before
+    (after,) = instances(cluster)
+    assert {after} != before
+    shown = cluster.lab.run_on("h1", f"systemctl show -p ActiveEnterTimestampMonotonic --value '{after}'")
+    took_over = int(shown) / 1e6
+    assert any(asked < took_over < ended for asked, ended in lives)  # one that began before went on to its end
     assert layout.GATEWAY_HOLDER in cluster.lab.run_on("h1", "systemctl list-units --plain 'cluster-ai-gateway*'")
